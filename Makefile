@@ -1,0 +1,60 @@
+# tambo: build, install, test. GNU make. Every target is safe to repeat and safe with -j.
+#
+#   make              build everything into build/
+#   make up / down    a complete private server in ./run, or stop it
+#   make check        all tests; asan, lint, bench, fresh: see README.md
+#   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
+#   make setup        users, groups, queue and control files of a real server (root)
+
+QMAIL   ?= /var/qmail
+DESTDIR ?=
+BUILD   ?= build
+CC      ?= gcc
+OPT     ?= -O2 -g
+WERROR  ?=
+SANITIZE ?=
+
+WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes $(if $(WERROR),-Werror)
+HARDEN   := -fstack-protector-strong -fstack-clash-protection $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+HARDENLD := -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed -Wl,--gc-sections
+CPPFLAGS += -D_GNU_SOURCE -DQMAIL_HOME='"$(QMAIL)"' -I. -Ibin-src/lib
+CFLAGS   += -std=gnu17 $(OPT) $(WARN) $(HARDEN) -fPIE -ffunction-sections -fdata-sections $(SANITIZE)
+STATIC   := $(if $(SANITIZE),-pie,-static-pie)
+
+S := bin-src
+L := bin-src/lib
+
+.DEFAULT_GOAL := all
+.PHONY: all
+PROGRAMS :=
+SCRIPTS  :=
+OBJECTS  :=
+
+# program NAME, modules (paths without .c), libraries, link mode ($(STATIC), or -pie where the name service is needed).
+# A line is a statement of trust: what is not named in it, that program cannot do.
+define program
+PROGRAMS += $(1)
+OBJECTS += $$(patsubst %,$(BUILD)/%.o,$(2))
+$(BUILD)/bin/$(1): $$(patsubst %,$(BUILD)/%.o,$(2)) | $(BUILD)/bin
+	$$(CC) $$(CFLAGS) $(4) $$(HARDENLD) -o $$@ $$^ $(3)
+endef
+
+include programs.mk
+
+all: $(addprefix $(BUILD)/bin/,$(PROGRAMS) $(SCRIPTS))
+
+$(BUILD)/bin:
+	@mkdir -p $@
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(patsubst %.o,%.d,$(sort $(OBJECTS)))
+
+# --- tests -----------------------------------------------------------------
+include tests/unit/units.mk
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD) build-asan

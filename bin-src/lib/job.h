@@ -1,0 +1,71 @@
+/* job: what qmail-send and a worker (qmail-local, qmail-remote) say to each other over the worker's socket, and what
+ * qmail-send and a spawner (qmail-lspawn, qmail-rspawn) say. Frames of lib/channel; numbers most significant first.
+ *
+ * 1. Worker. qmail-send hands over up to JOB_BATCH jobs at once; each is answered once for each of its recipients,
+ *    in any order. A worker ends when its socket does. Everything in an answer is believed about this job only.
+ *
+ *      qmail-send   JOB        id (4), strings (4), message size (8), the strings each ended by NUL, the message.
+ *                   JOB_FILE   the same without the message: it is the file whose descriptor rides on the frame,
+ *                              opened for this job alone, read-only, at offset 0; its length is the message size
+ *      worker       JOB_DONE   id (4), recipient (4), letter (1: K delivered, Z deferred, D failed), text
+ *
+ *    Strings of a local job    sender, local, dash, ext, domain                (one recipient, number 0)
+ *    Strings of a remote job   sender, host, recipient, recipient, ...         (recipients counted from 0)
+ *
+ * 2. Spawner, on descriptor 3 of the spawner.
+ *
+ *      qmail-send   SPAWN_WHO    id (4), local part: whose is it? (qmail-lspawn only)
+ *                   SPAWN_START  id (4), local part or host: start a worker for it
+ *                   SPAWN_KILL   id (4): kill the worker that SPAWN_START id started, it does not answer
+ *      spawner      SPAWN_OK     id (4), and from qmail-lspawn the user, uid, gid, home, dash and ext each ended by
+ *                                NUL; the answer to SPAWN_START carries the worker's socket
+ *                   SPAWN_TEMP   id (4), text: not now
+ *                   SPAWN_PERM   id (4), text: never */
+#ifndef JOB_H
+#define JOB_H
+#include <stddef.h>
+#include <stdint.h>
+#include "channel.h"
+
+enum {
+	JOB_BATCH = 16,			/* jobs handed to a worker that it has not answered */
+	JOB_INLINE_MAX = 256 * 1024,	/* octets of a message that is sent in its frame */
+	JOB_STRINGS_MAX = 64 * 1024,	/* octets of all strings of a job */
+	JOB_RECIPIENTS_MAX = 100,	/* recipients of a remote job, RFC 5321 section 4.5.3.1.8 */
+	JOB_FRAME_MAX = 16 + JOB_STRINGS_MAX + JOB_INLINE_MAX,
+	JOB_TEXT_MAX = 10000,		/* octets of an answer's text; longer ones are cut by the worker */
+	JOB_WORKER_FD = 3,		/* a worker's socket, and a spawner's */
+	JOB_WORKER_JOBS = 1000,		/* a worker is thrown away after as many messages */
+	JOB_WORKER_SECONDS = 600,	/* or after this time */
+};
+
+enum job_frame { JOB = 'J', JOB_FILE = 'F', JOB_DONE = 'A' };
+enum spawn_frame {
+	SPAWN_WHO = '?', SPAWN_START = 'S', SPAWN_KILL = 'X', SPAWN_OK = 'K', SPAWN_TEMP = 'Z', SPAWN_PERM = 'D',
+};
+
+struct job {
+	uint32_t id;
+	uint32_t strings_len;	/* number of strings */
+	const char *strings;	/* the first one; each is followed by the next */
+	uint64_t size;		/* octets of the message */
+	const char *message;	/* NULL: in the file fd */
+	int fd;			/* JOB_FILE: the caller closes it; else -1 */
+};
+
+/* Reads a frame of type JOB or JOB_FILE that came over c. Returns 1 and fills *job, whose pointers are valid until the
+ * next channel_receive; 0 if it is malformed (the caller closes the channel). */
+int job_parse(struct job *job, struct channel *c, const struct channel_frame *f);
+
+/* The nth string (from 0) of a job, NUL-terminated; NULL if there are not as many. */
+const char *job_string(const struct job *job, uint32_t n);
+
+/* Queues a job for a worker. strings: strings_len strings, each ended by NUL, strings_size octets in all. message NULL:
+ * fd is sent (and closed by the channel). Returns 1, or 0 with errno set (fd stays the caller's). */
+int job_put(struct channel *c, uint32_t id, const char *strings, uint32_t strings_len, size_t strings_size,
+    uint64_t size, const char *message, int fd);
+
+/* Queues a worker's answer; text is cut at JOB_TEXT_MAX. Returns 1, or 0 with errno set. */
+int job_answer(struct channel *c, uint32_t id, uint32_t recipient, char letter, const char *text, size_t len);
+
+#endif

@@ -1,0 +1,26 @@
+# Unit tests: one cmocka program a module, built with ASan and UBSan in build-unit/, named after the module.
+# $(call unit,NAME,modules under test and what they need,libraries): the test itself is tests/unit/NAME.c
+
+UNIT_BUILD ?= build-unit
+UNIT_FLAGS := -std=gnu17 -O1 -g $(WARN) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+UNITS :=
+
+define unit
+UNITS += $(1)
+$(UNIT_BUILD)/bin/$(1): $$(patsubst %,$(UNIT_BUILD)/%.o,tests/unit/$(1) $(2))
+	@mkdir -p $$(UNIT_BUILD)/bin
+	$$(CC) $$(UNIT_FLAGS) -o $$@ $$^ $(3) -lskarnet -lcmocka
+endef
+
+$(eval $(call unit,control,control/control))
+$(eval $(call unit,channel,$L/channel))
+
+$(UNIT_BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(UNIT_FLAGS) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(UNIT_BUILD) -name '*.d' 2>/dev/null)
+
+.PHONY: unit
+unit: $(addprefix $(UNIT_BUILD)/bin/,$(UNITS))
+	@set -e; for t in $(UNITS); do $(UNIT_BUILD)/bin/$$t; done
