@@ -12,7 +12,7 @@
  *    the rules, or goes away before SUBMIT_END, leaves nothing behind.
  *
  * 2. QUEUE_SEND_SOCKET (in queue/, which only qmail-send's group can enter): one qmail-send at a time; a new
- *    connection replaces the old one. A message is known by its number for ever; recipients of a message are counted
+ *    connection that says SEND_LIST replaces the old one. A message is known by its number for ever; recipients of a message are counted
  *    from 0 in the order of the envelope.
  *
  *      keeper       NOTICE_HELLO     at once: wall clock at which deliveries may last have been tried (8): attempts
@@ -26,6 +26,8 @@
  *                   NOTICE_PLACE     number (8), struct queue_place as below: the answer to SEND_WHERE
  *      qmail-send   SEND_LIST        empty: say every live message, and from then on each new one. Before it, a
  *                                    qmail-send that was connected to an earlier keeper repeats what was not confirmed
+ *                   SEND_READ        empty, from a reader such as qmail-qread: say every live message and NOTICE_ALL,
+ *                                    with the recipients that are done too (state 'K'); nothing else is sent later
  *                   SEND_DONE        number (8), index (4), result (1: 'K' or 'D'), text: this recipient needs no
  *                                    further attempt; text is the failure text of 'D', empty for 'K'
  *                   SEND_END         number (8): nothing is left to do for the message; its octets may go
@@ -60,7 +62,7 @@ enum queue_submit_frame { SUBMIT_MESSAGE = 'M', SUBMIT_ENVELOPE = 'E', SUBMIT_EN
 enum queue_send_frame {
 	NOTICE_HELLO = 'H', NOTICE_MESSAGE = 'N', NOTICE_RCPT = 'R', NOTICE_OVER = 'O', NOTICE_ALL = 'A',
 	NOTICE_CONFIRM = 'C', NOTICE_PLACE = 'P',
-	SEND_LIST = 'L', SEND_DONE = 'D', SEND_END = 'X', SEND_DEFERRED = 'W', SEND_WHERE = '?', SEND_DAMAGED = 'B',
+	SEND_LIST = 'L', SEND_READ = 'Q', SEND_DONE = 'D', SEND_END = 'X', SEND_DEFERRED = 'W', SEND_WHERE = '?', SEND_DAMAGED = 'B',
 };
 
 #define QUEUE_INDEX_END UINT32_C(0xffffffff)	/* index in NOTICE_CONFIRM of a SEND_END */
