@@ -8,6 +8,7 @@ SUBMIT := queue/client queue/protocol $L/channel
 # --- inject ------------------------------------------------------------------
 
 # --- queue -------------------------------------------------------------------
+$(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
 
 # --- send --------------------------------------------------------------------
 
@@ -18,4 +19,6 @@ SUBMIT := queue/client queue/protocol $L/channel
 # --- users -------------------------------------------------------------------
 
 # --- admin -------------------------------------------------------------------
+$(eval $(call script,config-fast,$S/admin/config-fast.sh))
+$(eval $(call script,qmail-setup,$S/admin/qmail-setup.sh))
 

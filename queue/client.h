@@ -24,14 +24,14 @@ enum {
 
 struct queue_client {
 	int home;		/* descriptor of the home, or -1: the current directory is the home */
-	const char *program;	/* the program to run instead, or NULL: the keeper's socket */
+	stralloc program;	/* path of the program to run instead, NUL-terminated; len 0: the keeper's socket */
 	struct channel keeper;	/* fd -1: not connected */
-	stralloc out;		/* octets of the message, then of the envelope, not yet sent */
-	int in_envelope;
-	int started;		/* octets of this message were sent over the connection */
+	stralloc message, envelope;	/* octets not yet handed on */
+	int streaming;		/* octets of this message were handed on, so it cannot be sent again from here */
+	int with_text;		/* the program says permanent or temporary in text */
 	uint64_t idle_since;	/* monotonic seconds */
-	pid_t pid;		/* the program's */
-	int message_fd, envelope_fd, error_fd;	/* our ends of its pipes */
+	pid_t pid;		/* the program's, 0 none */
+	int message_fd, envelope_fd, error_fd;	/* our ends of its pipes, -1 closed */
 	unsigned int code;	/* the first trouble, an exit code of qmail-queue; 0 none */
 	char text[QUEUE_ERROR_TEXT_MAX + 1];
 };

@@ -71,7 +71,8 @@ enum queue_send_frame {
 enum queue_exit {
 	QUEUE_OK = 0, QUEUE_ADDRESS_TOO_LONG = 11, QUEUE_REFUSED = 31, QUEUE_NO_MEMORY = 51, QUEUE_TIMEOUT = 52,
 	QUEUE_WRITE = 53, QUEUE_READ = 54, QUEUE_CONFIG = 55, QUEUE_NETWORK = 56, QUEUE_HOME = 61, QUEUE_CONNECT = 62,
-	QUEUE_BUG = 81, QUEUE_ENVELOPE = 91, QUEUE_EXEC = 120,
+	QUEUE_TALK = 74, QUEUE_BUG = 81, QUEUE_OWN_TEXT = 82, QUEUE_OWN_TEXT_OLD = 88, QUEUE_ENVELOPE = 91,
+	QUEUE_ADDRESS_TOO_LONG_OLD = 115, QUEUE_EXEC = 120,
 };
 
 /* Where the octets of a message lie. On the wire: kind (1), offset (8), len (4), message_at (4), digest (32).

@@ -1,0 +1,79 @@
+/* qmail-queue: hand a message (descriptor 0) and its envelope (descriptor 1) to the queue.
+ * Trust: both come from whoever calls, and are only carried: the keeper checks them, and learns from the kernel who
+ * calls. Needs no privilege and reads no file. */
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+#include "home.h"
+#include "queue/client.h"
+#include "queue/envelope.h"
+
+enum { ALARM = 86400 };	/* seconds; what does not come to an end by then was never accepted */
+
+static void
+timed_out(int sig)
+{
+	(void)sig;
+	_exit(QUEUE_TIMEOUT);
+}
+
+/* Octets read, 0 at the end; does not return on an error. */
+static size_t
+read_some(int fd, char *s, size_t len)
+{
+	ssize_t r;
+
+	do
+		r = read(fd, s, len);
+	while (r < 0 && errno == EINTR);
+	if (r < 0)
+		_exit(QUEUE_READ);
+	return (size_t)r;
+}
+
+static void
+carry_message(struct queue_client *q)
+{
+	char s[16384];
+	size_t n;
+
+	while (!q->code && (n = read_some(0, s, sizeof s)))
+		queue_client_message(q, s, n);
+}
+
+/* The caller may keep descriptor 1 open: the envelope says itself where it ends. */
+static void
+carry_envelope(struct queue_client *q)
+{
+	struct envelope_check check = { .state = ENVELOPE_START };
+	char s[16384];
+
+	while (check.state != ENVELOPE_COMPLETE) {
+		size_t used, n = read_some(1, s, sizeof s);
+		unsigned int code = n ? envelope_check(&check, s, n, &used) : QUEUE_READ;
+
+		if (code)
+			_exit((int)code);
+		queue_client_envelope(q, s, used);
+	}
+}
+
+int
+main(void)
+{
+	struct queue_client q;
+	struct queue_result result;
+
+	signal(SIGALRM, timed_out);
+	signal(SIGPIPE, SIG_IGN);
+	alarm(ALARM);
+	if (!home_enter())
+		return QUEUE_HOME;
+	queue_client_open_keeper(&q, -1);
+	queue_client_begin(&q);
+	carry_message(&q);
+	if (!q.code)
+		carry_envelope(&q);
+	queue_client_end(&q, 0, &result);
+	return (int)result.code;
+}
