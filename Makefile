@@ -39,6 +39,18 @@ $(BUILD)/bin/$(1): $$(patsubst %,$(BUILD)/%.o,$(2)) | $(BUILD)/bin
 	$$(CC) $$(CFLAGS) $(4) $$(HARDENLD) -o $$@ $$^ $(3)
 endef
 
+# script NAME, file: a program that is a script. same NAME, program: a second name (hard link) of a program.
+define script
+SCRIPTS += $(1)
+$(BUILD)/bin/$(1): $(2) | $(BUILD)/bin
+	@install -m 755 $(2) $$@
+endef
+define same
+SCRIPTS += $(1)
+$(BUILD)/bin/$(1): $(BUILD)/bin/$(2)
+	@ln -f $(BUILD)/bin/$(2) $$@
+endef
+
 include programs.mk
 
 all: $(addprefix $(BUILD)/bin/,$(PROGRAMS) $(SCRIPTS))
