@@ -64,6 +64,18 @@ $(BUILD)/%.o: %.c
 
 -include $(patsubst %.o,%.d,$(sort $(OBJECTS)))
 
+# The filters of lib/sandbox are compiled while building; only this program needs libseccomp.
+$(BUILD)/sandbox-calls: $L/sandbox-calls.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -O1 -o $@ $< -lseccomp
+
+$(BUILD)/generated/sandbox-filters.h: $(BUILD)/sandbox-calls
+	@mkdir -p $(@D)
+	$< >$@.new && mv $@.new $@
+
+$(BUILD)/$L/sandbox.o: $(BUILD)/generated/sandbox-filters.h
+$(BUILD)/$L/sandbox.o: CPPFLAGS += -I$(BUILD)/generated
+
 # --- tests -----------------------------------------------------------------
 include tests/unit/units.mk
 

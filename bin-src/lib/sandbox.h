@@ -1,0 +1,64 @@
+/* sandbox: a program shuts itself in before it reads the first octet of somebody else's.
+ * What it does    no_new_privs; a seccomp filter of the system calls that the program needs, all others kill the process
+ *                 (SIGSYS: to the parent a crash, so a temporary failure); Landlock, which leaves only the named paths,
+ *                 nothing to execute, no TCP, no abstract socket and no signal to a process outside; resource limits
+ * Not restricted  descriptors that are open already; whether a path exists (stat); connecting to a Unix socket that has
+ *                 a name, which the modes of its directory decide
+ * For ever        it cannot be undone and passes on to children. So what is shut in starts nobody's programs: no filter
+ *                 allows execve. What has to run a program that the administrator or a user chose does not enter
+ * Where it fails  on a kernel or in a container without Landlock or without seccomp the program runs without, and a
+ *                 daemon says so once (sandbox_warn); qmail-showctl says what this machine has. A program built with
+ *                 ASan gets no filter, because the sanitizer needs calls of its own, and says so the same way
+ * Which libc      glibc 2.36 and 2.41, static and dynamic; what a libc tries first and can do without gets ENOSYS
+ * Cost            0.1 ms, half of it the kernel's for the smallest filter there can be: a server that forks for each
+ *                 connection enters in the child, a kept worker once */
+#ifndef SANDBOX_H
+#define SANDBOX_H
+#include <stdint.h>
+
+enum { SANDBOX_PATHS_MAX = 4 };
+
+struct sock_filter;
+struct sandbox_filter {
+	unsigned short len;
+	const struct sock_filter *code;
+};
+
+/* The filters. All allow: read and write on open descriptors, and closing them; waiting (poll), the clock, sleeping,
+ * alarms; memory, but never executable; random numbers; signal handlers; one's own ids; exit. sandbox-calls.c is the
+ * list; a program links only the filter that it names. */
+extern const struct sandbox_filter
+	sandbox_client,		/* Unix sockets: make, connect, talk (qmail-queue, splogger) */
+	sandbox_reader,		/* files: open for reading, list (filters of text) */
+	sandbox_reading_client,	/* both of these (qmail-inject, qmail-qread) */
+	sandbox_scheduler,	/* and fork, pipes, wait (qmail-send) */
+	sandbox_keeper;		/* files: make, change, rename, remove, flush; accept, talk; fork (qmail-queued) */
+
+struct sandbox {
+	const struct sandbox_filter *calls;
+	/* Paths, relative to the current directory or absolute; NULL ends a list. What does not exist at the call stays out
+	 * of reach. Below a directory everything counts. */
+	const char *read[SANDBOX_PATHS_MAX];	/* to read; of a directory's entries, symbolic links are followed */
+	const char *write[SANDBOX_PATHS_MAX];	/* to read, make, change and remove */
+	unsigned int files;	/* limit of descriptors, 0: as it is */
+	uint64_t memory;	/* limit of address space in octets, 0: as it is */
+	uint64_t file_size;	/* limit of the size of a file written, in octets, 0: as it is */
+};
+
+/* What sandbox_enter could not do. */
+enum sandbox_lack { SANDBOX_NO_FILTER = 1 << 0, SANDBOX_NO_LANDLOCK = 1 << 1 };
+
+/* Shuts the process in; it has one thread. Returns 0, or the bits of enum sandbox_lack that this machine does not have;
+ * -1 with errno set on trouble such as ENOMEM or EMFILE: nothing may be relied upon, the caller ends with EXIT_TEMP. */
+int sandbox_enter(const struct sandbox *s);
+
+/* Says on descriptor 2 in one line, through strerr and so with PROG, what lacks; nothing if lack is 0 or -1. */
+void sandbox_warn(int lack);
+
+/* The version of Landlock's interface in this kernel, 0 if there is none or it is switched off. */
+int sandbox_landlock_abi(void);
+
+/* 1 if this kernel takes seccomp filters that kill the process. */
+int sandbox_has_seccomp(void);
+
+#endif
