@@ -17,8 +17,15 @@ $(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home queue/envelope $(
 # --- remote ------------------------------------------------------------------
 
 # --- users -------------------------------------------------------------------
+$(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
+$(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 
 # --- admin -------------------------------------------------------------------
+$(eval $(call script,config,$S/admin/config.sh))
 $(eval $(call script,config-fast,$S/admin/config-fast.sh))
 $(eval $(call script,qmail-setup,$S/admin/qmail-setup.sh))
+$(eval $(call script,qmailctl,$S/admin/qmailctl.sh))
+$(eval $(call script,svstat,$S/admin/svstat.sh))
 
