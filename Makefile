@@ -24,6 +24,22 @@ STATIC   := $(if $(SANITIZE),-pie,-static-pie)
 S := bin-src
 L := bin-src/lib
 
+# What the goals need installed; the file packages says which packages that is. Looked at before anything else.
+needs-up     := build run
+needs-unit   := build test
+needs-system := build run test
+needs-check  := $(needs-system)
+needs-asan   := $(needs-system)
+needs-lint   := build lint
+needs-bench  := build run bench
+needs-fresh  := fresh
+NEEDS := $(sort $(foreach goal,$(MAKECMDGOALS),$(needs-$(goal))))
+ifneq ($(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(NEEDS)),)
+ifneq ($(shell admin/packages $(NEEDS) >&2; echo $$?),0)
+$(error packages are missing)
+endif
+endif
+
 .DEFAULT_GOAL := all
 .PHONY: all
 PROGRAMS :=
@@ -79,6 +95,41 @@ $(BUILD)/$L/sandbox.o: CPPFLAGS += -I$(BUILD)/generated
 # --- tests -----------------------------------------------------------------
 include tests/unit/units.mk
 
+PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider
+ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+.PHONY: check system lint asan bench fresh
+check: unit system
+
+system: all
+	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system tests/crash
+
+lint: all
+	admin/lint $(BUILD)
+
+asan:	# the same tests, every program built with the sanitizers
+	$(MAKE) BUILD=build-asan SANITIZE='$(ASAN)' OPT='-O1 -g' system
+
+bench: all
+	BUILD=$(BUILD) tests/bench/run
+
+fresh:	# the two commands of the README in fresh systems: root, a mirror
+	tests/fresh/run $(RELEASES)
+
+# --- install ----------------------------------------------------------------
+.PHONY: install setup up down
+install: all
+	admin/install $(BUILD) $(DESTDIR)$(QMAIL)
+
+setup: install
+	DESTDIR=$(DESTDIR) $(DESTDIR)$(QMAIL)/bin/qmail-setup $(HOST)
+
+up: all
+	admin/up $(BUILD)
+
+down:
+	admin/down
+
 .PHONY: clean
 clean:
-	rm -rf $(BUILD) build-asan
+	rm -rf build build-*

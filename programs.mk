@@ -23,6 +23,8 @@ $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CO
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 
 # --- admin -------------------------------------------------------------------
+$(eval $(call program,splogger,$S/admin/splogger $L/sandbox,$(SK),$(STATIC)))
+$(eval $(call program,qmail-showctl,$S/admin/qmail-showctl $(HOME_CONTROL) control/files $L/sandbox,$(SK),-pie))
 $(eval $(call script,config,$S/admin/config.sh))
 $(eval $(call script,config-fast,$S/admin/config-fast.sh))
 $(eval $(call script,qmail-setup,$S/admin/qmail-setup.sh))

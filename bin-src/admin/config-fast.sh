@@ -4,7 +4,9 @@ set -eu
 fatal() { echo "config-fast: fatal: $1" >&2; exit "${2-100}"; }
 
 [ $# -eq 1 ] || fatal 'usage: config-fast full.host.name'
-cd "$(dirname "$(readlink -f "$0")")/.." || exit 111
+self=$0
+[ ! -h "$self" ] || self=$(readlink -f "$self")
+cd -P "$(dirname "$self")/.." || exit 111
 [ -d control ] || fatal "$PWD/control does not exist" 111
 name=$(printf %s "$1" | tr '[:upper:]' '[:lower:]')
 case $name in
@@ -21,14 +23,28 @@ esac
 plus=$(printf %s "$name" | awk -F. '{ print NF > 2 ? $(NF-1) "." $NF : $0 }')
 
 put() {
-	[ ! -e "control/$1" ] || { echo "config-fast: control/$1 exists and stays as it is"; return 0; }
 	printf '%s\n' "$2" >"control/$1.new"
 	mv -f "control/$1.new" "control/$1"
-	echo "config-fast: control/$1: $2"
+	echo "config-fast: control/$1 is $2"
+}
+
+# the list file gets the name unless it has it
+add() {
+	if [ -e "control/$1" ]; then
+		grep -Fixq -- "$2" "control/$1" && return
+		cat "control/$1" >"control/$1.new"
+		# a last line without an end must not run into ours
+		[ ! -s "control/$1" ] || [ "$(tail -c 1 "control/$1" | wc -l)" = 1 ] || echo >>"control/$1.new"
+	else
+		: >"control/$1.new"
+	fi
+	printf '%s\n' "$2" >>"control/$1.new"
+	mv -f "control/$1.new" "control/$1"
+	echo "config-fast: control/$1 has $2"
 }
 
 put me "$name"
 put defaultdomain "$domain"
 put plusdomain "$plus"
-put locals "$name"
-put rcpthosts "$name"
+add locals "$name"
+add rcpthosts "$name"

@@ -4,7 +4,7 @@ set -eu
 fatal() { echo "qmail-setup: fatal: $1" >&2; exit "${2-111}"; }
 say() { echo "qmail-setup: $1"; }
 
-one_user='' name=''
+one_user=''
 while getopts 1 option; do
 	case $option in
 	1) one_user=yes ;;
@@ -14,17 +14,85 @@ done
 shift $((OPTIND - 1))
 [ $# -le 1 ] || fatal 'usage: qmail-setup [-1] [full.host.name]' 100
 name=${1-}
-cd "$(dirname "$(readlink -f "$0")")/.." || exit 111
+self=$0
+[ ! -h "$self" ] || self=$(readlink -f "$self")
+cd -P "$(dirname "$self")/.." || exit 111
 umask 022
-split=23
+split=23	# QUEUE_SPLIT of queue/protocol.h
+root=${DESTDIR-}
+root=${root%/}
+home=${PWD#"$root"}	# as it will be called on the real server
 
-# directory MODE OWNER:GROUP NAME...: made if absent; mode and owner are set either way
+# --- users and groups ------------------------------------------------------
+# In $DESTDIR these are the lines of its own etc/passwd and etc/group, and the tools of this host write them.
+
+# uid_of USER, gid_of GROUP: the number, or nothing
+uid_of() {
+	if [ "$root" ]; then awk -F: -v n="$1" '$1 == n { print $3; exit }' "$root/etc/passwd"
+	else id -u "$1" 2>/dev/null || :; fi
+}
+gid_of() {
+	if [ "$root" ]; then awk -F: -v n="$1" '$1 == n { print $3; exit }' "$root/etc/group"
+	else getent group "$1" | cut -d: -f3; fi
+}
+
+group() {
+	[ -z "$(gid_of "$1")" ] || return 0
+	groupadd ${root:+--prefix "$root"} --system "$1"
+	say "group $1"
+}
+
+# user NAME GROUP HOME
+user() {
+	[ -z "$(uid_of "$1")" ] || return 0
+	useradd ${root:+--prefix "$root"} --system --no-create-home --no-user-group --gid "$(gid_of "$2")" \
+	    --home-dir "$3" --shell /usr/sbin/nologin --comment tambo "$1"
+	say "user $1"
+}
+
+users() {
+	[ "$(id -u)" = 0 ] || fatal 'only root can make users; for a private server of one user: qmail-setup -1' 100
+	for g in qmail nofiles qmails; do
+		group "$g"
+	done
+	user alias nofiles "$home/alias"
+	for u in qmaild qmaill qmailp qmailr qmailt qmailk; do
+		user "$u" nofiles "$home"
+	done
+	user qmailq qmail "$home"
+	user qmails qmails "$home"
+	# who can enter the queue: qmails, and nobody beside it
+	members=$(if [ "$root" ]; then grep '^qmails:' "$root/etc/group"; else getent group qmails; fi | cut -d: -f4)
+	case $members in
+	''|qmails) ;;
+	*) fatal "the group qmails has members ($members): it opens the queue, and has to be empty" ;;
+	esac
+}
+
+# --- directories -----------------------------------------------------------
+
+# directory MODE USER GROUP NAME...: made if absent; mode and owner are set either way
 directory() {
-	mode=$1 owner=$2
-	shift 2
+	mode=$1 user=$2 group=$3
+	shift 3
 	mkdir -p "$@"
-	[ "$one_user" ] || chown "$owner" "$@"
+	[ "$one_user" ] || chown "$(uid_of "$user"):$(gid_of "$group")" "$@"
 	chmod "$mode" "$@"
+}
+
+# Another qmail's queue stays as it was, beside ours.
+keep_old_queue() {
+	old=
+	for sign in queue/pid queue/intd queue/todo queue/lock/sendmutex; do
+		[ ! -e $sign ] || old=yes
+	done
+	[ "$old" ] || return 0
+	if [ -e queue/lock/sendmutex ] && command -v flock >/dev/null && ! flock -n queue/lock/sendmutex true; then
+		fatal "a qmail-send works on $home/queue: stop it first"
+	fi
+	[ ! -e queue.qmail ] || fatal "$home/queue is a queue of qmail, and $home/queue.qmail exists already"
+	mv queue queue.qmail
+	say "the queue of qmail is kept as $home/queue.qmail; see INSTALL"
 }
 
 queue_folders() {
@@ -35,16 +103,56 @@ queue_folders() {
 	done
 }
 
-directory 0755 0:0 bin control users libexec
-directory 0711 qmailq:qmails run
-directory 0750 qmailq:qmails queue queue/journal queue/mess queue/info queue/new queue/damaged
-# shellcheck disable=SC2046 # one word a name
-directory 0750 qmailq:qmails $(queue_folders)
-directory 0755 alias:nofiles alias alias/Maildir alias/Maildir/new alias/Maildir/cur alias/Maildir/tmp
-if [ "$name" ]; then
-	bin/config-fast "$name"
+directories() {
+	directory 0755 root root bin control users libexec service
+	directory 0711 qmailq qmails run
+	directory 0750 qmailq qmails queue queue/journal queue/mess queue/info queue/new queue/damaged
+	# shellcheck disable=SC2046 # one word a name
+	directory 0750 qmailq qmails $(queue_folders)
+	directory 0755 alias nofiles alias
+	directory 0700 alias nofiles alias/Maildir alias/Maildir/new alias/Maildir/cur alias/Maildir/tmp
+	if [ ! "$one_user" ] && [ ! -e log ] && [ ! -h log ]; then
+		directory 0755 root root "$root/var/log/qmail"
+		ln -s /var/log/qmail log
+	fi
+	if [ "$one_user" ]; then directory 0755 root root log; fi
+	for service in qmail-queued qmail-send; do
+		if [ -h log ]; then directory 0750 qmaill nofiles "$root$(readlink log)/$service"
+		else directory 0750 qmaill nofiles "log/$service"; fi
+	done
+}
+
+# --- files -----------------------------------------------------------------
+
+control_files() {
+	if [ "$name" ]; then
+		bin/config-fast "$name"
+	elif [ ! -e control/me ]; then
+		name=$(hostname -f 2>/dev/null || hostname)
+		bin/config-fast "$name"
+		case $name in
+		*.*) ;;
+		*) say "warning: $name is not a full host name; say it: $home/bin/config-fast full.host.name" ;;
+		esac
+	fi
+	[ -e control/defaultdelivery ] || echo ./Maildir/ >control/defaultdelivery
+}
+
+# Mail that every host has to take, RFC 5321 section 4.5.1 and RFC 2142, and that cron sends: to alias until root says otherwise.
+aliases() {
+	for box in postmaster mailer-daemon root; do
+		if [ -e alias/.qmail-$box ] || [ -h alias/.qmail-$box ]; then continue; fi
+		: >alias/.qmail-$box
+		[ "$one_user" ] || chown "$(uid_of alias):$(gid_of nofiles)" alias/.qmail-$box
+		say "alias/.qmail-$box: its mail goes to alias/Maildir; write a forwarding address into it"
+	done
+}
+
+if [ ! "$one_user" ]; then
+	[ ! "$root" ] || [ -e "$root/etc/passwd" ] || fatal "$root/etc/passwd does not exist: users cannot be made" 100
+	users
 fi
-[ -e control/defaultdelivery ] || echo ./Maildir/ >control/defaultdelivery
-for box in postmaster mailer-daemon root; do
-	[ -e alias/.qmail-$box ] || : >alias/.qmail-$box
-done
+keep_old_queue
+directories
+control_files
+aliases

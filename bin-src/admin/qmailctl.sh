@@ -1,0 +1,73 @@
+#!/bin/sh
+# qmailctl COMMAND: runs a server day by day; see qmailctl(8).
+set -u
+self=$0
+[ ! -h "$self" ] || self=$(readlink -f "$self")
+cd -P "$(dirname "$self")/.." || exit 111
+PATH=$PATH:/usr/sbin:/sbin
+# in the order in which they start; they stop in the other
+services='' stopping=''
+for dir in service/*/; do
+	services="$services ${dir%/}"
+	stopping="${dir%/} $stopping"
+done
+
+usage() {
+	cat <<'HELP'
+qmailctl start     start every service, qmail-queued first
+qmailctl stop      stop every service: deliveries that run are finished, no new mail is accepted
+qmailctl restart   stop, and start again
+qmailctl stat      what runs, since when, and how many messages wait
+qmailctl doqueue   try every message that waits now (also: flush)
+qmailctl reload    qmail-send reads control/locals and control/virtualdomains again
+qmailctl queue     how many messages wait, and which
+qmailctl cdb       compile users/assign and control/morercpthosts
+qmailctl pause     stop deliveries; mail is accepted on
+qmailctl cont      go on with deliveries
+qmailctl help      this text
+HELP
+}
+
+supervised() {
+	s6-svok service/qmail-send 2>/dev/null || {
+		echo "qmailctl: no s6-svscan runs on $PWD/service: start it first" >&2
+		exit 111
+	}
+}
+
+# each WORD OPTIONS SERVICE...: tells every one of them by s6-svc
+each() {
+	word=$1 options=$2
+	shift 2
+	for s; do
+		echo "qmailctl: $word ${s##*/}"
+		# shellcheck disable=SC2086 # several options
+		s6-svc $options "$s" || { echo "qmailctl: ${s##*/} did not $word within a minute" >&2; exit 111; }
+	done
+}
+
+# shellcheck disable=SC2086 # one word a service
+case ${1-} in
+start) supervised; each start '-wu -T 60000 -u' $services ;;
+stop) supervised; each stop '-wd -T 60000 -d' $stopping ;;
+restart) supervised; each restart '-wr -T 60000 -r' $stopping ;;
+stat|status)
+	for s in $services; do
+		bin/svstat "$s" "$s/log"
+	done
+	bin/qmail-qstat
+	;;
+doqueue|flush|alrm) supervised; s6-svc -a service/qmail-send ;;
+reload|hup) supervised; s6-svc -h service/qmail-send ;;
+queue) bin/qmail-qstat && bin/qmail-qread ;;
+cdb)
+	status=0
+	[ ! -e users/assign ] || bin/qmail-newu || status=111
+	[ ! -e control/morercpthosts ] || bin/qmail-newmrh || status=111
+	exit $status
+	;;
+pause) supervised; s6-svc -p service/qmail-send ;;
+cont) supervised; s6-svc -c service/qmail-send ;;
+help) usage ;;
+*) usage >&2; exit 100 ;;
+esac
