@@ -13,6 +13,7 @@ $(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home queue/envelope $(
 # --- send --------------------------------------------------------------------
 
 # --- local -------------------------------------------------------------------
+$(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
 # --- remote ------------------------------------------------------------------
 

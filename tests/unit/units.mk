@@ -13,6 +13,7 @@ $(UNIT_BUILD)/bin/$(1): $$(patsubst %,$(UNIT_BUILD)/%.o,tests/unit/$(1) $(2))
 endef
 
 $(eval $(call unit,control,control/control))
+$(eval $(call unit,control_files,control/files))
 $(eval $(call unit,channel,$L/channel))
 
 $(eval $(call unit,sandbox,$L/sandbox))

@@ -1,0 +1,99 @@
+#include <stddef.h>
+#include <string.h>
+#include "control/files.h"
+
+const struct control_file control_files[] = {
+	{ "badmailfrom", CONTROL_LIST, "", 0, "qmail-smtpd",
+	    "envelope senders that are refused, as address or @domain" },
+	{ "bounceformat", CONTROL_LINE, "rfc3464", 0, "qmail-send",
+	    "form of bounces: rfc3464, a report for people and programs, or qsbmf, qmail's plain text" },
+	{ "bouncefrom", CONTROL_LINE, "MAILER-DAEMON", 0, "qmail-send",
+	    "local part that bounces come from" },
+	{ "bouncehost", CONTROL_LINE, "me", 0, "qmail-send",
+	    "domain that bounces come from" },
+	{ "bouncemaxbytes", CONTROL_NUMBER, "50000", 0, "qmail-send",
+	    "octets of a message that its bounce returns whole; of a larger one it returns the header; 0 is no limit" },
+	{ "concurrencylocal", CONTROL_NUMBER, "10", 0, "qmail-send",
+	    "local deliveries at the same time" },
+	{ "concurrencyremote", CONTROL_NUMBER, "20", 0, "qmail-send",
+	    "remote deliveries at the same time" },
+	{ "databytes", CONTROL_NUMBER, "0", 0, "qmail-smtpd, qmail-qmtpd",
+	    "octets of the largest message taken from the network; 0 is no limit" },
+	{ "defaultdelivery", CONTROL_LIST, "./Mailbox", 0, "the qmail-send service",
+	    "instructions for users without a dot-qmail file" },
+	{ "defaultdomain", CONTROL_LINE, "me", 0, "qmail-inject",
+	    "domain that is added to a host name without a dot" },
+	{ "defaulthost", CONTROL_LINE, "me", 0, "qmail-inject",
+	    "host that is added to an address without one" },
+	{ "doublebouncehost", CONTROL_LINE, "me", 0, "qmail-send",
+	    "domain that double bounces go to" },
+	{ "doublebounceto", CONTROL_LINE, "postmaster", 0, "qmail-send",
+	    "local part that double bounces go to" },
+	{ "envnoathost", CONTROL_LINE, "me", 0, "qmail-send",
+	    "domain of an envelope recipient without one" },
+	{ "helohost", CONTROL_LINE, "me", 1, "qmail-remote",
+	    "name that this host gives itself as an SMTP client" },
+	{ "idhost", CONTROL_LINE, "me", 0, "qmail-inject",
+	    "right side of the Message-IDs made here" },
+	{ "localiphost", CONTROL_LINE, "me", 0, "qmail-smtpd",
+	    "domain that stands for [the own IP address] of an envelope recipient" },
+	{ "locals", CONTROL_LIST, "me", 1, "qmail-send",
+	    "domains whose mail is delivered here" },
+	{ "me", CONTROL_LINE, "", 1, "all",
+	    "name of this host, the default of many files" },
+	{ "morercpthosts", CONTROL_LIST, "", 0, "qmail-newmrh",
+	    "more domains for rcpthosts, compiled by qmail-newmrh" },
+	{ "morercpthosts.cdb", CONTROL_TABLE, "", 0, "qmail-smtpd, qmail-qmtpd",
+	    "the same, compiled" },
+	{ "percenthack", CONTROL_LIST, "", 0, "qmail-send",
+	    "domains for which user%host@domain means user@host" },
+	{ "plusdomain", CONTROL_LINE, "me", 0, "qmail-inject",
+	    "domain that is added to a host name that ends in a plus sign" },
+	{ "qmqpservers", CONTROL_LIST, "", 0, "qmail-qmqpc",
+	    "addresses of the QMQP servers that take this host's mail" },
+	{ "queuelifetime", CONTROL_NUMBER, "604800", 0, "qmail-send",
+	    "seconds after which a message that cannot be delivered bounces" },
+	{ "rcpthosts", CONTROL_LIST, "", 0, "qmail-smtpd, qmail-qmtpd",
+	    "domains for which anybody may send mail here, .suffix for all below" },
+	{ "smtpgreeting", CONTROL_LINE, "me", 1, "qmail-smtpd",
+	    "greeting of the SMTP server, its name first" },
+	{ "smtproutes", CONTROL_MAP, "", 0, "qmail-remote",
+	    "relay for a domain, instead of its MX hosts" },
+	{ "timeoutconnect", CONTROL_NUMBER, "60", 0, "qmail-remote",
+	    "seconds for an SMTP server to take a connection" },
+	{ "timeoutremote", CONTROL_NUMBER, "1200", 0, "qmail-remote",
+	    "seconds for an SMTP server to answer" },
+	{ "timeoutsmtpd", CONTROL_NUMBER, "1200", 0, "qmail-smtpd",
+	    "seconds for an SMTP client to say something" },
+	{ "virtualdomains", CONTROL_MAP, "", 0, "qmail-send",
+	    "domains and addresses whose mail a local user gets, with what is put before the local part" },
+	{ NULL, CONTROL_LINE, NULL, 0, NULL, NULL },
+};
+
+const char *
+control_form_name(enum control_form form)
+{
+	switch (form) {
+	case CONTROL_LINE:
+		return "line";
+	case CONTROL_NUMBER:
+		return "number";
+	case CONTROL_LIST:
+		return "list";
+	case CONTROL_MAP:
+		return "map";
+	case CONTROL_TABLE:
+		return "compiled";
+	}
+	return "";
+}
+
+const struct control_file *
+control_file_find(const char *name)
+{
+	const struct control_file *f = control_files;
+
+	while (f->name && strcmp(f->name, name) != 0)
+		f++;
+	return f->name ? f : NULL;
+}
