@@ -9,13 +9,17 @@ SUBMIT := queue/client queue/protocol $L/channel
 
 # --- queue -------------------------------------------------------------------
 $(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,qmail-qread,$S/queue/qmail-qread $S/queue/listing queue/protocol $S/send/route $L/channel $L/date822 $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
+$(eval $(call program,qmail-qstat,$S/queue/qmail-qstat $S/queue/listing queue/protocol $L/channel $L/sandbox $L/home,$(SK),$(STATIC)))
 
 # --- send --------------------------------------------------------------------
+$(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
 # --- local -------------------------------------------------------------------
 $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
 # --- remote ------------------------------------------------------------------
+$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/report $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
 
 # --- users -------------------------------------------------------------------
 $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))

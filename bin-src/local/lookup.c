@@ -1,0 +1,268 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <skalibs/djbunix.h>
+#include <skalibs/selfpipe.h>
+#include "become.h"
+#include "exitcode.h"
+#include "lookup.h"
+#include "spawner.h"
+#include "users/passwd.h"
+
+#define GETPW "bin/qmail-getpw"
+#define EXEC_FAILED 120	/* interfaces section 7 */
+
+static void
+settle(struct lookup *q, const char *trouble)
+{
+	q->trouble = trouble;
+	q->state = LOOKUP_OVER;
+}
+
+static const char *
+why_it_failed(int wstat)
+{
+	switch (WIFEXITED(wstat) ? WEXITSTATUS(wstat) : -1) {
+	case GETPW_HOME:
+		return "Unable to look at a home directory. (#4.3.0)\n";
+	case GETPW_NO_ALIAS:
+		return "This system has no user alias. (#4.3.5)\n";
+	case EXEC_FAILED:
+		return "Unable to run qmail-getpw. (#4.3.0)\n";
+	default:
+		return "Unable to ask the user database. (#4.3.0)\n";
+	}
+}
+
+/* The process has ended and all of its output was read. */
+static void
+finish(struct lookup *q)
+{
+	if (q->wstat)
+		settle(q, why_it_failed(q->wstat));
+	else if (!account_parse(&q->account, q->printed.s, q->printed.len)) {
+		q->account.user = NULL;
+		settle(q, "The answer of qmail-getpw makes no sense. (#4.3.0)\n");
+	} else
+		settle(q, NULL);
+}
+
+static void
+run_getpw(const struct lookups *l, const char *local, int out)
+{
+	const char *const argv[] = { GETPW, local, NULL };
+
+	setsid();
+	selfpipe_finish();
+	signal(SIGPIPE, SIG_DFL);
+	if (dup2(out, STDOUT_FILENO) < 0)
+		_exit(EXEC_FAILED);
+	closefrom(STDERR_FILENO + 1);
+	if (geteuid() == 0 && !become(l->uid, l->gid))
+		_exit(EXEC_FAILED);
+	execv(GETPW, (char *const *)(uintptr_t)argv);
+	spawner_log("alert", "unable to exec " GETPW, NULL);
+	_exit(EXEC_FAILED);
+}
+
+static void
+start(struct lookups *l, struct lookup *q)
+{
+	int pipe_fds[2];
+
+	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0) {
+		settle(q, "Unable to make a pipe. (#4.3.0)\n");
+		return;
+	}
+	q->pid = fork();
+	if (q->pid == 0) {
+		ndelay_off(pipe_fds[1]);
+		run_getpw(l, q->local, pipe_fds[1]);
+	}
+	close(pipe_fds[1]);
+	if (q->pid < 0) {
+		close(pipe_fds[0]);
+		settle(q, "Unable to fork. (#4.3.0)\n");
+		return;
+	}
+	q->fd = pipe_fds[0];
+	q->state = LOOKUP_RUNS;
+	l->running++;
+}
+
+static void
+start_some(struct lookups *l)
+{
+	for (unsigned int i = 0; i < l->len && l->running < LOOKUPS_RUNNING; i++)
+		if (l->list[i].state == LOOKUP_WAITS)
+			start(l, &l->list[i]);
+}
+
+static void
+ask_table(struct lookup *q)
+{
+	int absent;
+
+	switch (account_find(&q->account, ACCOUNT_TABLE, q->local, strlen(q->local), &absent)) {
+	case 1:
+		settle(q, NULL);
+		break;
+	case 0:
+		break;		/* qmail-getpw knows */
+	default:
+		q->account.user = NULL;
+		settle(q, "Unable to read " ACCOUNT_TABLE ". (#4.3.0)\n");
+		spawner_log("alert", "unable to read " ACCOUNT_TABLE, strerror(errno));
+	}
+}
+
+int
+lookups_ask(struct lookups *l, char type, uint32_t id, const char *local, size_t len)
+{
+	struct lookup *q = &l->list[l->len];
+
+	*q = (struct lookup){ .state = LOOKUP_WAITS, .type = type, .id = id, .pid = -1, .fd = -1 };
+	if (len > ACCOUNT_LOCAL_MAX || memchr(local, '\0', len)) {
+		len = 0;
+		settle(q, "This address is too long. (#4.1.3)\n");
+	}
+	q->local = strndup(local, len);
+	if (!q->local)
+		return 0;
+	tain_addsec_g(&q->deadline, LOOKUP_SECONDS);
+	l->len++;
+	if (q->state == LOOKUP_WAITS)
+		ask_table(q);
+	start_some(l);
+	return 1;
+}
+
+unsigned int
+lookups_prepare(const struct lookups *l, iopause_fd *x, tain *deadline)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < l->len; i++) {
+		const struct lookup *q = &l->list[i];
+
+		if (q->state == LOOKUP_RUNS && q->fd >= 0)
+			x[n++] = (iopause_fd){ .fd = q->fd, .events = IOPAUSE_READ };
+		if (q->state != LOOKUP_DYING && tain_less(&q->deadline, deadline))
+			*deadline = q->deadline;
+	}
+	return n;
+}
+
+static void
+close_output(struct lookup *q)
+{
+	if (q->fd >= 0)
+		close(q->fd);
+	q->fd = -1;
+}
+
+static void
+kill_process(struct lookup *q)
+{
+	if (q->pid > 0) {
+		kill(q->pid, SIGKILL);
+		kill(-q->pid, SIGKILL);
+	}
+}
+
+static void
+read_output(struct lookup *q)
+{
+	char octets[4096];
+	ssize_t r = read(q->fd, octets, sizeof octets);
+
+	if (r < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (r <= 0) {
+		close_output(q);
+		if (q->pid < 0)
+			finish(q);
+	} else if (q->printed.len + (size_t)r > ACCOUNT_SIZE_MAX || !stralloc_catb(&q->printed, octets, (size_t)r)) {
+		kill_process(q);
+		settle(q, "The answer of qmail-getpw is too long. (#4.3.0)\n");
+	}
+}
+
+void
+lookups_act(struct lookups *l, const iopause_fd *x)
+{
+	for (unsigned int i = 0; i < l->len; i++) {
+		struct lookup *q = &l->list[i];
+
+		if (q->state == LOOKUP_RUNS && q->fd >= 0 && (x++)->revents)
+			read_output(q);
+		if ((q->state == LOOKUP_RUNS || q->state == LOOKUP_WAITS) && !tain_future(&q->deadline)) {
+			kill_process(q);
+			settle(q, "The user database does not answer. (#4.4.3)\n");
+			spawner_log("warning", GETPW " takes too long", NULL);
+		}
+	}
+}
+
+static void
+drop(struct lookups *l, struct lookup *q)
+{
+	close_output(q);
+	free(q->local);
+	stralloc_free(&q->printed);
+	account_free(&q->account);
+	l->len--;
+	memmove(q, q + 1, (size_t)(&l->list[l->len] - q) * sizeof *q);
+}
+
+void
+lookups_reaped(struct lookups *l, pid_t pid, int wstat)
+{
+	for (unsigned int i = 0; i < l->len; i++) {
+		struct lookup *q = &l->list[i];
+
+		if (q->pid != pid)
+			continue;
+		q->pid = -1;
+		q->wstat = wstat;
+		l->running--;
+		if (q->state == LOOKUP_DYING)
+			drop(l, q);
+		else if (q->state == LOOKUP_RUNS && q->fd < 0)
+			finish(q);
+		break;
+	}
+	start_some(l);
+}
+
+struct lookup *
+lookups_answered(struct lookups *l)
+{
+	for (unsigned int i = 0; i < l->len; i++)
+		if (l->list[i].state == LOOKUP_OVER)
+			return &l->list[i];
+	return NULL;
+}
+
+void
+lookups_took(struct lookups *l, struct lookup *q)
+{
+	if (q->pid < 0) {
+		drop(l, q);
+		return;
+	}
+	/* its process holds a place of those that may run, until it is gone */
+	close_output(q);
+	q->state = LOOKUP_DYING;
+}
+
+void
+lookups_kill(struct lookups *l)
+{
+	for (unsigned int i = 0; i < l->len; i++)
+		kill_process(&l->list[i]);
+}
