@@ -20,7 +20,7 @@ case $name in
 *) domain=$name ;;
 esac
 # a name such as mx+@ is a host of the organization: the last two labels
-plus=$(printf %s "$name" | awk -F. '{ print NF > 2 ? $(NF-1) "." $NF : $0 }')
+plus=$(printf %s "$name" | awk -F. '{ print (NF > 2 ? $(NF-1) "." $NF : $0) }')
 
 put() {
 	printf '%s\n' "$2" >"control/$1.new"
