@@ -9,6 +9,8 @@
  * Where it fails  on a kernel or in a container without Landlock or without seccomp the program runs without, and a
  *                 daemon says so once (sandbox_warn); qmail-showctl says what this machine has. A program built with
  *                 ASan gets no filter, because the sanitizer needs calls of its own, and says so the same way
+ * Before          what libc reads at the first call of something: tzset() where a date is computed (gmtime, too), name
+ *                 service, locale
  * Which libc      glibc 2.36 and 2.41, static and dynamic; what a libc tries first and can do without gets ENOSYS
  * Cost            0.1 ms, half of it the kernel's for the smallest filter there can be: a server that forks for each
  *                 connection enters in the child, a kept worker once */
