@@ -6,9 +6,10 @@ HOME_CONTROL := $L/home control/control
 SUBMIT := queue/client queue/protocol $L/channel
 
 # --- inject ------------------------------------------------------------------
+$(eval $(call program,qmail-inject,$S/inject/qmail-inject $S/inject/sendmail $S/inject/injection $S/inject/header $S/inject/identity $L/address822 $L/message_id $L/date822 $(HOME_CONTROL) $(SUBMIT),$(SK),$(STATIC)))
 
 # --- queue -------------------------------------------------------------------
-$(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home $L/sandbox queue/envelope $(SUBMIT),$(SK),$(STATIC)))
 $(eval $(call program,qmail-qread,$S/queue/qmail-qread $S/queue/listing queue/protocol $S/send/route $L/channel $L/date822 $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
 $(eval $(call program,qmail-qstat,$S/queue/qmail-qstat $S/queue/listing queue/protocol $L/channel $L/sandbox $L/home,$(SK),$(STATIC)))
 
@@ -16,6 +17,7 @@ $(eval $(call program,qmail-qstat,$S/queue/qmail-qstat $S/queue/listing queue/pr
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
 # --- local -------------------------------------------------------------------
+$(eval $(call program,qmail-local,$S/local/qmail-local $S/local/worker $S/local/delivery $S/local/dotqmail $S/local/environment $S/local/mbox $S/local/program $S/local/resend $S/local/trace $S/local/message $S/local/report $L/maildir $L/quote $L/job $L/home $(SUBMIT),$(SK),$(STATIC)))
 $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
 # --- remote ------------------------------------------------------------------

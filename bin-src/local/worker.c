@@ -1,0 +1,361 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <skalibs/strerr.h>
+#include "exitcode.h"
+#include "job.h"
+#include "program.h"
+#include "worker.h"
+
+enum {
+	LOCAL_STRINGS = 5,
+	SLOT_KEEP = 65536,	/* octets of buffer that a slot keeps from one batch to the next */
+};
+
+struct slot {
+	stralloc frame;		/* the job's octets, to which job points */
+	struct job job;
+	struct delivery delivery;
+	enum exitcode code;
+	int is_settled;		/* code and report are what is to be answered */
+};
+
+struct worker {
+	const struct delivery_account *account;
+	int classic;
+	struct channel channel;
+	int is_over;		/* the socket's other end takes no more jobs from us, or we take none */
+	int is_deserted;	/* nobody is there to hear an answer */
+	struct slot slots[JOB_BATCH];
+	unsigned int slots_len;
+	unsigned int jobs;
+	time_t deadline;	/* monotonic seconds */
+};
+
+static time_t
+monotonic(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+/* --- taking jobs -------------------------------------------------------------- */
+
+/* Points the delivery at what the job says. */
+static void
+begin_delivery(struct worker *w, struct slot *slot)
+{
+	struct delivery *d = &slot->delivery;
+	const struct job *job = &slot->job;
+
+	*d = (struct delivery){ .account = w->account };
+	slot->is_settled = 0;
+	slot->code = EXIT_TEMP;
+	if (job->strings_len != LOCAL_STRINGS) {
+		report_line(&d->report, "This is no job for qmail-local. (#4.3.0)");
+		slot->is_settled = 1;
+		return;
+	}
+	d->sender = job_string(job, 0);
+	d->local = job_string(job, 1);
+	d->dash = job_string(job, 2);
+	d->ext = job_string(job, 3);
+	d->domain = job_string(job, 4);
+	d->message = (struct message){ .octets = job->message, .size = job->size, .fd = -1 };
+	if (job->message)
+		return;
+	if (!message_of_file(&d->message, job->fd) || d->message.size != job->size) {
+		report_line(&d->report, "The message is not as long as it should be. (#4.3.0)");
+		slot->is_settled = 1;
+	}
+}
+
+/* Takes a frame into the next slot. Returns 0 if it is no job. */
+static int
+take_frame(struct worker *w, const struct channel_frame *f)
+{
+	struct slot *slot = &w->slots[w->slots_len];
+	struct channel_frame copy = *f;
+
+	if (!stralloc_copyb(&slot->frame, f->s, f->len))
+		return 0;
+	copy.s = slot->frame.s;
+	if (!job_parse(&slot->job, &w->channel, &copy))
+		return 0;
+	w->slots_len++;
+	w->jobs++;
+	begin_delivery(w, slot);
+	return 1;
+}
+
+/* Reads what has come. Returns 0 if nothing more will. */
+static int
+receive(struct worker *w)
+{
+	struct pollfd p = { .fd = w->channel.fd };
+
+	if (channel_receive(&w->channel) >= 0)
+		return 1;
+	/* one who closed the socket hears no answer, and will hand over its jobs again */
+	w->is_over = 1;
+	w->is_deserted = errno != 0 || (poll(&p, 1, 0) > 0 && p.revents & POLLHUP);
+	return 0;
+}
+
+/* Waits until the socket can be read, for at most as long as the worker may live if may_wait. Returns 1 if it can. */
+static int
+is_readable(struct worker *w, int may_wait)
+{
+	struct pollfd p = { .fd = w->channel.fd, .events = POLLIN };
+
+	for (;;) {
+		time_t left = may_wait ? w->deadline - monotonic() : 0;
+		int r = poll(&p, 1, left > 0 ? (int)left * 1000 : 0);
+
+		if (r >= 0 || errno != EINTR)
+			return r > 0;
+	}
+}
+
+/* Waits for a job, then takes those that are there already. */
+static void
+take_jobs(struct worker *w)
+{
+	struct channel_frame f;
+	int r;
+
+	while (w->slots_len < JOB_BATCH) {
+		r = channel_next(&w->channel, &f);
+		if (r > 0)
+			r = take_frame(w, &f) ? 1 : -1;
+		if (r > 0)
+			continue;
+		if (r < 0) {
+			strerr_warnw("what came over the worker's socket is no job");
+			w->is_over = 1;
+			return;
+		}
+		if (!is_readable(w, w->slots_len == 0)) {
+			/* nothing for a long time: the worker has lived long enough */
+			w->is_over = w->is_over || w->slots_len == 0;
+			return;
+		}
+		if (!receive(w))
+			return;
+	}
+}
+
+/* --- answering ---------------------------------------------------------------- */
+
+static char
+letter_of(enum exitcode code)
+{
+	return code == EXIT_OK ? 'K' : code == EXIT_PERM ? 'D' : 'Z';
+}
+
+static void
+answer(struct worker *w, struct slot *slot)
+{
+	const stralloc *text = &slot->delivery.report.text;
+
+	if (!job_answer(&w->channel, slot->job.id, 0, letter_of(slot->code), text->s, text->len))
+		w->is_over = w->is_deserted = 1;	/* unanswered is as good as deferred */
+	if (slot->job.fd >= 0)
+		close(slot->job.fd);
+	slot->job.fd = -1;
+	delivery_free(&slot->delivery);
+	if (slot->frame.a > SLOT_KEEP)
+		stralloc_free(&slot->frame);
+}
+
+static void
+flush_answers(struct worker *w)
+{
+	int r;
+
+	while ((r = channel_flush(&w->channel)) == 0) {
+		struct pollfd p = { .fd = w->channel.fd, .events = POLLOUT };
+
+		poll(&p, 1, -1);
+	}
+	if (r < 0)
+		w->is_over = w->is_deserted = 1;
+}
+
+/* --- delivering --------------------------------------------------------------- */
+
+/* Enters the home for the whole batch. Where that is impossible, each job is settled with the reason. Returns 1 or 0. */
+static int
+enter_for_all(struct worker *w)
+{
+	const struct delivery *first = NULL;
+
+	for (unsigned int i = 0; i < w->slots_len; i++) {
+		struct slot *slot = &w->slots[i];
+
+		if (slot->is_settled)
+			continue;
+		if (first)
+			slot->delivery.home_owner = first->home_owner;
+		else if ((slot->code = delivery_enter(&slot->delivery, 0)) == EXIT_OK)
+			first = &slot->delivery;
+		else
+			slot->is_settled = 1;
+	}
+	return first != NULL;
+}
+
+/* Brings a job to where only delivery_run or a batch is left. */
+static void
+prepare(struct slot *slot)
+{
+	slot->code = delivery_prepare(&slot->delivery, 0);
+	slot->is_settled = slot->code != EXIT_OK;
+}
+
+/* Delivers all jobs that ask for nothing but the same maildir as slot number first. */
+static void
+deliver_together(struct worker *w, unsigned int first, const char *path)
+{
+	struct delivery *deliveries[JOB_BATCH];
+	struct slot *slots[JOB_BATCH];
+	enum exitcode codes[JOB_BATCH];
+	unsigned int n = 0;
+
+	for (unsigned int i = first; i < w->slots_len; i++) {
+		struct slot *slot = &w->slots[i];
+		const char *other = slot->is_settled ? NULL : delivery_maildir(&slot->delivery);
+
+		if (other && !strcmp(other, path)) {
+			slots[n] = slot;
+			deliveries[n++] = &slot->delivery;
+		}
+	}
+	delivery_batch(deliveries, n, path, codes);
+	for (unsigned int i = 0; i < n; i++) {
+		slots[i]->code = codes[i];
+		slots[i]->is_settled = 1;
+	}
+}
+
+/* The maildirs of a batch; what needs no program is answered before a program may take its time. */
+static void
+deliver_maildirs(struct worker *w)
+{
+	if (!enter_for_all(w))
+		return;
+	for (unsigned int i = 0; i < w->slots_len; i++) {
+		if (!w->slots[i].is_settled)
+			prepare(&w->slots[i]);
+	}
+	for (unsigned int i = 0; i < w->slots_len; i++) {
+		const char *path = w->slots[i].is_settled ? NULL : delivery_maildir(&w->slots[i].delivery);
+
+		if (path)
+			deliver_together(w, i, path);
+	}
+}
+
+/* What the exit status of a qmail-local that is not ours says; interfaces section 7. */
+static enum exitcode
+code_of_local(int status)
+{
+	switch (status) {
+	case EXIT_OK:
+		return EXIT_OK;
+	case EXIT_TEMP:
+	case 71: case 74: case 75:
+	case 112: case 113: case 115: case 116: case 117: case 118: case 119: case 120: case 121:
+	case 126: case 127:	/* a shell could not run it: that may be mended */
+	case PROGRAM_CRASHED:
+	case PROGRAM_FAILED:
+		return EXIT_TEMP;
+	default:
+		return EXIT_PERM;
+	}
+}
+
+/* Hands the job to bin/qmail-local, which somebody replaced. */
+static enum exitcode
+run_classic(struct worker *w, struct slot *slot)
+{
+	const struct delivery_account *a = w->account;
+	struct delivery *d = &slot->delivery;
+	const char *const argv[] = {
+		"bin/qmail-local", "--", a->user, a->home, d->local, d->dash, d->ext, d->domain, d->sender,
+		a->default_delivery, NULL,
+	};
+	int input = message_open(&d->message);
+	int status;
+
+	if (input < 0) {
+		report_line(&d->report, "Unable to open the message for bin/qmail-local: ", strerror(errno), ". (#4.3.0)");
+		return EXIT_TEMP;
+	}
+	status = program_run(argv, (char *const *)(uintptr_t)a->environment, input, a->qmail_home, &d->report);
+	if (status >= PROGRAM_CRASHED)
+		report_line(&d->report, "bin/qmail-local crashed or could not be started. (#4.3.0)");
+	close(input);
+	return code_of_local(status);
+}
+
+static void
+deliver_one(struct worker *w, struct slot *slot)
+{
+	if (w->classic)
+		slot->code = run_classic(w, slot);
+	else {
+		/* again, because what was delivered meanwhile may have changed the home */
+		slot->code = delivery_enter(&slot->delivery, 0);
+		if (slot->code == EXIT_OK)
+			slot->code = delivery_run(&slot->delivery);
+	}
+	slot->is_settled = 1;
+}
+
+static void
+deliver(struct worker *w)
+{
+	if (!w->classic)
+		deliver_maildirs(w);
+	for (unsigned int i = 0; i < w->slots_len; i++) {
+		if (w->slots[i].is_settled)
+			answer(w, &w->slots[i]);
+	}
+	flush_answers(w);
+	for (unsigned int i = 0; i < w->slots_len; i++) {
+		if (w->slots[i].is_settled)
+			continue;
+		deliver_one(w, &w->slots[i]);
+		answer(w, &w->slots[i]);
+		flush_answers(w);
+	}
+	w->slots_len = 0;
+}
+
+int
+worker_run(const struct delivery_account *account, int classic)
+{
+	static struct worker w;
+
+	w = (struct worker){ .account = account, .classic = classic };
+	w.deadline = monotonic() + JOB_WORKER_SECONDS;
+	fcntl(JOB_WORKER_FD, F_SETFD, FD_CLOEXEC);
+	channel_init(&w.channel, JOB_WORKER_FD, JOB_FRAME_MAX);
+	while (!w.is_over) {
+		take_jobs(&w);
+		if (!w.is_deserted)
+			deliver(&w);
+		if (w.jobs >= JOB_WORKER_JOBS || monotonic() >= w.deadline)
+			w.is_over = 1;
+	}
+	channel_free(&w.channel);
+	return EXIT_OK;
+}

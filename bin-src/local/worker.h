@@ -1,0 +1,12 @@
+/* worker: qmail-local as a kept worker of its user; lib/job.h says how it is talked to.
+ * Trust    qmail-send is believed; what it hands over is as hostile as any message
+ * Bounds   JOB_BATCH jobs in memory, each a frame of at most JOB_FRAME_MAX octets */
+#ifndef WORKER_H
+#define WORKER_H
+#include "delivery.h"
+
+/* Takes jobs from descriptor JOB_WORKER_FD until it ends, JOB_WORKER_JOBS jobs were taken or JOB_WORKER_SECONDS passed.
+ * classic: each job is handed to bin/qmail-local of the qmail home. Returns an exit status. */
+int worker_run(const struct delivery_account *account, int classic);
+
+#endif
