@@ -21,7 +21,7 @@ $(eval $(call program,qmail-local,$S/local/qmail-local $S/local/worker $S/local/
 $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
 # --- remote ------------------------------------------------------------------
-$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/report $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
 
 # --- users -------------------------------------------------------------------
 $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))

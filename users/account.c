@@ -73,8 +73,7 @@ find_entry(struct table *t, const char *local, size_t len, stralloc *value, size
 	for (size_t i = 0; i < value->len; i++)
 		is_last[(unsigned char)value->s[i]] = 1;
 	for (size_t n = len; ; n--) {
-		if (n == 0 || is_last[(unsigned char)key[n]])
-			r = table_get(t, key, 1 + n, value);
+		r = n == 0 || is_last[(unsigned char)key[n]] ? table_get(t, key, 1 + n, value) : 0;
 		if (r || n == 0) {
 			*matched = n;
 			return r;

@@ -56,12 +56,13 @@ is_replaced(void)
 static void
 run_worker(const struct account *account, const char *default_delivery)
 {
-	const char *argv[7] = { WORKER, "-W" };
+	const char *argv[8] = { WORKER, "-W" };
 	int log = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, JOB_WORKER_FD + 1);
 	int n = 2;
 
 	if (is_replaced())
 		argv[n++] = "-C";
+	argv[n++] = "--";
 	argv[n++] = account->user;
 	argv[n++] = account->home;
 	argv[n++] = default_delivery;

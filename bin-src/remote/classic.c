@@ -12,7 +12,7 @@
 #include "classic.h"
 #include "exitcode.h"
 #include "job.h"
-#include "report.h"
+#include "remote_report.h"
 #include "spawner.h"
 
 #define REMOTE "bin/qmail-remote"
@@ -136,7 +136,7 @@ deliver(struct worker *w, const struct job *job, const char *program, const char
 			defer_recipient(w, job, first + i, trouble);
 			continue;
 		}
-		letter = report_merge(&w->text, w->report.s, w->report.len, count, i);
+		letter = remote_report_merge(&w->text, w->report.s, w->report.len, count, i);
 		if (!job_answer(&w->channel, job->id, first + i, letter, w->text.s, w->text.len))
 			_exit(EXIT_TEMP);
 	}

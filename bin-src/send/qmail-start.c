@@ -3,16 +3,21 @@
  * qmail-rspawn is qmailr, the logger qmaill, both in group nofiles only, and qmail-send is qmails in group qmails only, to
  * which queue/ belongs. Started by another user, all of them are that user. */
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <skalibs/exec.h>
+#include <skalibs/sgetopt.h>
 #include <skalibs/strerr.h>
+#include <skalibs/types.h>
 #include "become.h"
 #include "exitcode.h"
 #include "home.h"
 #include "job.h"
 
 #define DEFAULT_DELIVERY "./Mailbox"
+
+#define USAGE "qmail-start [-d fd] [defaultdelivery [logger arg ...]]"
 
 enum { LSPAWN_FD = 3, RSPAWN_FD = 4, FIRST_FREE_FD = 5 };	/* of qmail-send */
 
@@ -24,6 +29,7 @@ struct start {
 	int lspawn_pair[2], rspawn_pair[2];	/* qmail-send's end first */
 	int log_pipe[2];	/* read end first; -1 no logger */
 	int log, null;
+	int ready;		/* where qmail-send says that it is ready; -1 nowhere */
 };
 
 static void
@@ -41,6 +47,15 @@ find_identity(struct identity *id, const char *user, const char *group)
 		strerr_diefusys(EXIT_TEMP, "ask the user database for group ", group);
 	if (r == 0)
 		strerr_dief(EXIT_TEMP, "there is no group ", group);
+}
+
+/* Nothing that is opened later may get such a number. */
+static void
+fill_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			strerr_diefusys(EXIT_TEMP, "open /dev/null");
 }
 
 /* Moves fd out of the way of the places that have a meaning; closed on exec. */
@@ -134,31 +149,59 @@ start_spawner(const struct start *s, const char *const *argv, int socket, const 
 	strerr_dieexec(EXIT_TEMP, argv[0]);
 }
 
-/* Descriptors from FIRST_FREE_FD on that we were started with stay open for it: s6 may want to hear there. */
 static void
 become_send(const struct start *s)
 {
-	static const char *const argv[] = { "bin/qmail-send", NULL };
+	char ready[UINT_FMT];
+	const char *const argv[] = { "bin/qmail-send", s->ready >= 0 ? "-d" : NULL, ready, NULL };
 
 	put(s->null, STDIN_FILENO);
 	put(s->log, STDOUT_FILENO);
 	put(s->log, STDERR_FILENO);
 	put(s->lspawn_pair[0], LSPAWN_FD);
 	put(s->rspawn_pair[0], RSPAWN_FD);
+	if (s->ready >= 0) {
+		put(s->ready, FIRST_FREE_FD);
+		fcntl(FIRST_FREE_FD, F_SETFD, 0);
+		ready[uint_fmt(ready, FIRST_FREE_FD)] = '\0';
+	}
+	closefrom(FIRST_FREE_FD + (s->ready >= 0));
 	become_identity(s, &s->send);
 	exec(argv);
 	strerr_dieexec(EXIT_TEMP, argv[0]);
 }
 
+/* Returns the number of arguments that were options. */
+static int
+read_options(struct start *s, int argc, const char *const *argv)
+{
+	subgetopt state = SUBGETOPT_ZERO;
+	unsigned int fd;
+	int c;
+
+	s->ready = -1;
+	while ((c = subgetopt_r(argc, argv, "d:", &state)) != -1) {
+		if (c != 'd' || !uint0_scan(state.arg, &fd) || fd <= STDERR_FILENO || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0)
+			strerr_dieusage(EXIT_PERM, USAGE);
+		s->ready = (int)fd;
+	}
+	return state.ind - 1;
+}
+
 int
 main(int argc, const char *const *argv)
 {
-	const char *default_delivery = argc > 1 ? argv[1] : DEFAULT_DELIVERY;
-	const char *const lspawn[] = { "bin/qmail-lspawn", default_delivery, NULL };
-	const char *const rspawn[] = { "bin/qmail-rspawn", NULL };
 	struct start s = { .is_root = geteuid() == 0 };
+	const char *lspawn[] = { "bin/qmail-lspawn", DEFAULT_DELIVERY, NULL };
+	const char *const rspawn[] = { "bin/qmail-rspawn", NULL };
+	int options;
 
 	PROG = "qmail-start";
+	options = read_options(&s, argc, argv);
+	argc -= options;
+	argv += options;
+	if (argc > 1)
+		lspawn[1] = argv[1];
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
 	if (s.is_root) {
@@ -166,6 +209,9 @@ main(int argc, const char *const *argv)
 		find_identity(&s.rspawn, "qmailr", "nofiles");
 		find_identity(&s.logger, "qmaill", "nofiles");
 	}
+	fill_standard_descriptors();
+	if (s.ready >= 0)
+		s.ready = move_up(s.ready);
 	s.null = move_up(open("/dev/null", O_RDWR));
 	make_log(&s, argc > 2);
 	make_pair(s.lspawn_pair);

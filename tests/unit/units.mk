@@ -15,6 +15,10 @@ endef
 $(eval $(call unit,control,control/control))
 $(eval $(call unit,control_files,control/files))
 $(eval $(call unit,channel,$L/channel))
+$(eval $(call unit,table,control/table,-lcdb))
+$(eval $(call unit,account,users/account users/assign control/table,-lcdb))
+$(eval $(call unit,passwd,users/passwd))
+$(eval $(call unit,remote_report,$S/remote/remote_report))
 
 $(eval $(call unit,sandbox,$L/sandbox))
 # without ASan, which needs system calls of its own, and with which the module leaves the filter out

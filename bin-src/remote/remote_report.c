@@ -1,5 +1,5 @@
 #include <string.h>
-#include "report.h"
+#include "remote_report.h"
 
 /* Where things are in a report. */
 struct parts {
@@ -38,7 +38,7 @@ judge(const struct parts *p, unsigned int recipients)
 }
 
 char
-report_merge(stralloc *text, const char *report, size_t len, unsigned int recipients, unsigned int n)
+remote_report_merge(stralloc *text, const char *report, size_t len, unsigned int recipients, unsigned int n)
 {
 	struct parts p = len ? take_apart(report, len, n) : (struct parts){ .recipients = 0 };
 	int ok = 1;
