@@ -7,11 +7,15 @@ SUBMIT := queue/client queue/protocol $L/channel
 
 # --- inject ------------------------------------------------------------------
 $(eval $(call program,qmail-inject,$S/inject/qmail-inject $S/inject/sendmail $S/inject/injection $S/inject/header $S/inject/identity $L/address822 $L/message_id $L/date822 $(HOME_CONTROL) $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call same,sendmail,qmail-inject))
 
 # --- queue -------------------------------------------------------------------
 $(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home $L/sandbox queue/envelope $(SUBMIT),$(SK),$(STATIC)))
 $(eval $(call program,qmail-qread,$S/queue/qmail-qread $S/queue/listing queue/protocol $S/send/route $L/channel $L/date822 $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
 $(eval $(call program,qmail-qstat,$S/queue/qmail-qstat $S/queue/listing queue/protocol $L/channel $L/sandbox $L/home,$(SK),$(STATIC)))
+
+$(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit large flush notices writers writer survey ledger) \
+	$L/home $L/channel $L/date822 $(addprefix queue/,protocol envelope record digest info ring reader),$(SK),-pie))
 
 # --- send --------------------------------------------------------------------
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))

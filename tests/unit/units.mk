@@ -25,6 +25,9 @@ $(eval $(call unit,sandbox,$L/sandbox))
 $(UNIT_BUILD)/$L/sandbox.o $(UNIT_BUILD)/tests/unit/sandbox.o: UNIT_FLAGS += -fno-sanitize=address
 $(UNIT_BUILD)/$L/sandbox.o: $(BUILD)/generated/sandbox-filters.h
 $(UNIT_BUILD)/$L/sandbox.o: CPPFLAGS += -I$(BUILD)/generated
+$(eval $(call unit,address822,$L/address822))
+$(eval $(call unit,header,$S/inject/header))
+$(eval $(call unit,message_id,$L/message_id))
 
 $(UNIT_BUILD)/%.o: %.c
 	@mkdir -p $(@D)
