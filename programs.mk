@@ -6,8 +6,11 @@ HOME_CONTROL := $L/home control/control
 SUBMIT := queue/client queue/protocol $L/channel
 
 # --- inject ------------------------------------------------------------------
-$(eval $(call program,qmail-inject,$S/inject/qmail-inject $S/inject/sendmail $S/inject/injection $S/inject/header $S/inject/identity $L/address822 $L/message_id $L/date822 $(HOME_CONTROL) $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,qmail-inject,$S/inject/qmail-inject $S/inject/sendmail $S/inject/injection $S/inject/header $S/inject/identity $L/address822 $L/message_id $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT),$(SK),$(STATIC)))
 $(eval $(call same,sendmail,qmail-inject))
+$(eval $(call program,predate,$S/inject/predate $S/inject/feed $L/home,$(SK),$(STATIC)))
+$(eval $(call same,datemail,predate))
+$(eval $(call program,mailsubj,$S/inject/mailsubj $S/inject/feed $L/home,$(SK),$(STATIC)))
 
 # --- queue -------------------------------------------------------------------
 $(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home $L/sandbox queue/envelope $(SUBMIT),$(SK),$(STATIC)))
@@ -22,6 +25,17 @@ $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-p
 
 # --- local -------------------------------------------------------------------
 $(eval $(call program,qmail-local,$S/local/qmail-local $S/local/worker $S/local/delivery $S/local/dotqmail $S/local/environment $S/local/mbox $S/local/program $S/local/resend $S/local/trace $S/local/message $S/local/report $L/maildir $L/quote $L/job $L/home $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,bouncesaying,$S/local/bouncesaying $S/local/condition,$(SK),$(STATIC)))
+$(eval $(call program,except,$S/local/except $S/local/condition,$(SK),$(STATIC)))
+$(eval $(call program,forward,$S/local/forward $S/local/copy $S/local/resend $S/local/message $S/local/report $L/home $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,condredirect,$S/local/condredirect $S/local/condition $S/local/copy $S/local/resend $S/local/message $S/local/report $L/home $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,qreceipt,$S/local/qreceipt $S/local/copy $S/local/resend $S/local/field $S/local/message $S/local/report $L/address822 $L/message_id $L/date822 $L/quote $L/home $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,preline,$S/local/preline,$(SK),$(STATIC)))
+$(eval $(call program,qbiff,$S/local/qbiff $S/local/copy $S/local/resend $S/local/field $S/local/message $S/local/report $L/home $(SUBMIT),$(SK),-pie))
+$(eval $(call program,maildirmake,$S/local/maildirmake $L/maildir,$(SK),$(STATIC)))
+$(eval $(call program,maildir2mbox,$S/local/maildir2mbox $S/local/mbox $S/local/trace $S/local/message $L/quote,$(SK),$(STATIC)))
+$(eval $(call program,maildirwatch,$S/local/maildirwatch $S/local/field $S/local/message,$(SK),$(STATIC)))
+$(eval $(call program,tcp-env,$S/local/tcp-env,$(SK),-pie))
 $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
 # --- remote ------------------------------------------------------------------

@@ -51,6 +51,15 @@ identity_init(struct identity *id)
 	*id = (struct identity){ .defaults = { .get = get_default, .data = id } };
 }
 
+int
+identity_load(struct identity *id)
+{
+	for (unsigned int i = 0; i < IDENTITY_HOSTS; i++)
+		if (!host_value(id, i))
+			return 0;
+	return 1;
+}
+
 /* The first of these variables that is set (and not empty, if wanted so), or NULL. */
 static const char *
 first_set(const char *const *names, int not_empty)

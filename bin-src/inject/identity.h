@@ -1,7 +1,7 @@
 /* identity: who submits a message, and what completes addresses: environment first, control files second.
  * Trust    the environment is the caller's, who may say what he likes in his own mail; a name or host that is no part
  *          of an address is refused. Control files are the administrator's; the current directory is the qmail home
- * Reading  a control file is read when it is needed first, so an ordinary message costs few */
+ * Reading  a control file is read when it is needed first, or all of them by identity_load */
 #ifndef IDENTITY_H
 #define IDENTITY_H
 #include <skalibs/stralloc.h>
@@ -17,6 +17,10 @@ struct identity {
 
 /* *id must stay where it is afterwards. */
 void identity_init(struct identity *id);
+
+/* Reads the control files of all hosts that the environment does not give; no file is read afterwards. Returns 1, or 0 with
+ * errno and id->trouble set. */
+int identity_load(struct identity *id);
 
 /* The host of message identifiers. Returns NULL with errno and id->trouble set if it cannot be read. */
 const char *identity_idhost(struct identity *id);

@@ -17,6 +17,7 @@
 #include "injection.h"
 #include "message_id.h"
 #include "queue/client.h"
+#include "sandbox.h"
 
 enum { PIECE = 32768 };	/* octets handed to the queue at once */
 
@@ -108,6 +109,7 @@ struct injection {
 	int resent;
 	int from_header;	/* recipients are taken from the header */
 	time_t now;
+	struct queue_client queue;
 	/* of the field being read */
 	const struct field_rule *rule;
 };
@@ -564,27 +566,26 @@ queue_octets(struct queue_client *q, const char *s, size_t len)
 static void
 queue_message(struct injection *in, const stralloc *head)
 {
-	struct queue_client q;
+	struct queue_client *q = &in->queue;
 	struct queue_result result;
 	stralloc sender = STRALLOC_ZERO;
 	const char *s;
 	ssize_t n;
 
 	add_to_envelope(in, &sender, in->sender.s, in->sender.len);
-	queue_client_open(&q, -1);
-	queue_client_begin(&q);
-	queue_octets(&q, head->s, head->len);
-	queue_octets(&q, in->out.s, in->out.len);
-	while (!q.code && (n = next_of_body(in, &s)) > 0)
-		queue_octets(&q, s, (size_t)n);
-	queue_client_sender(&q, sender.s, sender.len - 1);
+	queue_client_begin(q);
+	queue_octets(q, head->s, head->len);
+	queue_octets(q, in->out.s, in->out.len);
+	while (!q->code && (n = next_of_body(in, &s)) > 0)
+		queue_octets(q, s, (size_t)n);
+	queue_client_sender(q, sender.s, sender.len - 1);
 	for (size_t i = 0; i < in->recipients.len; ) {
 		size_t len = strlen(in->recipients.s + i);
 
-		queue_client_recipient(&q, in->recipients.s + i, len);
+		queue_client_recipient(q, in->recipients.s + i, len);
 		i += len + 1;
 	}
-	queue_client_end(&q, 1, &result);
+	queue_client_end(q, 1, &result);
 	if (result.code)
 		strerr_dief(result.permanent ? EXIT_PERM : EXIT_TEMP, result.text);
 }
@@ -639,6 +640,18 @@ read_header(struct injection *in)
 	strerr_diefusys(EXIT_TEMP, "read the message");
 }
 
+/* Everything that the message makes of this process happens afterwards. A program that is run instead of the queue's own
+ * client would inherit all of it, and break: then it stays open, as what the caller asked for with his own rights. */
+static void
+shut_itself_in(const struct injection *in)
+{
+	static const struct sandbox shut_in = { .calls = &sandbox_client };
+
+	tzset();	/* even gmtime reads the local time zone at its first call */
+	if (!in->queue.program.len && sandbox_enter(&shut_in) < 0)
+		strerr_diefusys(EXIT_TEMP, "shut itself in");
+}
+
 int
 injection_run(const struct injection_options *options, int home)
 {
@@ -651,6 +664,11 @@ injection_run(const struct injection_options *options, int home)
 	read_lists(&in);
 	if (home >= 0 && fchdir(home) < 0)
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
+	if (!identity_load(&in.identity))
+		die_trouble(&in);
+	if (!options->print)
+		queue_client_open(&in.queue, -1);
+	shut_itself_in(&in);
 	in.from_header = options->recipients == RECIPIENTS_HEADER || options->recipients == RECIPIENTS_BOTH ||
 	    (options->recipients == RECIPIENTS_AUTO && !*options->arguments);
 	read_arguments(&in);
