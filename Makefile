@@ -102,7 +102,7 @@ ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 check: unit system
 
 system: all
-	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system tests/crash
+	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash)
 
 lint: all
 	admin/lint $(BUILD)

@@ -198,18 +198,18 @@ class Server(Tree):
         self.keeper = self.send = None
         self.sessions = set()
         self.default_delivery = "./Maildir/"
-        (self.home / "log").mkdir(exist_ok=True)
-        self.own(self.home / "log")
+        (self.home / "output").mkdir(exist_ok=True)
+        self.own(self.home / "output")
 
     def log(self, name="qmail-send"):
         """What qmail-send (its standard output) or qmail-queued (its standard error) said so far."""
-        path = self.home / "log" / name
+        path = self.home / "output" / name
         return path.read_text(errors="replace") if path.exists() else ""
 
     def start_daemon(self, name, program, *args, env=None):
         """Starts a program that says with a line on a descriptor that it is ready, and waits for it."""
         ours, theirs = os.pipe()
-        with open(self.home / "log" / name, "ab") as log, open(self.home / "log" / f"{name}.stderr", "ab") as errors:
+        with open(self.home / "output" / name, "ab") as log, open(self.home / "output" / f"{name}.stderr", "ab") as errors:
             process = self.popen(program, "-d", theirs, *args, stdin=subprocess.DEVNULL, pass_fds=[theirs],
                                  stdout=log, stderr=log if name == "qmail-queued" else errors,
                                  start_new_session=True, env=env)
