@@ -31,7 +31,7 @@ $(eval $(call program,forward,$S/local/forward $S/local/copy $S/local/resend $S/
 $(eval $(call program,condredirect,$S/local/condredirect $S/local/condition $S/local/copy $S/local/resend $S/local/message $S/local/report $L/home $(SUBMIT),$(SK),$(STATIC)))
 $(eval $(call program,qreceipt,$S/local/qreceipt $S/local/copy $S/local/resend $S/local/field $S/local/message $S/local/report $L/address822 $L/message_id $L/date822 $L/quote $L/home $(SUBMIT),$(SK),$(STATIC)))
 $(eval $(call program,preline,$S/local/preline,$(SK),$(STATIC)))
-$(eval $(call program,qbiff,$S/local/qbiff $S/local/copy $S/local/resend $S/local/field $S/local/message $S/local/report $L/home $(SUBMIT),$(SK),-pie))
+$(eval $(call program,qbiff,$S/local/qbiff $S/local/field $S/local/message,$(SK),-pie))
 $(eval $(call program,maildirmake,$S/local/maildirmake $L/maildir,$(SK),$(STATIC)))
 $(eval $(call program,maildir2mbox,$S/local/maildir2mbox $S/local/mbox $S/local/trace $S/local/message $L/quote,$(SK),$(STATIC)))
 $(eval $(call program,maildirwatch,$S/local/maildirwatch $S/local/field $S/local/message,$(SK),$(STATIC)))
