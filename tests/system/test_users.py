@@ -80,13 +80,13 @@ def test_newu_without_assign(users):
 
 
 def test_newu_many_entries_and_equal_keys(users):
-    lines = [f"=u{i}:u{i}:{i}:{i}:/h/{i}:::\n" for i in range(1, 20001)]
+    lines = [f"=u{i}:u{i}:{i}:{i}:/h/{i}:::\n" for i in range(1, 3001)]
     users.write("users/assign", "".join(lines) + "=U7:other:1:1:/x:::\n.\n")
     users.run("qmail-newu", check=True)
     got = subprocess.run(["cdb", "-q", users.home / "users/cdb", b"!u7"], stdout=subprocess.PIPE)
     assert got.returncode != 0  # without its NUL it is another key
     records = cdb(users.home / "users/cdb")
-    assert len(records) == 20002
+    assert len(records) == 3002
     assert [value.split(b"\0")[0] for key, value in records if key == b"!u7\0"] == [b"u7", b"other"]
 
 
