@@ -1,6 +1,6 @@
 # tambo: build, install, test. GNU make. Every target is safe to repeat and safe with -j.
 #
-#   make              build everything into build/
+#   make              build everything into build/ (V=1: show the commands)
 #   make up / down    a complete private server in ./run, or stop it
 #   make check        all tests; asan, lint, bench, fresh: see README.md
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
@@ -13,6 +13,9 @@ CC      ?= gcc
 OPT     ?= -O2 -g
 WERROR  ?=
 SANITIZE ?=
+V        ?=
+# one line a command; V=1 shows it whole
+say       = $(if $(V),,@echo '  $@' &&)
 
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes $(if $(WERROR),-Werror)
 HARDEN   := -fstack-protector-strong -fstack-clash-protection $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
@@ -52,7 +55,7 @@ define program
 PROGRAMS += $(1)
 OBJECTS += $$(patsubst %,$(BUILD)/%.o,$(2))
 $(BUILD)/bin/$(1): $$(patsubst %,$(BUILD)/%.o,$(2)) | $(BUILD)/bin
-	$$(CC) $$(CFLAGS) $(4) $$(HARDENLD) -o $$@ $$^ $(3)
+	$$(say) $$(CC) $$(CFLAGS) $(4) $$(HARDENLD) -o $$@ $$^ $(3)
 endef
 
 # script NAME, file: a program that is a script. same NAME, program: a second name (hard link) of a program.
@@ -76,14 +79,14 @@ $(BUILD)/bin:
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(say) $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(patsubst %.o,%.d,$(sort $(OBJECTS)))
 
 # The filters of lib/sandbox are compiled while building; only this program needs libseccomp.
 $(BUILD)/sandbox-calls: $L/sandbox-calls.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -O1 -o $@ $< -lseccomp
+	$(say) $(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -O1 -o $@ $< -lseccomp
 
 $(BUILD)/generated/sandbox-filters.h: $(BUILD)/sandbox-calls
 	@mkdir -p $(@D)

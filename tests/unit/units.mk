@@ -9,7 +9,7 @@ define unit
 UNITS += $(1)
 $(UNIT_BUILD)/bin/$(1): $$(patsubst %,$(UNIT_BUILD)/%.o,tests/unit/$(1) $(2))
 	@mkdir -p $$(UNIT_BUILD)/bin
-	$$(CC) $$(UNIT_FLAGS) -o $$@ $$^ $(3) -lskarnet -lcmocka
+	$$(say) $$(CC) $$(UNIT_FLAGS) -o $$@ $$^ $(3) -lskarnet -lcmocka
 endef
 
 $(eval $(call unit,control,control/control))
@@ -31,7 +31,7 @@ $(eval $(call unit,message_id,$L/message_id))
 
 $(UNIT_BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(UNIT_FLAGS) -MMD -MP -c -o $@ $<
+	$(say) $(CC) $(CPPFLAGS) $(UNIT_FLAGS) -MMD -MP -c -o $@ $<
 
 -include $(shell find $(UNIT_BUILD) -name '*.d' 2>/dev/null)
 
