@@ -17,6 +17,7 @@ struct search {
 	size_t column;
 	int is_ours;	/* the current field, with its continuations */
 	int found;
+	size_t start;	/* of the current body */
 };
 
 static int
@@ -43,6 +44,7 @@ begin_body(struct search *s)
 		ok = keep(s, s->separator);
 	s->found = s->is_ours = 1;
 	s->place = IN_BODY;
+	s->start = s->body->len;
 	return ok;
 }
 
@@ -75,7 +77,7 @@ take(struct search *s, char c)
 		break;
 	case IN_BODY:
 		/* no blank at the start */
-		return ((c == ' ' || c == '\t') && s->body->len == 0) || keep(s, c);
+		return ((c == ' ' || c == '\t') && s->body->len == s->start) || keep(s, c);
 	default:
 		break;
 	}

@@ -28,6 +28,12 @@ $(UNIT_BUILD)/$L/sandbox.o: CPPFLAGS += -I$(BUILD)/generated
 $(eval $(call unit,address822,$L/address822))
 $(eval $(call unit,header,$S/inject/header))
 $(eval $(call unit,message_id,$L/message_id))
+$(eval $(call unit,trace,$S/local/trace $L/quote))
+$(eval $(call unit,environment,$S/local/environment))
+$(eval $(call unit,mbox,$S/local/mbox))
+$(eval $(call unit,maildir,$L/maildir))
+$(eval $(call unit,dotqmail,$S/local/dotqmail $S/local/report))
+$(eval $(call unit,field,$S/local/field $S/local/message))
 
 $(UNIT_BUILD)/%.o: %.c
 	@mkdir -p $(@D)
