@@ -21,6 +21,9 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 	$L/home $L/channel $L/date822 $(addprefix queue/,protocol envelope record digest info ring reader),$(SK),-pie))
 
 # --- send --------------------------------------------------------------------
+$(eval $(call program,qmail-send,$(addprefix $S/send/,qmail-send keeper pass delivery worker octets bouncer \
+	route schedule verp message destination owner heap log bounce loop) \
+	$L/job $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),$(STATIC)))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
 # --- local -------------------------------------------------------------------

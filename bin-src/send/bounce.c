@@ -1,0 +1,624 @@
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+#include <skalibs/types.h>
+#include "control/control.h"
+#include "date822.h"
+#include "bounce.h"
+#include "quote.h"
+#include "verp.h"
+
+const char bounce_too_long[] = "I am not going to try again; this message has been in the queue too long.\n";
+
+static const char remote_said[] = "Remote host said: ";
+
+enum { PIECE = 65536, BOUNDARY = 36, BOUNDARY_TRIES = 10 };
+
+/* --- settings -------------------------------------------------------------------- */
+
+static int
+first_line(stralloc *value, const char *file, const char *absent)
+{
+	int r = control_line(value, file);
+
+	if (r < 0 || (r == 0 && !stralloc_copys(value, absent)))
+		return 0;
+	return stralloc_0(value);
+}
+
+/* A host name whose default is me, or the literal name of its own file. */
+static int
+host_line(stralloc *value, const char *file, const char *name)
+{
+	int r = control_line_or_me(value, file);
+
+	if (r < 0 || (r == 0 && !stralloc_copys(value, name)))
+		return 0;
+	return stralloc_0(value);
+}
+
+const char *
+bounce_load(struct bounce_settings *b)
+{
+	stralloc format = STRALLOC_ZERO;
+	int ok = first_line(&format, "control/bounceformat", "");
+
+	b->is_plain = ok && strcmp(format.s, "qsbmf") == 0;
+	stralloc_free(&format);
+	if (!ok)
+		return "control/bounceformat";
+	if (!first_line(&b->from, "control/bouncefrom", "MAILER-DAEMON"))
+		return "control/bouncefrom";
+	if (!host_line(&b->host, "control/bouncehost", "bouncehost"))
+		return "control/bouncehost";
+	if (!first_line(&b->double_to, "control/doublebounceto", "postmaster"))
+		return "control/doublebounceto";
+	if (!host_line(&b->double_host, "control/doublebouncehost", "doublebouncehost"))
+		return "control/doublebouncehost";
+	b->drops_doubles = !*b->double_to.s || strcmp(b->double_to.s, "@") == 0;
+	b->max = BOUNCE_MAX;
+	if (control_number(&b->max, "control/bouncemaxbytes", (unsigned long)-1) < 0)
+		return "control/bouncemaxbytes";
+	return NULL;
+}
+
+void
+bounce_free(struct bounce_settings *b)
+{
+	stralloc_free(&b->from);
+	stralloc_free(&b->host);
+	stralloc_free(&b->double_to);
+	stralloc_free(&b->double_host);
+}
+
+enum bounce_kind
+bounce_kind_of(const struct bounce_settings *settings, const char *sender)
+{
+	if (strcmp(sender, "#@[]") == 0)
+		return BOUNCE_TRIPLE;
+	if (*sender)
+		return BOUNCE_SINGLE;
+	return settings->drops_doubles ? BOUNCE_DROPPED : BOUNCE_DOUBLE;
+}
+
+static int
+join_address(stralloc *to, const stralloc *local, const stralloc *host)
+{
+	return stralloc_copys(to, local->s) && stralloc_cats(to, "@") && stralloc_catb(to, host->s, host->len);
+}
+
+int
+bounce_envelope(const struct bounce_settings *settings, enum bounce_kind kind, const char *sender, stralloc *from,
+    stralloc *to)
+{
+	if (kind == BOUNCE_SINGLE)
+		return stralloc_copyb(from, "", 1) && verp_return(to, sender);
+	return stralloc_copyb(from, "#@[]", 5) && join_address(to, &settings->double_to, &settings->double_host);
+}
+
+/* --- texts ------------------------------------------------------------------------ */
+
+static int
+is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static int
+is_8bit(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)s[i] > 127)
+			return 1;
+	return 0;
+}
+
+/* Octets of the UTF-8 character at s, RFC 3629 section 4; 0 if there is none. */
+static size_t
+utf8_length(const char *s, size_t len)
+{
+	const unsigned char *u = (const unsigned char *)s;
+	size_t n = u[0] < 0x80 ? 1 : u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : u[0] < 0xf5 ? 4 : 0;
+
+	if (n > len)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((u[i] & 0xc0) != 0x80)
+			return 0;
+	if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) || (u[0] == 0xf0 && u[1] < 0x90) ||
+	    (u[0] == 0xf4 && u[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+static int
+is_utf8(const char *s, size_t len)
+{
+	size_t n;
+
+	for (; len; s += n, len -= n)
+		if (!(n = utf8_length(s, len)))
+			return 0;
+	return 1;
+}
+
+/* Reads "x.y.z" at s: x one digit, y and z one to three (RFC 3463 section 2). Returns its octets, or 0. */
+static size_t
+read_status(const char *s, size_t len)
+{
+	size_t i = 1;
+
+	if (len < 5 || (s[0] != '2' && s[0] != '4' && s[0] != '5'))
+		return 0;
+	for (unsigned int part = 0; part < 2; part++) {
+		size_t digits = 0;
+
+		if (i >= len || s[i++] != '.')
+			return 0;
+		while (i < len && digits < 4 && is_digit(s[i]))
+			i++, digits++;
+		if (digits < 1 || digits > 3)
+			return 0;
+	}
+	return i < BOUNCE_STATUS_MAX ? i : 0;
+}
+
+int
+bounce_status(char status[BOUNCE_STATUS_MAX], const char *text, size_t len)
+{
+	const char *end = text + len, *s = text;
+	size_t n = 0;
+
+	while ((s = memmem(s, (size_t)(end - s), "(#", 2)) && !n) {
+		s += 2;
+		n = read_status(s, (size_t)(end - s));
+		if (n && (s + n == end || s[n] != ')'))
+			n = 0;
+		if (n)
+			break;
+	}
+	if (!n && (s = memmem(text, len, remote_said, sizeof remote_said - 1))) {
+		s += sizeof remote_said - 1;
+		if (end - s > 4 && (s[3] == ' ' || s[3] == '-')) {
+			s += 4;
+			n = read_status(s, (size_t)(end - s));
+		}
+	}
+	if (!n)
+		return 0;
+	memcpy(status, s, n);
+	status[n] = '\0';
+	return 1;
+}
+
+/* --- output ------------------------------------------------------------------------ */
+
+static void
+puts_to(const struct bounce *b, const char *s)
+{
+	b->put(b->data, s, strlen(s));
+}
+
+static void
+put_number(const struct bounce *b, uint64_t n)
+{
+	char s[UINT64_FMT];
+
+	b->put(b->data, s, uint64_fmt(s, n));
+}
+
+/* An address inside a text: what could end its line becomes '_'. */
+static void
+put_visible(const struct bounce *b, const char *s)
+{
+	for (; *s; s++)
+		b->put(b->data, (unsigned char)*s < 32 || *s == 127 ? "_" : s, 1);
+}
+
+/* An address in a header field: its local part is quoted if it has to be. */
+static void
+put_address(const struct bounce *b, const char *address)
+{
+	stralloc quoted = STRALLOC_ZERO;
+
+	if (quote_address(&quoted, address, strlen(address)) && stralloc_0(&quoted))
+		put_visible(b, quoted.s);
+	stralloc_free(&quoted);
+}
+
+static void
+put_return_path(const struct bounce *b)
+{
+	puts_to(b, "Return-Path: <");
+	put_address(b, b->sender);
+	puts_to(b, ">\n");
+}
+
+/* --- what the whole bounce needs to know before it begins ----------------------------- */
+
+struct survey {
+	char boundary[BOUNDARY + 1];
+	uint64_t returned;	/* octets of the message that are returned: all, or its header */
+	int header_only;
+	int text_8bit, text_utf8;	/* the first part */
+	int message_8bit;
+	int is_global;		/* RFC 6533: the sender's address is not ASCII */
+};
+
+/* Looks at all recipients. Returns 1, or 0 with errno. */
+static int
+survey_recipients(struct survey *v, const struct bounce *b)
+{
+	struct bounce_recipient r;
+	int found;
+
+	v->text_utf8 = 1;
+	for (uint32_t n = 0; (found = b->recipient(b->data, n, &r)) == 1; n++) {
+		size_t len = strlen(r.address);
+
+		v->text_8bit |= is_8bit(r.address, len) || is_8bit(r.text, r.text_len);
+		v->text_utf8 &= is_utf8(r.address, len) && is_utf8(r.text, r.text_len);
+	}
+	return found == 0;
+}
+
+/* The octets of the header section, without the empty line, cut at BOUNCE_HEADER_MAX; 0 with errno on an error. */
+static int
+find_header(struct survey *v, const struct bounce *b)
+{
+	static char s[BOUNCE_HEADER_MAX];
+	size_t len = b->size < sizeof s ? (size_t)b->size : sizeof s, from = 0;
+	const char *lf;
+
+	if (!b->read(b->data, 0, s, len))
+		return 0;
+	while (from < len && s[from] != '\n' && (lf = memchr(s + from, '\n', len - from)))
+		from = (size_t)(lf + 1 - s);
+	/* a header without an end, or a message that is nothing else */
+	if (from == 0 && len && s[0] != '\n')
+		from = len;
+	v->returned = from;
+	return 1;
+}
+
+static int
+make_boundary(char boundary[BOUNDARY + 1])
+{
+	static const char hex[] = "0123456789abcdef";
+	unsigned char random[BOUNDARY / 2 - 2];
+
+	if (getrandom(random, sizeof random, 0) != sizeof random)
+		return 0;
+	memcpy(boundary, "=_tb", 4);
+	for (size_t i = 0; i < sizeof random; i++) {
+		boundary[4 + 2 * i] = hex[random[i] >> 4];
+		boundary[5 + 2 * i] = hex[random[i] & 15];
+	}
+	boundary[BOUNDARY] = '\0';
+	return 1;
+}
+
+/* Looks at what is returned of the message: 1; 0 with errno; 2 if the boundary occurs in it. */
+static int
+survey_message(struct survey *v, const struct bounce *b)
+{
+	static char s[BOUNDARY + PIECE];
+	size_t kept = 0;
+
+	for (uint64_t at = 0; at < v->returned;) {
+		size_t len = v->returned - at < PIECE ? (size_t)(v->returned - at) : PIECE;
+
+		if (!b->read(b->data, at, s + kept, len))
+			return 0;
+		v->message_8bit |= is_8bit(s + kept, len);
+		if (memmem(s, kept + len, v->boundary, BOUNDARY))
+			return 2;
+		at += len;
+		len += kept;
+		kept = len < BOUNDARY - 1 ? len : BOUNDARY - 1;
+		memmove(s, s + len - kept, kept);
+	}
+	return 1;
+}
+
+static int
+survey(struct survey *v, const struct bounce *b)
+{
+	size_t sender_len = strlen(b->sender);
+	int r = 2;
+
+	*v = (struct survey){ .returned = b->without_message ? 0 : b->size };
+	v->is_global = is_8bit(b->sender, sender_len) && is_utf8(b->sender, sender_len);
+	v->header_only = !b->without_message && b->settings->max && b->size > b->settings->max;
+	if (!survey_recipients(v, b) || (v->header_only && !find_header(v, b)))
+		return 0;
+	for (unsigned int i = 0; i < BOUNDARY_TRIES && r == 2; i++)
+		if (!make_boundary(v->boundary) || !(r = survey_message(v, b)))
+			return 0;
+	errno = EPROTO;
+	return r == 1;
+}
+
+/* --- the parts -------------------------------------------------------------------------- */
+
+static void
+put_header(const struct bounce *b, const struct survey *v)
+{
+	char date[DATE822_MAX];
+	const struct bounce_settings *s = b->settings;
+	stralloc address = STRALLOC_ZERO;
+
+	puts_to(b, "Date: ");
+	b->put(b->data, date, date822_date(date, (time_t)b->now));
+	puts_to(b, "\nFrom: ");
+	if (join_address(&address, &s->from, &s->host))
+		put_address(b, address.s);
+	puts_to(b, "\nTo: ");
+	if (b->kind == BOUNCE_SINGLE ? verp_return(&address, b->sender) :
+	    join_address(&address, &s->double_to, &s->double_host))
+		put_address(b, address.s);
+	stralloc_free(&address);
+	puts_to(b, "\nSubject: failure notice\nMessage-ID: <");
+	put_number(b, b->number);
+	puts_to(b, ".");
+	put_number(b, b->birth > 0 ? (uint64_t)b->birth : 0);
+	puts_to(b, ".bounce@");
+	put_visible(b, s->host.s);
+	puts_to(b, ">\nAuto-Submitted: auto-replied\n");
+	if (s->is_plain)
+		return;
+	puts_to(b, "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=");
+	puts_to(b, v->is_global ? "global-delivery-status" : "delivery-status");
+	puts_to(b, ";\n\tboundary=\"");
+	puts_to(b, v->boundary);
+	puts_to(b, "\"\n");
+	if (v->text_8bit || v->message_8bit || v->is_global)
+		puts_to(b, "Content-Transfer-Encoding: 8bit\n");
+}
+
+static void
+put_delimiter(const struct bounce *b, const struct survey *v, const char *end)
+{
+	puts_to(b, "\n--");
+	puts_to(b, v->boundary);
+	puts_to(b, end);
+}
+
+/* A report inside the QSBMF text: an empty line would end its paragraph. */
+static void
+put_report(const struct bounce *b, const char *s, size_t len)
+{
+	size_t line = 0;
+	char last = '\n';
+
+	while (len && s[len - 1] == '\n')
+		len--;
+	for (size_t i = 0; i < len; i++) {
+		char c = s[i];
+
+		if (c == '\n' && last == '\n')
+			c = '/';
+		else if (((unsigned char)c < 32 && c != '\n' && c != '\t') || c == 127)
+			c = '?';
+		if (line >= BOUNCE_LINE_MAX && ((unsigned char)c & 0xc0) != 0x80 && c != '\n') {
+			puts_to(b, "\n");
+			line = 0;
+		}
+		b->put(b->data, &c, 1);
+		line = c == '\n' ? 0 : line + 1;
+		last = s[i];
+	}
+	puts_to(b, "\n\n");
+}
+
+static int
+put_text(const struct bounce *b, const struct survey *v)
+{
+	struct bounce_recipient r;
+	int found;
+
+	puts_to(b, "Hi. This is the qmail-send program at ");
+	put_visible(b, b->settings->host.s);
+	puts_to(b, b->kind == BOUNCE_SINGLE ?
+	    ".\nYour message did not reach the addresses below. I have given up on them.\n\n" :
+	    ".\nA bounce message could not be delivered, it bounced itself. I have given up on it.\n\n");
+	for (uint32_t n = 0; (found = b->recipient(b->data, n, &r)) == 1; n++) {
+		puts_to(b, "<");
+		put_visible(b, r.address);
+		puts_to(b, ">:\n");
+		put_report(b, r.text, r.text_len);
+	}
+	puts_to(b, b->without_message ? "--- The message itself could not be returned.\n" :
+	    v->header_only ? "--- Below this line is a copy of the message's header.\n" :
+	    b->kind == BOUNCE_SINGLE ? "--- Below this line is a copy of the message.\n" :
+	    "--- Below this line is the original bounce.\n");
+	return found == 0;
+}
+
+/* RFC 6533 section 3: utf-8-addr-xtext. */
+static void
+put_xtext(const struct bounce *b, const char *s)
+{
+	static const char hex[] = "0123456789ABCDEF";
+
+	while (*s) {
+		size_t n = utf8_length(s, strlen(s));
+		uint32_t c = (unsigned char)*s;
+		char digits[8];
+		size_t i = sizeof digits;
+
+		if (n == 1 && c > 32 && c < 127 && c != '\\' && c != '+' && c != '=') {
+			b->put(b->data, s++, 1);
+			continue;
+		}
+		c &= n == 2 ? 0x1f : n == 3 ? 0x0f : n == 4 ? 0x07 : 0x7f;
+		for (size_t k = 1; k < n; k++)
+			c = c << 6 | ((unsigned char)s[k] & 0x3f);
+		do
+			digits[--i] = hex[c & 15];
+		while (c >>= 4);
+		if (sizeof digits - i < 2)
+			digits[--i] = '0';
+		puts_to(b, "\\x{");
+		b->put(b->data, digits + i, sizeof digits - i);
+		puts_to(b, "}");
+		s += n;
+	}
+}
+
+/* Text in a field of a delivery status: one long line, folded where it had lines. */
+static void
+put_folded(const struct bounce *b, const struct survey *v, const char *s, size_t len)
+{
+	size_t line = 0;
+
+	if (len > BOUNCE_DIAGNOSTIC_MAX)
+		len = BOUNCE_DIAGNOSTIC_MAX;
+	while (len && (s[len - 1] == '\n' || s[len - 1] == ' '))
+		len--;
+	for (size_t i = 0; i < len; i++) {
+		size_t n = v->is_global ? utf8_length(s + i, len - i) : (unsigned char)s[i] < 128;
+
+		if (s[i] == '\n' || line >= BOUNCE_LINE_MAX) {
+			/* a folded line of blanks alone is not allowed, RFC 5322 section 3.2.2 */
+			if (line)
+				puts_to(b, "\n ");
+			line = 0;
+			if (s[i] == '\n')
+				continue;
+		}
+		if (!line && s[i] == ' ')
+			continue;
+		if (!n || (unsigned char)s[i] < 32 || s[i] == 127)
+			puts_to(b, "?");
+		else
+			b->put(b->data, s + i, n);
+		if (n > 1)
+			i += n - 1;
+		line++;
+	}
+}
+
+/* The remote host's reply in a report, RFC 3464 section 2.3.6: its lines start with three digits. */
+static size_t
+find_reply(const char **s, size_t len)
+{
+	const char *end = *s + len, *at = memmem(*s, len, remote_said, sizeof remote_said - 1), *line;
+
+	if (!at)
+		return 0;
+	*s = line = at + sizeof remote_said - 1;
+	while (end - line > 3 && is_digit(line[0]) && is_digit(line[1]) && is_digit(line[2])) {
+		const char *lf = memchr(line, '\n', (size_t)(end - line));
+
+		line = lf ? lf + 1 : end;
+	}
+	return (size_t)(line - *s);
+}
+
+static void
+put_recipient_status(const struct bounce *b, const struct survey *v, const struct bounce_recipient *r)
+{
+	size_t len = strlen(r->address), reply_len;
+	const char *reply = r->text;
+	char status[BOUNCE_STATUS_MAX] = "5.0.0";
+
+	puts_to(b, "\nFinal-Recipient: ");
+	if (is_8bit(r->address, len) && is_utf8(r->address, len)) {
+		puts_to(b, "utf-8; ");
+		if (v->is_global)
+			put_visible(b, r->address);
+		else
+			put_xtext(b, r->address);
+	} else {
+		puts_to(b, "rfc822; ");
+		for (const char *s = r->address; *s; s++)
+			b->put(b->data, (unsigned char)*s < 32 || (unsigned char)*s > 126 ? "_" : s, 1);
+	}
+	bounce_status(status, r->text, r->text_len);
+	status[0] = '5';
+	if (memmem(r->text, r->text_len, bounce_too_long, sizeof bounce_too_long - 2))
+		strcpy(status, "4.4.7");	/* RFC 3463: delivery time expired */
+	puts_to(b, "\nAction: failed\nStatus: ");
+	puts_to(b, status);
+	puts_to(b, "\nDiagnostic-Code: ");
+	reply_len = find_reply(&reply, r->text_len);
+	puts_to(b, reply_len ? "smtp; " : "X-Qmail; ");
+	put_folded(b, v, reply, reply_len ? reply_len : r->text_len);
+	puts_to(b, "\n");
+}
+
+static int
+put_status(const struct bounce *b, const struct survey *v)
+{
+	char date[DATE822_MAX];
+	struct bounce_recipient r;
+	int found;
+
+	put_delimiter(b, v, v->is_global ?
+	    "\nContent-Type: message/global-delivery-status\nContent-Transfer-Encoding: 8bit\n\nReporting-MTA: dns; " :
+	    "\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; ");
+	put_visible(b, b->settings->host.s);
+	puts_to(b, "\nArrival-Date: ");
+	b->put(b->data, date, date822_date(date, (time_t)b->birth));
+	puts_to(b, "\n");
+	for (uint32_t n = 0; (found = b->recipient(b->data, n, &r)) == 1; n++)
+		put_recipient_status(b, v, &r);
+	return found == 0;
+}
+
+/* The message, or its header. */
+static int
+put_message(const struct bounce *b, const struct survey *v)
+{
+	static char s[PIECE];
+
+	put_return_path(b);
+	for (uint64_t at = 0; at < v->returned;) {
+		size_t len = v->returned - at < sizeof s ? (size_t)(v->returned - at) : sizeof s;
+
+		if (!b->read(b->data, at, s, len))
+			return 0;
+		b->put(b->data, s, len);
+		at += len;
+	}
+	return 1;
+}
+
+static int
+put_returned(const struct bounce *b, const struct survey *v)
+{
+	if (b->without_message)
+		return 1;
+	put_delimiter(b, v, "\nContent-Type: ");
+	if (v->header_only)
+		puts_to(b, v->is_global ? "message/global-headers" : "text/rfc822-headers");
+	else
+		puts_to(b, v->is_global ? "message/global" : "message/rfc822");
+	puts_to(b, v->message_8bit || v->is_global ? "\nContent-Transfer-Encoding: 8bit\n\n" : "\n\n");
+	return put_message(b, v);
+}
+
+int
+bounce_write(const struct bounce *b)
+{
+	struct survey v;
+
+	if (!survey(&v, b))
+		return 0;
+	put_header(b, &v);
+	if (b->settings->is_plain) {
+		puts_to(b, "\n");
+		if (!put_text(b, &v))
+			return 0;
+		puts_to(b, "\n");
+		return b->without_message || put_message(b, &v);
+	}
+	put_delimiter(b, &v, "\nContent-Type: text/plain; charset=");
+	puts_to(b, !v.text_8bit ? "us-ascii" : v.text_utf8 ? "utf-8" : "unknown-8bit");
+	puts_to(b, v.text_8bit ? "\nContent-Transfer-Encoding: 8bit\n\n" : "\n\n");
+	if (!put_text(b, &v) || !put_status(b, &v) || !put_returned(b, &v))
+		return 0;
+	put_delimiter(b, &v, "--\n");
+	return 1;
+}

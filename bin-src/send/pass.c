@@ -1,0 +1,466 @@
+#include <stdlib.h>
+#include <string.h>
+#include <skalibs/uint64.h>
+#include "bouncer.h"
+#include "delivery.h"
+#include "job.h"
+#include "keeper.h"
+#include "octets.h"
+#include "pass.h"
+#include "schedule.h"
+
+static unsigned int
+bit(enum route_channel channel)
+{
+	return 1u << channel;
+}
+
+static int
+is_active(const struct message *m)
+{
+	return m->active[ROUTE_LOCAL] || m->active[ROUTE_REMOTE];
+}
+
+/* Puts m into the heap of times by its earliest pass, or takes it out. */
+static void
+set_time(struct send *s, struct message *m)
+{
+	int64_t when = MESSAGE_NEVER;
+
+	for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
+		if (!(m->in_pass & bit(c)) && m->due[c] < when)
+			when = m->due[c];
+	if (when == MESSAGE_NEVER || m->in_bounce || m->is_ended)
+		heap_remove(&s->due, m);
+	else
+		heap_put(&s->due, m, when);
+}
+
+/* --- the end of a message ---------------------------------------------------------- */
+
+static void
+log_message(struct send *s, const char *before, const struct message *m, const char *after)
+{
+	log_text(&s->log, before);
+	log_number(&s->log, m->number);
+	log_text(&s->log, after);
+	log_end(&s->log);
+}
+
+static void
+end(struct send *s, struct message *m)
+{
+	log_message(s, "end msg ", m, "");
+	heap_remove(&s->due, m);
+	keeper_tell_end(s, m);
+}
+
+/* Outcomes of m that the keeper will not confirm any more. */
+static void
+close_outcomes(struct send *s, struct message *m)
+{
+	for (uint32_t i = 0; i < m->recipients_len; i++)
+		if (m->recipients[i].unconfirmed)
+			s->keeper.open--;
+	if (m->is_ended)
+		s->keeper.open--;
+}
+
+static void
+forget(struct send *s, struct message *m)
+{
+	close_outcomes(s, m);
+	heap_remove(&s->due, m);
+	message_free(&s->messages, m);
+}
+
+void
+pass_ended(struct send *s, struct message *m)
+{
+	forget(s, m);
+}
+
+/* All recipients have an outcome. */
+static void
+finish(struct send *s, struct message *m)
+{
+	enum bounce_kind kind = bounce_kind_of(&s->bouncer.settings, message_sender(m));
+
+	if (!m->has_failed) {
+		end(s, m);
+		return;
+	}
+	if (kind == BOUNCE_TRIPLE || kind == BOUNCE_DROPPED) {
+		log_message(s, kind == BOUNCE_TRIPLE ? "triple bounce: discarding bounce/" :
+		    "double bounce: discarding bounce/", m, "");
+		end(s, m);
+		return;
+	}
+	/* one that is not begun any more is begun at the next start */
+	if (!s->is_leaving && bouncer_add(s, m))
+		heap_remove(&s->due, m);
+	else
+		pass_not_bounced(s, m);
+}
+
+void
+pass_bounced(struct send *s, struct message *m)
+{
+	m->in_bounce = 0;
+	end(s, m);
+}
+
+void
+pass_not_bounced(struct send *s, struct message *m)
+{
+	m->in_bounce = 0;
+	m->due[ROUTE_LOCAL] = s->now + SEND_SYSTEM_RETRY;
+	m->due[ROUTE_REMOTE] = MESSAGE_NEVER;
+	if (m->is_lost)
+		forget(s, m);
+	else
+		set_time(s, m);
+}
+
+void
+pass_forget_lost(struct send *s)
+{
+	stralloc lost = STRALLOC_ZERO;
+	struct message *m;
+	uint32_t at = 0;
+
+	while ((m = message_next(&s->messages, &at)))
+		if (m->is_lost && !is_active(m) && !m->in_bounce && !stralloc_catb(&lost, (char *)&m, sizeof m))
+			break;	/* without memory they stay, and are forgotten at the next list */
+	for (size_t i = 0; i < lost.len; i += sizeof m) {
+		memcpy(&m, lost.s + i, sizeof m);
+		log_message(s, "warning: forgetting msg ", m, ": it is no longer in the queue");
+		forget(s, m);
+	}
+	stralloc_free(&lost);
+}
+
+/* --- passes -------------------------------------------------------------------------- */
+
+/* When the channel's next pass is, after one that ended. */
+static int64_t
+next_time(const struct send *s, const struct message *m, enum route_channel channel)
+{
+	if (m->returned & bit(channel))
+		return m->is_sought ? MESSAGE_NEVER : s->now + SEND_SYSTEM_RETRY;
+	if (!(m->deferred & bit(channel)))
+		return MESSAGE_NEVER;
+	/* reckoned from the start of the pass, unless that has gone by */
+	return m->due[channel] > s->now ? m->due[channel] : schedule_next(m->birth, s->now, channel);
+}
+
+/* Nothing of it is being attempted. It may be freed by this. */
+static void
+rest(struct send *s, struct message *m)
+{
+	if (m->is_lost) {
+		forget(s, m);
+		return;
+	}
+	if (!m->todo) {
+		finish(s, m);
+		return;
+	}
+	if (m->deferred && !m->was_told) {
+		m->was_told = 1;
+		keeper_tell_deferred(s, m);
+		/* by the next pass it lies in its file */
+		free(m->place);
+		m->place = NULL;
+	}
+	/* something is to do, but nobody knows when: not to be expected */
+	if (m->due[ROUTE_LOCAL] == MESSAGE_NEVER && m->due[ROUTE_REMOTE] == MESSAGE_NEVER && !m->is_sought)
+		m->due[ROUTE_LOCAL] = s->now + SEND_SYSTEM_RETRY;
+	set_time(s, m);
+}
+
+/* One recipient fewer is busy in the channel. It may free m. */
+static void
+release(struct send *s, struct message *m, enum route_channel channel)
+{
+	if (--m->active[channel])
+		return;
+	m->in_pass &= ~bit(channel) & 3;
+	m->due[channel] = next_time(s, m, channel);
+	if (is_active(m))
+		set_time(s, m);
+	else
+		rest(s, m);
+}
+
+static void
+route_recipient(struct send *s, struct spread *p, struct recipient *r)
+{
+	struct message *m = p->message;
+	struct route route;
+
+	if (!route_find(&s->rules, recipient_address(r), &s->address, &route)) {
+		m->returned |= p->channels & 3;
+		return;
+	}
+	if (!(p->channels & bit(route.channel))) {
+		p->seen |= bit(route.channel);
+		return;
+	}
+	r->state = RECIPIENT_BUSY;
+	m->active[route.channel]++;
+	delivery_enqueue(s, r, &route, &s->address);
+}
+
+/* Routes up to count recipients. Returns how many were looked at. */
+static uint32_t
+spread_slice(struct send *s, struct spread *p, uint32_t count)
+{
+	struct message *m = p->message;
+	uint32_t from = p->position, left = m->recipients_len - from;
+
+	count = count < left ? count : left;
+	for (; p->position < from + count; p->position++)
+		if (m->recipients[p->position].state == RECIPIENT_TODO)
+			route_recipient(s, p, &m->recipients[p->position]);
+	return count;
+}
+
+/* All recipients were looked at. */
+static void
+spread_end(struct send *s, struct spread *p)
+{
+	struct message *m = p->message;
+	unsigned int channels = p->channels;
+
+	/* after a change of the control files a recipient may belong to a channel in which none was waiting */
+	for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
+		if (p->seen & bit(c) && !(m->in_pass & bit(c)) && m->due[c] == MESSAGE_NEVER)
+			m->due[c] = s->now;
+	for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
+		if (channels & bit(c)) {
+			channels &= ~bit(c);
+			release(s, m, c);
+			if (!channels)
+				return;	/* m may be gone */
+		}
+}
+
+static void
+append_spread(struct send *s, struct spread *p)
+{
+	p->next = NULL;
+	*(s->spreads ? &s->spreads_last->next : &s->spreads) = p;
+	s->spreads_last = p;
+}
+
+/* Begins the passes of m that are due. */
+static void
+begin(struct send *s, struct message *m)
+{
+	struct spread here = { .message = m }, *p;
+
+	if (!m->todo) {
+		finish(s, m);
+		return;
+	}
+	if (m->size > JOB_INLINE_MAX && !m->is_checked) {
+		heap_remove(&s->due, m);
+		octets_check_later(s, m);
+		return;
+	}
+	for (unsigned int c = 0; c < ROUTE_CHANNELS; c++) {
+		unsigned int b = bit(c);
+
+		if (m->in_pass & b || m->due[c] > s->now)
+			continue;
+		here.channels |= b;
+		m->in_pass |= b & 3;
+		m->deferred &= ~b & 3;
+		m->returned &= ~b & 3;
+		m->is_over = (schedule_is_over(m->birth, s->now, s->lifetime) ? m->is_over | b : m->is_over & ~b) & 3;
+		m->due[c] = schedule_next(m->birth, s->now, c);
+		m->active[c]++;
+	}
+	set_time(s, m);
+	if (m->recipients_len > PASS_SLICE && (p = malloc(sizeof *p))) {
+		*p = here;
+		append_spread(s, p);
+		return;
+	}
+	spread_slice(s, &here, m->recipients_len);
+	spread_end(s, &here);
+}
+
+int64_t
+pass_run(struct send *s)
+{
+	uint32_t left = PASS_TURN;
+	struct message *m;
+	int64_t when = INT64_MAX;
+
+	if (s->is_leaving)
+		return INT64_MAX;
+	while (left) {
+		struct spread *p = s->spreads;
+		uint32_t used = 1;
+
+		m = heap_first(&s->due, &when);
+		if (m && when <= s->now) {
+			used += m->recipients_len < PASS_SLICE ? m->recipients_len : 0;
+			begin(s, m);
+		} else if (!p)
+			return m ? when : INT64_MAX;
+		if (p) {
+			used += spread_slice(s, p, PASS_SLICE);
+			s->spreads = p->next;
+			if (p->position < p->message->recipients_len)
+				append_spread(s, p);
+			else {
+				spread_end(s, p);
+				free(p);
+			}
+		}
+		left = used < left ? left - used : 0;
+	}
+	return 0;
+}
+
+void
+pass_hurry(struct send *s)
+{
+	struct message *m;
+	uint32_t at = 0;
+
+	while ((m = message_next(&s->messages, &at)))
+		for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
+			if (m->due[c] != MESSAGE_NEVER && !(m->in_pass & bit(c)))
+				m->due[c] = s->now;
+	heap_level(&s->due, s->now);
+}
+
+/* --- outcomes ---------------------------------------------------------------------------- */
+
+/* The text of a failure; of a deferral that came too late with a sentence added. */
+static struct text *
+failure_text(struct send *s, const char *text, size_t len, int is_over)
+{
+	if (len > QUEUE_TEXT_MAX)
+		len = QUEUE_TEXT_MAX;
+	if (!is_over)
+		return text_new(text, len);
+	if (len > QUEUE_TEXT_MAX - strlen(bounce_too_long) - 1)
+		len = QUEUE_TEXT_MAX - strlen(bounce_too_long) - 1;
+	if (!stralloc_copyb(&s->strings, text, len) || (len && text[len - 1] != '\n' && !stralloc_catb(&s->strings, "\n", 1)) ||
+	    !stralloc_cats(&s->strings, bounce_too_long))
+		return NULL;
+	return text_new(s->strings.s, s->strings.len);
+}
+
+void
+pass_outcome(struct send *s, struct recipient *r, enum route_channel channel, char letter, const char *text, size_t len)
+{
+	struct message *m = recipient_message(r);
+	int is_over = letter == 'Z' && m->is_over & bit(channel);
+	struct text *failure = letter == 'D' || is_over ? failure_text(s, text, len, is_over) : NULL;
+
+	if (letter == 'K') {
+		r->state = RECIPIENT_DONE;
+		m->todo--;
+	} else if (failure) {
+		r->state = RECIPIENT_FAILED;
+		r->text = failure;
+		m->has_failed = 1;
+		m->todo--;
+	} else {	/* also a failure whose text finds no memory */
+		r->state = RECIPIENT_TODO;
+		m->deferred |= bit(channel) & 3;
+	}
+	/* of the last success the end of the message says enough */
+	if (r->state != RECIPIENT_TODO && !m->is_lost && (m->todo || m->has_failed))
+		keeper_tell_recipient(s, m, r);
+	release(s, m, channel);
+}
+
+void
+pass_return(struct send *s, struct recipient *r, enum route_channel channel)
+{
+	struct message *m = recipient_message(r);
+
+	r->state = RECIPIENT_TODO;
+	m->returned |= bit(channel) & 3;
+	release(s, m, channel);
+}
+
+void
+pass_checked(struct send *s, struct message *m, int64_t when)
+{
+	for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
+		if (m->due[c] < when)
+			m->due[c] = when;
+	if (m->is_lost)
+		forget(s, m);
+	else if (!m->is_sought)
+		set_time(s, m);
+}
+
+/* --- what the keeper says --------------------------------------------------------------------- */
+
+void
+pass_new(struct send *s, struct message *m, const struct queue_notice *n)
+{
+	m->was_told = n->tried != 0;
+	for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
+		m->due[c] = n->tried ? schedule_resume(m->birth, s->keeper.last_tried, c) : s->now;
+	if (!n->tried) {
+		log_message(s, "new msg ", m, "");
+		log_text(&s->log, "info msg ");
+		log_number(&s->log, m->number);
+		log_text(&s->log, ": bytes ");
+		log_number(&s->log, m->size);
+		log_text(&s->log, " from <");
+		log_quoted(&s->log, message_sender(m), strlen(message_sender(m)));
+		log_text(&s->log, "> qp ");
+		log_number(&s->log, m->number);
+		log_text(&s->log, " uid ");
+		log_number(&s->log, n->uid);
+		log_end(&s->log);
+	}
+	if (m->todo)
+		set_time(s, m);
+	else
+		finish(s, m);
+}
+
+void
+pass_found(struct send *s, struct message *m)
+{
+	m->is_sought = 0;
+	if (m->is_lost) {
+		if (!is_active(m) && !m->in_bounce) {
+			log_message(s, "alert: msg ", m, " is damaged and was set aside");
+			forget(s, m);
+		}
+		return;
+	}
+	for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
+		if (m->returned & bit(c) && !(m->in_pass & bit(c)))
+			m->due[c] = s->now;
+	if (!m->todo)
+		m->due[ROUTE_LOCAL] = s->now;
+	set_time(s, m);
+}
+
+void
+pass_named_again(struct send *s, struct message *m, int tried)
+{
+	if (m->is_sought)
+		pass_found(s, m);
+	if (tried || !m->was_told)
+		return;
+	/* the earlier keeper did not write down that it has to wait */
+	if (is_active(m) || m->in_bounce)
+		m->was_told = 0;
+	else
+		keeper_tell_deferred(s, m);
+}

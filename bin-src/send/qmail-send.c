@@ -1,0 +1,387 @@
+/* qmail-send: takes messages from the queue and has them delivered.
+ * Started by qmail-start with sockets to qmail-lspawn on descriptor 3 and to qmail-rspawn on 4; logs on descriptor 1.
+ * One loop; send.h names its parts. Nothing in the loop waits for another process.
+ * Trust: qmail-queued and the spawners; not the workers, whose answers count for their own jobs only. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+#include <skalibs/strerr.h>
+#include <skalibs/types.h>
+#include "bouncer.h"
+#include "delivery.h"
+#include "exitcode.h"
+#include "home.h"
+#include "job.h"
+#include "keeper.h"
+#include "octets.h"
+#include "pass.h"
+#include "queue/client.h"
+#include "sandbox.h"
+#include "send.h"
+#include "worker.h"
+
+#define USAGE "qmail-send [-d fd]"
+
+enum {
+	LSPAWN_FD = 3, RSPAWN_FD = 4,
+	OWN_FILES = 64,			/* descriptors for all but workers */
+	LEAVE_BOUNCES_MS = 60 * 1000,	/* a child that submits bounces may take so long when everything else has ended */
+	LEAVE_LOG_MS = 2000,		/* the last log lines the same */
+};
+
+static volatile sig_atomic_t got_term, got_alarm, got_hangup;
+
+static void
+on_signal(int sig)
+{
+	*(sig == SIGTERM ? &got_term : sig == SIGALRM ? &got_alarm : &got_hangup) = 1;
+}
+
+/* Signals are let in by loop_wait only. */
+static void
+catch_signals(void)
+{
+	static const int caught[] = { SIGTERM, SIGALRM, SIGHUP };
+	struct sigaction action = { .sa_handler = on_signal };
+	sigset_t blocked;
+
+	sigemptyset(&blocked);
+	for (unsigned int i = 0; i < sizeof caught / sizeof *caught; i++) {
+		sigaddset(&blocked, caught[i]);
+		sigaction(caught[i], &action, NULL);
+	}
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);	/* children that submit bounces report over pipes */
+}
+
+static void
+read_clocks(struct send *s)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	s->clock = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	clock_gettime(CLOCK_REALTIME, &t);
+	s->now = t.tv_sec;
+}
+
+static void
+cannot_start(struct send *s, const char *what)
+{
+	log_line(&s->log, "alert: cannot start: ", what, ": ", strerror(errno), NULL);
+	log_flush(&s->log);
+	_exit(EXIT_TEMP);
+}
+
+/* --- settings ----------------------------------------------------------------------- */
+
+static const struct number_file {
+	const char *file;
+	unsigned long value, least;
+} number_files[] = {
+	{ "control/concurrencylocal", 10, 0 },
+	{ "control/concurrencyremote", 20, 0 },
+	{ "control/concurrencydestination", DESTINATION_REMOTE, 1 },
+};
+
+/* Reads the limits. Returns NULL, or the name of the file that cannot be read, with errno. */
+static const char *
+load_limits(struct send *s)
+{
+	struct destination_channel *c = s->destinations.channels;
+	uint32_t values[3];
+	struct rlimit files;
+
+	for (unsigned int i = 0; i < 3; i++) {
+		const struct number_file *n = &number_files[i];
+		unsigned long value = n->value;
+
+		if (control_number(&value, n->file, SEND_CONCURRENCY_MAX) < 0)
+			return n->file;
+		values[i] = (uint32_t)(value < n->least ? n->least : value);
+	}
+	/* each worker is a descriptor, a busy one may have JOB_BATCH more on their way, rarely */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY) {
+		rlim_t most = files.rlim_cur > OWN_FILES + 4 * WORKER_IDLE_MAX ?
+		    (files.rlim_cur - OWN_FILES - 2 * WORKER_IDLE_MAX) / 2 : 8;
+
+		for (unsigned int i = 0; i < 2; i++)
+			if (values[i] > most) {
+				log_line(&s->log, "warning: ", number_files[i].file, " is more than the limit of open files "
+				    "allows", NULL);
+				values[i] = (uint32_t)most;
+			}
+	}
+	c[ROUTE_LOCAL].limit = values[0];
+	c[ROUTE_LOCAL].per_destination = DESTINATION_LOCAL;
+	c[ROUTE_REMOTE].limit = values[1];
+	c[ROUTE_REMOTE].per_destination = values[2];
+	return NULL;
+}
+
+static void
+load_settings(struct send *s)
+{
+	unsigned long lifetime = 604800;
+	const char *trouble = route_load(&s->rules);
+
+	if (!trouble)
+		trouble = bounce_load(&s->bouncer.settings);
+	if (!trouble)
+		trouble = load_limits(s);
+	if (!trouble && control_number(&lifetime, "control/queuelifetime", UINT32_MAX) < 0)
+		trouble = "control/queuelifetime";
+	if (trouble)
+		cannot_start(s, trouble);
+	s->lifetime = (int64_t)lifetime;
+}
+
+/* HUP. */
+static void
+reload_settings(struct send *s)
+{
+	const char *trouble = route_reload(&s->rules);
+
+	if (!trouble)
+		trouble = load_limits(s);
+	if (trouble)
+		log_line(&s->log, "warning: unable to reread ", trouble, ": ", strerror(errno), "; keeping the old settings",
+		    NULL);
+	destinations_review(&s->destinations, s->clock);
+}
+
+/* --- start ----------------------------------------------------------------------------- */
+
+/* One qmail-send a queue: the keeper would serve two in turn. The lock ends with the process. */
+static void
+lock_queue(struct send *s)
+{
+	int fd = open("queue/info", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		cannot_start(s, "unable to open queue/info");
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		cannot_start(s, errno == EWOULDBLOCK ? "qmail-send is already running" : "unable to lock queue/info");
+}
+
+static void
+raise_file_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max < 16384 ? files.rlim_max : 16384;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+/* A replaced qmail-queue has to be run for bounces, so nothing can be shut in then. */
+static void
+shut_in(void)
+{
+	static const struct sandbox box = {
+		.calls = &sandbox_scheduler,
+		.read = { "control", "queue", "run", NULL },
+	};
+	struct queue_client client;
+	int is_program, lack;
+
+	queue_client_open(&client, -1);
+	is_program = client.program.len != 0;
+	queue_client_close(&client);
+	if (is_program)
+		return;
+	lack = sandbox_enter(&box);
+	if (lack < 0)
+		strerr_diefusys(EXIT_TEMP, "enter the sandbox");
+	sandbox_warn(lack);
+}
+
+static void
+log_ready(void *context, void *owner, uint32_t events)
+{
+	/* the end of the turn writes */
+	(void)context;
+	(void)owner;
+	(void)events;
+}
+
+static void
+init(struct send *s)
+{
+	if (!log_init(&s->log, STDOUT_FILENO))
+		strerr_diefusys(EXIT_TEMP, "start");
+	read_clocks(s);
+	raise_file_limit();
+	if (!loop_init(&s->loop, s) || !destinations_init(&s->destinations, JOB_BATCH) || !owners_init(&s->owners))
+		cannot_start(s, "unable to start");
+	heap_init(&s->due, offsetof(struct message, heap_at));
+	load_settings(s);
+	lock_queue(s);
+	octets_init(s);
+	keeper_init(s);
+	if (!spawner_init(s, ROUTE_LOCAL, LSPAWN_FD) || !spawner_init(s, ROUTE_REMOTE, RSPAWN_FD))
+		cannot_start(s, "no sockets to qmail-lspawn and qmail-rspawn on descriptors 3 and 4");
+	s->log_source = (struct loop_source){ .fd = STDOUT_FILENO, .ready = log_ready };
+	if (!loop_add(&s->loop, &s->log_source, 0))
+		s->log_source.fd = -1;	/* a file: always writable */
+	catch_signals();
+}
+
+/* --- the loop ------------------------------------------------------------------------------ */
+
+static void
+handle_signals(struct send *s)
+{
+	if (got_term)
+		s->is_leaving = 1;
+	if (got_alarm && !s->is_leaving) {
+		pass_hurry(s);
+		destinations_hurry(&s->destinations, s->clock);
+	}
+	if (got_hangup)
+		reload_settings(s);
+	got_alarm = got_hangup = 0;
+}
+
+static int64_t
+earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* All that is due. Returns how many milliseconds may be waited then, -1: without end. */
+static int
+work(struct send *s)
+{
+	int64_t pass = pass_run(s), next = worker_tick(s);
+	int64_t now_ms;
+	int more = octets_check(s);
+
+	delivery_assign(s);
+	next = earlier(next, keeper_tick(s));
+	next = earlier(next, bouncer_run(s));
+	next = earlier(next, destinations_tick(&s->destinations, s->clock));
+	if (pass == 0 || more)
+		return 0;
+	now_ms = s->clock;
+	if (pass != INT64_MAX)
+		next = earlier(next, now_ms + (pass > s->now ? pass - s->now < 86400 ? pass - s->now : 86400 : 0) * 1000);
+	if (next == INT64_MAX)
+		return -1;
+	if (next <= now_ms)
+		return 0;
+	return next - now_ms < 86400 * 1000 ? (int)(next - now_ms) : 86400 * 1000;
+}
+
+static void
+flush(struct send *s)
+{
+	int r;
+
+	worker_flush(s);
+	keeper_flush(s);
+	delivery_status(s);
+	r = log_flush(&s->log);
+	loop_change(&s->loop, &s->log_source, r ? 0 : EPOLLOUT);
+}
+
+/* 1 if everything has ended. */
+static int
+is_over(struct send *s, int64_t *since)
+{
+	if (!s->is_leaving || s->in_jobs || s->keeper.open)
+		return 0;
+	if (!bouncer_is_busy(s))
+		return 1;
+	if (!*since)
+		*since = s->clock;
+	if (s->clock - *since < LEAVE_BOUNCES_MS)
+		return 0;
+	bouncer_kill(s);
+	return !s->keeper.open;
+}
+
+static void
+announce(int *ready_fd)
+{
+	if (*ready_fd < 0)
+		return;
+	if (write(*ready_fd, "\n", 1) < 0)
+		strerr_warnwu1sys("say that it is ready");
+	close(*ready_fd);
+	*ready_fd = -1;
+}
+
+static void
+say_goodbye(struct send *s)
+{
+	int64_t end;
+
+	log_line(&s->log, "status: exiting", NULL);
+	read_clocks(s);
+	end = s->clock + LEAVE_LOG_MS;
+	while (log_flush(&s->log) == 0 && s->clock < end) {
+		loop_change(&s->loop, &s->log_source, EPOLLOUT);
+		loop_wait(&s->loop, (int)(end - s->clock));
+		read_clocks(s);
+	}
+}
+
+static void
+run(struct send *s, int ready_fd)
+{
+	int64_t leaving_since = 0;
+	int timeout;
+
+	for (;;) {
+		read_clocks(s);
+		handle_signals(s);
+		timeout = work(s);
+		flush(s);
+		if (s->keeper.said_hello)
+			announce(&ready_fd);
+		if (is_over(s, &leaving_since))
+			return;
+		if (s->is_leaving && (timeout < 0 || timeout > 1000))
+			timeout = 1000;
+		if (!loop_wait(&s->loop, timeout))
+			strerr_diefusys(EXIT_TEMP, "wait");
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct send s;
+	unsigned int ready = 0;
+	int option, has_ready = 0;
+
+	PROG = "qmail-send";
+	while ((option = getopt(argc, argv, "d:")) != -1) {
+		if (option != 'd' || !uint0_scan(optarg, &ready) || ready <= RSPAWN_FD)
+			strerr_dieusage(EXIT_PERM, USAGE);
+		has_ready = 1;
+	}
+	if (optind != argc)
+		strerr_dieusage(EXIT_PERM, USAGE);
+	if (!home_enter())
+		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
+	if (has_ready && fcntl((int)ready, F_SETFD, FD_CLOEXEC) < 0)
+		strerr_diefusys(EXIT_TEMP, "use the descriptor of option -d");
+	init(&s);
+	shut_in();
+	run(&s, has_ready ? (int)ready : -1);
+	say_goodbye(&s);
+	return s.exit_code;
+}
