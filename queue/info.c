@@ -146,6 +146,18 @@ info_path(char path[INFO_PATH_MAX], const char *kind, uint64_t number)
 	snprintf(path, INFO_PATH_MAX, "queue/%s/%u/%" PRIu64, kind, (unsigned int)(number % QUEUE_SPLIT), number);
 }
 
+void
+info_folder(char path[INFO_PATH_MAX], const char *kind, uint64_t number)
+{
+	snprintf(path, INFO_PATH_MAX, "queue/%s/%u", kind, (unsigned int)(number % QUEUE_SPLIT));
+}
+
+void
+info_temporary(char path[INFO_PATH_MAX], const char *kind, uint64_t number)
+{
+	snprintf(path, INFO_PATH_MAX, "queue/new/%s.%" PRIu64, kind, number);
+}
+
 uint64_t
 info_name(const char *name)
 {

@@ -51,6 +51,10 @@ enum { INFO_PATH_MAX = 64 };
 /* The path of a message's file below the home: kind is "mess" or "info". */
 void info_path(char path[INFO_PATH_MAX], const char *kind, uint64_t number);
 
+/* The folder of that file, and the name under which it is made. */
+void info_folder(char path[INFO_PATH_MAX], const char *kind, uint64_t number);
+void info_temporary(char path[INFO_PATH_MAX], const char *kind, uint64_t number);
+
 /* The number that a file name stands for, 0 if it is not the canonical name of a number. */
 uint64_t info_name(const char *name);
 

@@ -154,6 +154,15 @@ ring_payload_offset(const struct ring *r, const struct ring_batch *b, uint32_t b
 	return ((uint64_t)block * RING_BLOCK + RING_HEADER + b->descriptors.len) % r->size;
 }
 
+uint32_t
+ring_record_len(const struct ring_batch *b, uint32_t index)
+{
+	uint32_t len;
+
+	uint32_unpack_big(b->descriptors.s + (size_t)index * RING_DESCRIPTOR, &len);
+	return len;
+}
+
 const char *
 ring_digest(const struct ring_batch *b, uint32_t index)
 {
@@ -422,22 +431,38 @@ find_headers(struct batch **all, const struct ring *r, const char *s)
 	return (ssize_t)n;
 }
 
+/* Says the batches expected..before, which lie between octet `from` and block `to`. s: the ring. */
+static int
+say_missing(const struct ring *r, const char *s, const struct ring_listener *l, uint64_t expected, uint64_t before,
+    uint32_t from, uint32_t to)
+{
+	size_t blocks = (to + ring_blocks(r) - from) % ring_blocks(r);
+	size_t most = ring_blocks(r) / 8;	/* as much as lies in one piece of memory */
+
+	for (; expected < before; expected++)
+		if (!l->missing(l->data, expected, s + (size_t)from * RING_BLOCK,
+		    (blocks < most ? blocks : most) * RING_BLOCK))
+			return 0;
+	return 1;
+}
+
 /* Tells the listener about the batches from tail on; last is the newest whole one. */
 static int
-replay(const struct ring *r, const struct batch *all, const struct batch *last, const struct ring_listener *l)
+replay(const struct ring *r, const char *s, const struct batch *all, const struct batch *last,
+    const struct ring_listener *l)
 {
 	uint64_t expected = last->tail;
+	uint32_t block = last->tail_block;
 
 	for (const struct batch *b = all; b <= last; b++) {
 		/* of an older turn of the ring, or torn: its blocks are written over in part */
 		if (b->number < expected || (b != last && !each_record(r, b, NULL)))
 			continue;
-		for (; expected < b->number; expected++)
-			if (!l->missing(l->data, expected))
-				return 0;
-		if (!l->batch(l->data, b->number, b->block, b->blocks) || !each_record(r, b, l))
+		if (!say_missing(r, s, l, expected, b->number, block, b->block) ||
+		    !l->batch(l->data, b->number, b->block, b->blocks) || !each_record(r, b, l))
 			return 0;
 		expected = b->number + 1;
+		block = (b->block + b->blocks) % ring_blocks(r);
 	}
 	return 1;
 }
@@ -469,7 +494,7 @@ understand(struct ring *r, const char *s, const struct ring_listener *l)
 	r->tail_block = last->tail_block;
 	r->limit = last->limit;
 	r->written_at = last->time;
-	ok = replay(r, all, last, l);
+	ok = replay(r, s, all, last, l);
 	free(all);
 	return ok;
 }

@@ -57,8 +57,8 @@ struct ring_listener {
 	/* a record at octet offset of the ring */
 	int (*record)(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len,
 	    const char digest[QUEUE_DIGEST]);
-	/* a batch that should be there and is not: where it would be is not known */
-	int (*missing)(void *data, uint64_t number);
+	/* a batch that should be there and is not; octets: the blocks where it has to have been */
+	int (*missing)(void *data, uint64_t number, const char *octets, size_t len);
 };
 
 /* Opens the ring for writing, reads all of it from the disk (not from the page cache), tells the listener about the
@@ -85,7 +85,8 @@ int ring_write(struct ring *r, const struct ring_batch *b, uint64_t tail, uint32
 /* Octet offset in the ring at which the payload of batch b starts if it is written at block. */
 uint64_t ring_payload_offset(const struct ring *r, const struct ring_batch *b, uint32_t block);
 
-/* The digest of record index of a batch. */
+/* The octets and the digest of record index of a batch. */
+uint32_t ring_record_len(const struct ring_batch *b, uint32_t index);
 const char *ring_digest(const struct ring_batch *b, uint32_t index);
 
 void ring_batch_clear(struct ring_batch *b);
@@ -93,7 +94,6 @@ void ring_batch_clear(struct ring_batch *b);
 /* Reads len octets at offset of the ring file fd of size octets; they may go on at its start. 1, or 0 with errno. */
 int ring_read(int fd, uint64_t size, uint64_t offset, char *s, size_t len);
 
-/* The ring's bytes of the blocks of a batch that cannot be read are not kept here: see keeper. */
 void ring_close(struct ring *r);
 
 #endif

@@ -1,0 +1,490 @@
+/* qmail-send's connection: what it is told, and what it reports. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+#include <skalibs/uint32.h>
+#include <skalibs/uint64.h>
+#include "keeper.h"
+
+enum { RCPT_PIECE = 60000 };	/* octets after which a NOTICE_RCPT frame is ended */
+
+/* --- saying a message ----------------------------------------------------------------- */
+
+static int
+put_rcpt_frame(struct channel *c, stralloc *payload, int at_least)
+{
+	int ok = payload->len <= (size_t)at_least || channel_put1(c, NOTICE_RCPT, payload->s, payload->len);
+
+	if (payload->len > (size_t)at_least)
+		payload->len = 0;
+	return ok;
+}
+
+static int
+add_rcpt(stralloc *payload, uint32_t index, char state, const char *address, const struct info_outcome *o)
+{
+	char header[5];
+
+	uint32_pack_big(header, index);
+	header[4] = state;
+	return stralloc_catb(payload, header, sizeof header) && stralloc_catb(payload, address, strlen(address) + 1) &&
+	    (state != 'D' || (stralloc_catb(payload, o->text, o->text_len) && stralloc_0(payload)));
+}
+
+/* The last outcome of each recipient, by index; NULL: none. */
+static const struct info_outcome **
+sort_outcomes(uint32_t recipients, const struct info_outcome *outcomes, uint32_t len)
+{
+	const struct info_outcome **by_index = calloc(recipients + 1u, sizeof *by_index);
+
+	for (uint32_t i = 0; by_index && i < len; i++)
+		if (outcomes[i].recipient < recipients)
+			by_index[outcomes[i].recipient] = &outcomes[i];
+	return by_index;
+}
+
+static int
+put_rcpts(struct channel *c, const char *envelope, const struct info_outcome **by_index, int with_done)
+{
+	stralloc payload = STRALLOC_ZERO;
+	const char *address = envelope_sender(envelope);
+	int ok = 1;
+
+	for (uint32_t i = 0; ok && (address = envelope_next(address)); i++) {
+		const struct info_outcome *o = by_index ? by_index[i] : NULL;
+		char state = o ? o->result : 'T';
+
+		if (state != 'K' || with_done)
+			ok = add_rcpt(&payload, i, state, address, o) && put_rcpt_frame(c, &payload, RCPT_PIECE);
+	}
+	ok = ok && put_rcpt_frame(c, &payload, 0);
+	stralloc_free(&payload);
+	return ok;
+}
+
+int
+notices_put(struct channel *c, const struct queue_notice *n, const char *envelope,
+    const struct info_outcome *outcomes, uint32_t outcomes_len, int with_done)
+{
+	char header[QUEUE_NOTICE_PACK], number[8];
+	struct iovec v[2] = {
+		{ .iov_base = header, .iov_len = sizeof header },
+		{ .iov_base = (void *)(uintptr_t)n->sender, .iov_len = strlen(n->sender) + 1 },
+	};
+	const struct info_outcome **by_index = NULL;
+	int ok;
+
+	if (outcomes_len && !(by_index = sort_outcomes(n->recipients, outcomes, outcomes_len)))
+		return 0;
+	queue_notice_pack(header, n);
+	uint64_pack_big(number, n->number);
+	ok = channel_put(c, NOTICE_MESSAGE, v, 2) && put_rcpts(c, envelope, by_index, with_done) &&
+	    channel_put1(c, NOTICE_OVER, number, sizeof number);
+	free(by_index);
+	return ok;
+}
+
+/* --- to qmail-send -------------------------------------------------------------------------- */
+
+static void
+out_of_memory(struct keeper *k)
+{
+	keeper_log("warning", "no memory for qmail-send's notices, it has to connect anew", 0, ENOMEM);
+	notices_close(k);
+}
+
+int
+notices_full(const struct keeper *k)
+{
+	return channel_unsent(&k->send_channel) > SEND_UNSENT_MAX;
+}
+
+/* Remembers to tell number once qmail-send reads again. */
+static void
+tell_later(struct keeper *k, uint64_t number)
+{
+	if (k->tell_len == k->tell_room) {
+		size_t room = k->tell_room ? 2 * k->tell_room : 64;
+		uint64_t *more = realloc(k->tell, room * sizeof *more);
+
+		if (!more) {
+			out_of_memory(k);
+			return;
+		}
+		k->tell = more;
+		k->tell_room = room;
+	}
+	k->tell[k->tell_len++] = number;
+}
+
+void
+notices_tell(struct keeper *k, uint64_t number, const struct record *r, const struct queue_place *place)
+{
+	struct queue_notice n = {
+		.number = number, .birth = r->birth, .size = r->message_len, .uid = r->uid, .recipients = r->recipients,
+		.place = *place, .sender = envelope_sender(r->envelope),
+	};
+
+	if (!k->listing)
+		return;
+	if (k->tell_len || notices_full(k))
+		tell_later(k, number);
+	else if (!notices_put(&k->send_channel, &n, r->envelope, NULL, 0, 0))
+		out_of_memory(k);
+}
+
+static int
+tell_again(struct keeper *k, uint64_t number, struct message *m)
+{
+	int said = m && m->batch ? survey_say_ring(&k->send_channel, k, m, 0) : survey_later(k, number) ? 1 : -1;
+
+	if (said == 0)
+		writers_verify(k, m);
+	if (said < 0)
+		out_of_memory(k);
+	return said >= 0;
+}
+
+/* Tells what was put off, then owes nothing but what surveys say. */
+static void
+tell_now(struct keeper *k)
+{
+	while (k->tell_done < k->tell_len && !notices_full(k)) {
+		uint64_t number = k->tell[k->tell_done++];
+		struct message *m;
+
+		if (!ledger_find(&k->ledger, number, &m) || (m && (m->ended || !m->known)))
+			continue;
+		if (!tell_again(k, number, m))
+			return;
+	}
+	if (k->tell_done == k->tell_len) {
+		free(k->tell);
+		k->tell = NULL;
+		k->tell_len = k->tell_done = k->tell_room = 0;
+	}
+}
+
+/* The answer to SEND_LIST: what is in the ring from memory, what waits in files from a survey. */
+static void
+start_list(struct keeper *k)
+{
+	k->list_wanted = 0;
+	k->listing = k->list_running = 1;
+	for (const struct message *m = k->ledger.oldest[LIST_RING]; m; m = m->newer)
+		if (!m->ended)
+			tell_later(k, m->number);
+	for (size_t i = 0; k->listing && i < k->ledger.slots_len; i++) {
+		const struct ledger_slot *s = &k->ledger.slots[i];
+
+		if (s->number && (!s->more || (s->more->moved && !s->more->ended && s->more->known)) &&
+		    !survey_later(k, s->number))
+			out_of_memory(k);
+	}
+}
+
+void
+notices_pump(struct keeper *k)
+{
+	if (k->send.fd < 0)
+		return;
+	if (!notices_full(k))
+		survey_resume(k);
+	if (k->list_wanted && !k->reports_len)
+		start_list(k);
+	tell_now(k);
+	if (k->list_running && !k->tell_len && !k->later_len && !k->surveys && k->scanned) {
+		k->list_running = 0;
+		if (!channel_put1(&k->send_channel, NOTICE_ALL, "", 0))
+			out_of_memory(k);
+	}
+	if (k->send.fd >= 0 && channel_flush(&k->send_channel) < 0)
+		notices_close(k);
+	if (k->send.fd >= 0)
+		keeper_watch(k, &k->send, EPOLLIN | (channel_unsent(&k->send_channel) ? EPOLLOUT : 0u));
+}
+
+void
+notices_confirm(struct keeper *k, const struct report *r)
+{
+	char payload[12];
+
+	uint64_pack_big(payload, r->number);
+	uint32_pack_big(payload + 8, r->recipient);
+	if (k->send.fd >= 0 && !channel_put1(&k->send_channel, NOTICE_CONFIRM, payload, sizeof payload))
+		out_of_memory(k);
+}
+
+void
+notices_place(struct keeper *k, uint64_t number, const struct queue_place *place)
+{
+	char payload[8 + QUEUE_PLACE_PACK];
+
+	uint64_pack_big(payload, number);
+	queue_place_pack(payload + 8, place);
+	if (k->send.fd >= 0 && !channel_put1(&k->send_channel, NOTICE_PLACE, payload, sizeof payload))
+		out_of_memory(k);
+}
+
+/* A frame of a survey or of a large message's child. Several may be speaking at once, so a message is passed on when it
+ * is whole; what ended meanwhile is not told any more. */
+void
+notices_relay(struct keeper *k, struct channel *whole, const struct channel_frame *f)
+{
+	static const char types[] = { NOTICE_MESSAGE, NOTICE_RCPT, NOTICE_OVER };
+	struct message *m;
+	uint64_t number;
+
+	if (!k->listing || !memchr(types, f->type, sizeof types)) {
+		stralloc_free(&whole->out);
+		return;
+	}
+	if (f->type == NOTICE_MESSAGE)
+		whole->out.len = 0;
+	else if (!whole->out.len)
+		return;	/* its beginning came before qmail-send asked for the list */
+	if (!channel_put1(whole, f->type, f->s, f->len)) {
+		out_of_memory(k);
+		return;
+	}
+	if (f->type != NOTICE_OVER)
+		return;
+	uint64_unpack_big(f->s, &number);
+	if (ledger_find(&k->ledger, number, &m) && !(m && m->ended) &&
+	    !stralloc_catb(&k->send_channel.out, whole->out.s, whole->out.len))
+		out_of_memory(k);
+	stralloc_free(&whole->out);
+}
+
+/* --- from qmail-send ------------------------------------------------------------------------ */
+
+static int
+add_report(struct keeper *k, const struct report *r)
+{
+	if (k->reports_len == k->reports_room) {
+		size_t room = k->reports_room ? 2 * k->reports_room : 64;
+		struct report *more = realloc(k->reports, room * sizeof *more);
+
+		if (!more)
+			return 0;
+		k->reports = more;
+		k->reports_room = room;
+	}
+	if (!k->reports_len)
+		k->reports_since = k->now_ms;
+	k->reports[k->reports_len++] = *r;
+	return 1;
+}
+
+static int
+take_report(struct keeper *k, const struct channel_frame *f)
+{
+	struct report r = { .recipient = QUEUE_INDEX_END };
+	struct message *m;
+
+	if (f->len < 8 || (f->type == SEND_DONE && (f->len < 13 || f->len - 13 > QUEUE_TEXT_MAX)))
+		return 0;
+	uint64_unpack_big(f->s, &r.number);
+	if (f->type == SEND_DONE) {
+		uint32_unpack_big(f->s + 8, &r.recipient);
+		r.result = f->s[12];
+		if ((r.result != 'K' && r.result != 'D') || r.recipient == QUEUE_INDEX_END)
+			return 0;
+	}
+	if (!r.number)
+		return 0;
+	/* a number that no directory and no record knows is one that is gone already */
+	if (!ledger_find(&k->ledger, r.number, &m) && (k->scanned || r.number >= k->first_number)) {
+		notices_confirm(k, &r);
+		return 1;
+	}
+	if (m && f->type == SEND_END)
+		m->ended = 1;
+	if ((f->type == SEND_DONE && !stralloc_copyb(&r.text, f->s + 13, f->len - 13)) || !add_report(k, &r)) {
+		stralloc_free(&r.text);
+		out_of_memory(k);
+	}
+	return 1;
+}
+
+void
+notices_place_of(struct keeper *k, uint64_t number)
+{
+	struct queue_place place = { .kind = PLACE_NONE };
+	struct message *m;
+
+	if (ledger_find(&k->ledger, number, &m) && !(m && (m->ended || !m->known))) {
+		if (m && m->batch)
+			place = m->place;
+		else
+			place.kind = PLACE_FILE;
+	}
+	notices_place(k, number, &place);
+}
+
+static int
+take_question(struct keeper *k, const struct channel_frame *f)
+{
+	struct message *m;
+	uint64_t number;
+
+	if (f->len < 8)
+		return 0;
+	uint64_unpack_big(f->s, &number);
+	if (f->type == SEND_WHERE || !ledger_find(&k->ledger, number, &m) || (m && (m->ended || !m->known))) {
+		notices_place_of(k, number);
+		return 1;
+	}
+	if (f->type == SEND_DEFERRED) {
+		if (m && m->batch && !m->deferred) {
+			m->deferred = 1;
+			writers_move(k, m);
+		}
+		return 1;
+	}
+	m = ledger_message(&k->ledger, number);
+	if (m)
+		writers_verify(k, m);	/* answers when it knows */
+	else
+		out_of_memory(k);
+	return 1;
+}
+
+static int
+take_frame(struct keeper *k, const struct channel_frame *f)
+{
+	switch (f->type) {
+	case SEND_LIST:
+		k->list_wanted = 1;
+		return 1;
+	case SEND_DONE:
+	case SEND_END:
+		return take_report(k, f);
+	case SEND_WHERE:
+	case SEND_DEFERRED:
+	case SEND_DAMAGED:
+		return take_question(k, f);
+	default:
+		return 0;
+	}
+}
+
+static void
+send_ready(struct keeper *k, struct source *s, uint32_t events)
+{
+	struct channel_frame f;
+	int r = events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? channel_receive(&k->send_channel) : 0;
+
+	(void)s;
+	while (k->send.fd >= 0) {	/* it may have been replaced in this turn */
+		int n = channel_next(&k->send_channel, &f);
+
+		if (n == 0)
+			break;
+		if (n < 0 || !take_frame(k, &f)) {
+			keeper_log("warning", "qmail-send broke the protocol", 0, 0);
+			notices_close(k);
+			return;
+		}
+	}
+	if (r < 0)
+		notices_close(k);
+}
+
+/* --- connections ---------------------------------------------------------------------------- */
+
+void
+notices_close(struct keeper *k)
+{
+	if (k->send.fd < 0)
+		return;
+	keeper_unwatch(k, &k->send);
+	channel_free(&k->send_channel);
+	k->send.fd = -1;
+	k->listing = k->list_wanted = k->list_running = 0;
+	k->tell_len = k->tell_done = 0;
+	k->later_len = 0;
+	k->tried_until = (uint64_t)time(NULL);
+}
+
+/* A connection whose first frame has not come yet. */
+struct newcomer {
+	struct source source;
+	struct channel channel;
+};
+
+static void
+drop_newcomer(struct keeper *k, struct newcomer *n)
+{
+	keeper_unwatch(k, &n->source);
+	channel_free(&n->channel);
+	free(n);
+}
+
+/* It speaks as qmail-send: it takes the place of the one before. */
+static void
+become_send(struct keeper *k, struct newcomer *n)
+{
+	notices_close(k);
+	keeper_unwatch(k, &n->source);
+	k->send_channel = n->channel;
+	k->send = (struct source){ .fd = n->channel.fd, .ready = send_ready };
+	free(n);
+	if (!keeper_watch(k, &k->send, EPOLLIN))
+		notices_close(k);
+	else
+		send_ready(k, &k->send, 0);
+}
+
+static void
+newcomer_ready(struct keeper *k, struct source *source, uint32_t events)
+{
+	struct newcomer *n = (struct newcomer *)source;
+	int r = channel_receive(&n->channel);
+
+	(void)events;
+	if (n->channel.in.len < CHANNEL_HEADER) {
+		if (r < 0)
+			drop_newcomer(k, n);
+		return;
+	}
+	if (n->channel.in.s[CHANNEL_HEADER - 1] != SEND_READ) {
+		become_send(k, n);
+		return;
+	}
+	survey_reader(k, &n->channel);
+	drop_newcomer(k, n);
+}
+
+void
+notices_accept(struct keeper *k, struct source *listener, uint32_t events)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+	struct newcomer *n;
+	char hello[8];
+	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE)
+			k->accepting = 0;
+		return;
+	}
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
+	    (peer.uid != 0 && peer.uid != k->qmails && peer.uid != geteuid()) || !(n = calloc(1, sizeof *n))) {
+		keeper_log("warning", "a connection to qmail-send's socket was refused; uid", peer.uid, 0);
+		close(fd);
+		return;
+	}
+	n->source = (struct source){ .fd = fd, .ready = newcomer_ready };
+	channel_init(&n->channel, fd, QUEUE_FRAME_MAX);
+	uint64_pack_big(hello, k->send.fd >= 0 ? (uint64_t)time(NULL) : k->tried_until);
+	if (!channel_put1(&n->channel, NOTICE_HELLO, hello, sizeof hello) || channel_flush(&n->channel) != 1 ||
+	    !keeper_watch(k, &n->source, EPOLLIN))
+		drop_newcomer(k, n);
+}

@@ -1,0 +1,480 @@
+/* qmail-queued: the keeper of the queue, the only program that writes it.
+ * Trust: submitters are any local users and are believed nothing; who they are, the kernel says. qmail-send is
+ * believed about deliveries only. Runs as qmailq; starts no program, opens no connection. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <malloc.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <dirent.h>
+#include <unistd.h>
+#include <skalibs/selfpipe.h>
+#include <skalibs/strerr.h>
+#include <skalibs/types.h>
+#include "exitcode.h"
+#include "home.h"
+#include "queue/digest.h"
+#include "keeper.h"
+
+#define USAGE "qmail-queued [ -d notification-fd ] [ -r ring-mebibytes ]"
+
+enum {
+	EVENTS = 64,			/* taken in one turn */
+	NUMBERS_SKIPPED = 1000000,	/* when the ring, which knows what was given out, is lost */
+	TICK_MS = 10000,		/* time limits are looked at as often */
+	PAUSE_MS = 100,			/* before accepting again when there was no descriptor */
+};
+
+/* --- services for the other parts ------------------------------------------------------------ */
+
+int
+keeper_watch(struct keeper *k, struct source *s, uint32_t events)
+{
+	struct epoll_event e = { .events = events, .data.ptr = s };
+
+	if (epoll_ctl(k->epoll, EPOLL_CTL_MOD, s->fd, &e) == 0)
+		return 1;
+	return errno == ENOENT && epoll_ctl(k->epoll, EPOLL_CTL_ADD, s->fd, &e) == 0;
+}
+
+void
+keeper_unwatch(struct keeper *k, struct source *s)
+{
+	epoll_ctl(k->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+}
+
+void
+keeper_log(const char *kind, const char *text, uint64_t number, int error)
+{
+	struct pollfd p = { .fd = 2, .events = POLLOUT };
+	char line[512], digits[32] = "";
+	int n;
+
+	if (number)
+		snprintf(digits, sizeof digits, " %llu", (unsigned long long)number);
+	n = snprintf(line, sizeof line, "%s: %s: %s%s%s%s\n", PROG, kind, text, digits, error ? ": " : "",
+	    error ? strerror(error) : "");
+	/* a logger that does not read must not stop the queue */
+	if (n > 0 && poll(&p, 1, 0) == 1 && write(2, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0)
+		return;
+}
+
+uint64_t
+keeper_take_number(struct keeper *k)
+{
+	return k->next_number++;
+}
+
+pid_t
+keeper_fork(struct keeper *k, int *fd, int keep)
+{
+	int ends[2];
+	pid_t parent = getpid(), pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -1;
+	pid = fork();
+	if (pid < 0) {
+		close(ends[0]);
+		close(ends[1]);
+		return -1;
+	}
+	if (pid > 0) {
+		close(ends[1]);
+		*fd = ends[0];
+		fcntl(ends[0], F_SETFL, O_NONBLOCK);
+		return pid;
+	}
+	/* it dies with the keeper, whose lock it holds too */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
+	selfpipe_finish();
+	signal(SIGTERM, SIG_DFL);
+	close(ends[0]);
+	close(k->epoll);
+	/* a connection ends when the keeper closes it, not when the last child does */
+	for (struct submitter *s = k->submitters; s; s = s->next)
+		if (s->source.fd != keep && s->source.fd >= 0)
+			close(s->source.fd);
+	if (k->send.fd >= 0)
+		close(k->send.fd);
+	if (keep >= 0)
+		fcntl(keep, F_SETFL, O_NONBLOCK);
+	*fd = ends[1];
+	return 0;
+}
+
+/* --- start ------------------------------------------------------------------------------------ */
+
+static uid_t
+uid_of(const char *name)
+{
+	const struct passwd *p = getpwnam(name);
+
+	return p ? p->pw_uid : (uid_t)-1;
+}
+
+static void
+make_folders(void)
+{
+	static const char *const folders[] = { "queue/journal", "queue/mess", "queue/info", "queue/new", "queue/damaged" };
+	char path[INFO_PATH_MAX];
+
+	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+		if (mkdir(folders[i], 0750) < 0 && errno != EEXIST)
+			strerr_diefusys(EXIT_TEMP, "make ", folders[i]);
+	for (int kind = 1; kind <= 2; kind++)
+		for (unsigned int n = 0; n < QUEUE_SPLIT; n++) {
+			info_folder(path, folders[kind] + strlen("queue/"), n);
+			if (mkdir(path, 0750) < 0 && errno != EEXIST)
+				strerr_diefusys(EXIT_TEMP, "make ", path);
+		}
+}
+
+/* Rule 9: one keeper, and no writer of an earlier one. */
+static void
+take_lock(struct keeper *k)
+{
+	k->lock = open("queue/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (k->lock < 0)
+		strerr_diefusys(EXIT_TEMP, "open queue/lock");
+	if (flock(k->lock, LOCK_EX | LOCK_NB) == 0)
+		return;
+	strerr_warni("waiting for another keeper, or the writers of an earlier one, to end");
+	while (flock(k->lock, LOCK_EX) < 0)
+		if (errno != EINTR)
+			strerr_diefusys(EXIT_TEMP, "lock queue/lock");
+}
+
+static void
+empty_new(void)
+{
+	DIR *dir = opendir("queue/new");
+	const struct dirent *d;
+
+	if (!dir)
+		strerr_diefusys(EXIT_TEMP, "read queue/new");
+	while ((d = readdir(dir)))
+		if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") && unlinkat(dirfd(dir), d->d_name, 0) < 0)
+			strerr_warnwusys("remove queue/new/", d->d_name);
+	closedir(dir);
+}
+
+/* The highest number that a file name in the directories has. */
+static uint64_t
+highest_name(void)
+{
+	static const char *const kinds[2] = { "mess", "info" };
+	char path[INFO_PATH_MAX];
+	uint64_t highest = 0;
+
+	for (int kind = 0; kind < 2; kind++)
+		for (unsigned int n = 0; n < QUEUE_SPLIT; n++) {
+			const struct dirent *d;
+			DIR *dir;
+
+			info_folder(path, kinds[kind], n);
+			dir = opendir(path);
+			if (!dir)
+				strerr_diefusys(EXIT_TEMP, "read ", path);
+			while ((d = readdir(dir)))
+				if (info_name(d->d_name) > highest)
+					highest = info_name(d->d_name);
+			closedir(dir);
+		}
+	return highest;
+}
+
+static int
+at_batch(void *data, uint64_t number, uint32_t block, uint32_t blocks)
+{
+	struct keeper *k = data;
+
+	(void)blocks;
+	return ledger_batch(&k->ledger, number, block);
+}
+
+static int
+at_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_DIGEST])
+{
+	struct keeper *k = data;
+	struct queue_place place = { .kind = PLACE_RING, .offset = offset, .len = len };
+	struct message *m;
+	struct record r;
+
+	if (!record_parse(&r, s, len)) {	/* its digest is right: written by a fault of this program, or a newer one */
+		keeper_log("alert", "a record of the journal is not understood, batch", batch, 0);
+		return 1;
+	}
+	m = ledger_message(&k->ledger, r.number);
+	if (!m)
+		return 0;
+	memcpy(place.digest, digest, QUEUE_DIGEST);
+	switch (r.type) {
+	case RECORD_MESSAGE:
+		place.message_at = (uint32_t)(r.message - s);
+		ledger_record(&k->ledger, m, batch, &place);
+		break;
+	case RECORD_OUTCOME:
+		if (!ledger_outcome_room(m))
+			return 0;
+		ledger_outcome(&k->ledger, m, &(struct outcome){ .batch = batch, .offset = offset, .len = len,
+		    .recipient = r.recipient, .result = r.result });
+		break;
+	case RECORD_END:
+		ledger_end(&k->ledger, m, batch);
+		break;
+	}
+	return 1;
+}
+
+static int
+at_missing(void *data, uint64_t number, const char *octets, size_t len)
+{
+	char path[INFO_PATH_MAX];
+	struct stat st;
+
+	(void)data;
+	snprintf(path, sizeof path, "queue/damaged/batch.%llu", (unsigned long long)number);
+	if (stat(path, &st) == 0)	/* said once */
+		return 1;
+	keeper_log("alert", "damaged journal: what is left of a batch is in queue/damaged; batch", number, 0);
+	return writer_make_file(path, octets, len) && writer_sync_dir("queue/damaged");
+}
+
+static void
+open_ring(struct keeper *k)
+{
+	struct ring_listener listener = { .data = k, .batch = at_batch, .record = at_record, .missing = at_missing };
+	char path[RING_PATH_MAX], id[RING_ID];
+	int found = ring_find(path, id);
+
+	if (found == 0) {
+		uint64_t highest = highest_name();
+
+		if (highest)
+			strerr_warn(PROG, ": alert: the journal is missing, a new one is made");
+		if (!ring_create(k->ring_size, 1, highest ? highest + NUMBERS_SKIPPED : 1))
+			strerr_diefusys(EXIT_TEMP, "make the journal in queue/journal");
+		found = ring_find(path, id);
+	}
+	if (found != 1)
+		strerr_diefusys(EXIT_TEMP, "find the journal in queue/journal");
+	if (!ledger_init(&k->ledger) || !ring_open(&k->ring, path, id, &listener))
+		strerr_diefusys(EXIT_TEMP, "read the journal ", path);
+	k->first_number = k->next_number = k->ring.limit;
+	k->tried_until = k->ring.written_at;
+}
+
+static int
+listen_at(const char *path, mode_t mode)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	unlink(path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || chmod(path, mode) < 0 ||
+	    listen(fd, 1024) < 0)
+		strerr_diefusys(EXIT_TEMP, "listen at ", path);
+	return fd;
+}
+
+/* --- the loop ----------------------------------------------------------------------------------- */
+
+static uint64_t
+monotonic_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void
+signal_ready(struct keeper *k, struct source *s, uint32_t events)
+{
+	int sig;
+
+	(void)s;
+	(void)events;
+	while ((sig = selfpipe_read()) > 0) {
+		if (sig == SIGTERM)
+			k->stop = 1;
+		if (sig == SIGCHLD)
+			while (waitpid(-1, NULL, WNOHANG) > 0)
+				;	/* what a child leaves is seen at the end of its channel */
+	}
+}
+
+static void
+set_accepting(struct keeper *k, int on)
+{
+	k->accepting = on;
+	if (on) {
+		keeper_watch(k, &k->submit_listener, EPOLLIN);
+		keeper_watch(k, &k->send_listener, EPOLLIN);
+	} else {
+		keeper_unwatch(k, &k->submit_listener);
+		keeper_unwatch(k, &k->send_listener);
+	}
+}
+
+/* Milliseconds until something is due without an event. */
+static int
+patience(const struct keeper *k)
+{
+	uint64_t until = k->now_ms + TICK_MS, at;
+
+	if (flush_due(k, &at) && at < until)
+		until = at;
+	if (!k->accepting && k->now_ms + PAUSE_MS < until)
+		until = k->now_ms + PAUSE_MS;
+	if (k->wanted_len && k->jobs_from > k->now_ms && k->jobs_from < until)
+		until = k->jobs_from;
+	return until > k->now_ms ? (int)(until - k->now_ms) : 0;
+}
+
+static void
+turn(struct keeper *k)
+{
+	struct epoll_event events[EVENTS];
+	int n, was_accepting = k->accepting;
+
+	n = epoll_wait(k->epoll, events, EVENTS, patience(k));
+	if (n < 0 && errno != EINTR)
+		strerr_diefusys(EXIT_TEMP, "wait for events");
+	k->now_ms = monotonic_ms();
+	if (!was_accepting)
+		set_accepting(k, 1);
+	for (int i = 0; i < n; i++) {
+		struct source *s = events[i].data.ptr;
+
+		s->ready(k, s, events[i].events);
+	}
+	if (!k->accepting)
+		set_accepting(k, 0);
+	flush_turn(k);
+	writers_turn(k);
+	survey_start_later(k);
+	notices_pump(k);
+	submit_free_dead(k);
+}
+
+static void
+run(struct keeper *k)
+{
+	uint64_t tick = 0;
+
+	while (!k->stop) {
+		turn(k);
+		if (k->now_ms < tick)
+			continue;
+		tick = k->now_ms + TICK_MS;
+		submit_expire(k);
+		if (!survey_scan(k))
+			keeper_log("warning", "unable to start the scan of the queue", 0, errno);
+	}
+}
+
+/* What is complete is accepted, what was reported is written; the last header says until when deliveries were tried. */
+static void
+finish(struct keeper *k)
+{
+	flush_turn(k);
+	flush_empty(k);
+	notices_pump(k);
+}
+
+static void
+parse_options(struct keeper *k, int argc, char *const *argv, unsigned int *notify)
+{
+	unsigned int mebibytes;
+	int c;
+
+	while ((c = getopt(argc, argv, "d:r:")) >= 0)
+		switch (c) {
+		case 'd':
+			if (!uint0_scan(optarg, notify))
+				strerr_dieusage(EXIT_PERM, USAGE);
+			break;
+		case 'r':
+			if (!uint0_scan(optarg, &mebibytes) || mebibytes < RING_SIZE_MIN >> 20 || mebibytes > 1024)
+				strerr_dief(EXIT_PERM, "the ring has 8 to 1024 mebibytes");
+			k->ring_size = (uint64_t)mebibytes << 20;
+			break;
+		default:
+			strerr_dieusage(EXIT_PERM, USAGE);
+		}
+	if (optind != argc)
+		strerr_dieusage(EXIT_PERM, USAGE);
+}
+
+static void
+start_listening(struct keeper *k)
+{
+	sigset_t set;
+
+	k->epoll = epoll_create1(EPOLL_CLOEXEC);
+	k->signals = (struct source){ .fd = selfpipe_init(), .ready = signal_ready };
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGCHLD);
+	if (k->epoll < 0 || k->signals.fd < 0 || !selfpipe_trapset(&set))
+		strerr_diefusys(EXIT_TEMP, "prepare for events");
+	signal(SIGPIPE, SIG_IGN);
+	k->submit_listener = (struct source){ .fd = listen_at(QUEUE_SUBMIT_SOCKET, 0666), .ready = submit_accept };
+	k->send_listener = (struct source){ .fd = listen_at(QUEUE_SEND_SOCKET, 0660), .ready = notices_accept };
+	if (!keeper_watch(k, &k->signals, EPOLLIN))
+		strerr_diefusys(EXIT_TEMP, "watch for signals");
+	set_accepting(k, 1);
+}
+
+int
+main(int argc, char *const *argv)
+{
+	static struct keeper k = { .ring_size = RING_SIZE, .send = { .fd = -1 } };
+	unsigned int notify = 0;
+
+	PROG = "qmail-queued";
+	parse_options(&k, argc, argv, &notify);
+	umask(027);
+	mallopt(M_MMAP_THRESHOLD, 128 * 1024);	/* a burst's buffers go back to the system */
+	if (!home_enter())
+		strerr_diefusys(EXIT_TEMP, "enter the home");
+	k.alias = uid_of("alias");
+	k.qmaild = uid_of("qmaild");
+	k.qmails = uid_of("qmails");
+	k.complete_end = &k.complete;
+	k.now_ms = monotonic_ms();
+	channel_init(&k.send_channel, -1, 0);
+	make_folders();
+	take_lock(&k);
+	empty_new();
+	open_ring(&k);
+	start_listening(&k);
+	if (!writers_start(&k))
+		strerr_diefusys(EXIT_TEMP, "start the writers");
+	if (notify) {
+		if (write((int)notify, "\n", 1) < 1)
+			strerr_warnwusys("notify of readiness");
+		close((int)notify);
+	}
+	run(&k);
+	finish(&k);
+	return EXIT_OK;
+}
