@@ -90,7 +90,7 @@ $(BUILD)/sandbox-calls: $L/sandbox-calls.c
 
 $(BUILD)/generated/sandbox-filters.h: $(BUILD)/sandbox-calls
 	@mkdir -p $(@D)
-	$< >$@.new && mv $@.new $@
+	@$< >$@.new && mv $@.new $@
 
 $(BUILD)/$L/sandbox.o: $(BUILD)/generated/sandbox-filters.h
 $(BUILD)/$L/sandbox.o: CPPFLAGS += -I$(BUILD)/generated
