@@ -109,6 +109,16 @@ arrange_child(int socket)
 	close(null);
 }
 
+/* A worker whose id is used anew may still be ending: SPAWN_KILL no longer means that one. */
+static void
+add_worker(struct spawner *s, uint32_t id, pid_t pid)
+{
+	for (unsigned int i = 0; i < s->workers_len; i++)
+		if (s->workers[i].id == id)
+			s->workers[i].is_named = 0;
+	s->workers[s->workers_len++] = (struct spawner_worker){ .id = id, .is_named = 1, .pid = pid };
+}
+
 /* Kills a process that has not been waited for, and its group, if it leads one already. */
 static void
 kill_group(pid_t pid)
@@ -138,7 +148,7 @@ spawner_start(struct spawner *s, uint32_t id, const char *fields, size_t len)
 	}
 	close(pair[1]);
 	if (pid > 0) {
-		s->workers[s->workers_len++] = (struct spawner_worker){ .id = id, .pid = pid };
+		add_worker(s, id, pid);
 		if (put_answer(s, SPAWN_OK, id, fields, len, pair[0]))
 			return pid;
 		kill_group(pid);
@@ -152,7 +162,7 @@ void
 spawner_kill(struct spawner *s, uint32_t id)
 {
 	for (unsigned int i = 0; i < s->workers_len; i++)
-		if (s->workers[i].id == id)
+		if (s->workers[i].id == id && s->workers[i].is_named)
 			kill_group(s->workers[i].pid);
 }
 
@@ -167,7 +177,7 @@ spawner_reap(struct spawner *s, pid_t *pid, int *wstat)
 		while (i < s->workers_len && s->workers[i].pid != info.si_pid)
 			i++;
 		/* while it is not waited for, its number names no other group */
-		if (i < s->workers_len && info.si_code != CLD_EXITED)
+		if (i == s->workers_len || info.si_code != CLD_EXITED)
 			kill(-info.si_pid, SIGKILL);
 		*pid = waitpid(info.si_pid, wstat, WNOHANG);
 		if (i == s->workers_len)

@@ -23,7 +23,7 @@ struct spawner {
 	struct channel channel;
 	int signals;		/* readable: children have ended, call spawner_reap until it returns 0 */
 	unsigned int workers_len;
-	struct spawner_worker { uint32_t id; pid_t pid; } workers[SPAWNER_WORKERS_MAX];
+	struct spawner_worker { uint32_t id; int is_named; pid_t pid; } workers[SPAWNER_WORKERS_MAX];
 };
 
 struct spawner_request {
@@ -54,8 +54,8 @@ pid_t spawner_start(struct spawner *s, uint32_t id, const char *fields, size_t l
 /* Kills the worker that request id started, with all processes of its group. */
 void spawner_kill(struct spawner *s, uint32_t id);
 
-/* Forgets workers that have ended (of one that crashed, kills what it started).
- * Returns 1 for each child that was no worker, and 0 when none is left. */
+/* Forgets workers that have ended, and kills what one that crashed has started. Returns 1 for each child that was no
+ * worker (what is left of its process group is killed in any case), and 0 when no more have ended. */
 int spawner_reap(struct spawner *s, pid_t *pid, int *wstat);
 
 /* Writes "KIND: PROG: what: name" to descriptor 2, if that can be done without waiting. kind: "alert" or "warning"; name

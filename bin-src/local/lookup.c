@@ -38,7 +38,7 @@ why_it_failed(int wstat)
 	}
 }
 
-/* The process has ended and all of its output was read. */
+/* The process has ended, and what it printed was read. */
 static void
 finish(struct lookup *q)
 {
@@ -174,22 +174,26 @@ kill_process(struct lookup *q)
 	}
 }
 
+/* Reads what is there. */
 static void
 read_output(struct lookup *q)
 {
 	char octets[4096];
-	ssize_t r = read(q->fd, octets, sizeof octets);
+	ssize_t r;
 
-	if (r < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (r <= 0) {
-		close_output(q);
-		if (q->pid < 0)
-			finish(q);
-	} else if (q->printed.len + (size_t)r > ACCOUNT_SIZE_MAX || !stralloc_catb(&q->printed, octets, (size_t)r)) {
-		kill_process(q);
-		settle(q, "The answer of qmail-getpw is too long. (#4.3.0)\n");
+	while (q->fd >= 0 && (r = read(q->fd, octets, sizeof octets)) != 0) {
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0 && errno == EAGAIN)
+			return;
+		if (r < 0 || q->printed.len + (size_t)r > ACCOUNT_SIZE_MAX
+		    || !stralloc_catb(&q->printed, octets, (size_t)r)) {
+			kill_process(q);
+			settle(q, "The answer of qmail-getpw is too long. (#4.3.0)\n");
+			break;
+		}
 	}
+	close_output(q);
 }
 
 void
@@ -232,8 +236,11 @@ lookups_reaped(struct lookups *l, pid_t pid, int wstat)
 		l->running--;
 		if (q->state == LOOKUP_DYING)
 			drop(l, q);
-		else if (q->state == LOOKUP_RUNS && q->fd < 0)
-			finish(q);
+		else if (q->state == LOOKUP_RUNS) {
+			read_output(q);
+			if (q->state == LOOKUP_RUNS)
+				finish(q);
+		}
 		break;
 	}
 	start_some(l);

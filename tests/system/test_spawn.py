@@ -15,15 +15,13 @@ import spawn_peer
 from conftest import wait_for
 from spawn_peer import Spawner, strings
 
-HERE = pathlib.Path(spawn_peer.__file__).parent
-
 # Answers each job with what it sees of itself; "crash", "sleep", "program" as sender do that instead.
-LOCAL = f"""#!/usr/bin/python3 -I
+LOCAL = """#!/usr/bin/python3 -I
 import os, socket, struct, subprocess, sys, time
-sys.path.insert(0, {str(HERE)!r})
+sys.path.insert(0, os.getcwd())
 from spawn_peer import Channel
 channel = Channel(socket.socket(fileno=3))
-fds = {{f: os.readlink(f"/proc/self/fd/{{f}}") for f in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{{f}}")}}
+fds = {f: os.readlink(f"/proc/self/fd/{f}") for f in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{f}")}
 while True:
     frame = channel.receive(600)
     if frame is None:
@@ -49,7 +47,7 @@ exit*) exit "${1#exit}" ;;
 nothing) exit 0 ;;
 half) printf 'half\\0001\\0001\\000'; exit 0 ;;
 flood) exec cat /dev/zero ;;
-holder) sleep 600 & ;;
+holder) sleep 600 & echo $! >held ;;
 esac
 printf '%s\\000UID\\000GID\\000home/x\\000-\\000%s\\000' got "$1"
 """
@@ -77,6 +75,7 @@ def lspawn_tree(tree):
     tree.write("libexec/qmail-local", LOCAL, 0o755)
     (tree.bin / "qmail-local").unlink(missing_ok=True)
     os.link(tree.home / "libexec/qmail-local", tree.bin / "qmail-local")
+    tree.write("spawn_peer.py", pathlib.Path(spawn_peer.__file__).read_bytes())
     tree.replace("qmail-getpw", GETPW.replace("UID", str(u)).replace("GID", str(g)))
     return tree
 
@@ -143,6 +142,13 @@ def test_who_getpw(lspawn):
 def test_who_getpw_in_trouble_is_temporary(lspawn, local):
     assert lspawn.who(1, local)[0] == "Z"
     assert lspawn.who(2, "ok")[0] == b"got"
+
+
+def test_who_getpw_that_leaves_a_process_behind(lspawn):
+    assert lspawn.who(1, "holder", timeout=10)[0] == b"got"
+    wait_for(lambda: not children_of(lspawn.process.pid))
+    pid = int((lspawn.tree.home / "held").read_text())
+    wait_for(lambda: not is_alive(pid))
 
 
 def test_who_without_getpw_is_temporary(lspawn):
