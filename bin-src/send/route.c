@@ -9,7 +9,7 @@ load_map(struct control_map *map, const char *file, int with_values)
 	stralloc entries = STRALLOC_ZERO;
 	int r = control_list(&entries, file);
 
-	if (r >= 0 && !control_map_build(map, &entries, with_values))
+	if (r > 0 && !control_map_build(map, &entries, with_values))
 		r = -1;
 	stralloc_free(&entries);
 	return r;

@@ -40,6 +40,9 @@ $(eval $(call unit,verp,$S/send/verp))
 $(eval $(call unit,route,$S/send/route control/control))
 $(eval $(call unit,log,$S/send/log))
 $(eval $(call unit,heap,$S/send/heap))
+$(eval $(call unit,destination,$S/send/destination $S/send/heap $S/send/message))
+$(eval $(call unit,owner,$S/send/owner $S/send/message))
+$(eval $(call unit,send_message,$S/send/message))
 
 $(UNIT_BUILD)/%.o: %.c
 	@mkdir -p $(@D)
