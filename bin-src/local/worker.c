@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <stdint.h>
 #include <string.h>
@@ -347,7 +348,9 @@ worker_run(const struct delivery_account *account, int classic)
 
 	w = (struct worker){ .account = account, .classic = classic };
 	w.deadline = monotonic() + JOB_WORKER_SECONDS;
-	fcntl(JOB_WORKER_FD, F_SETFD, FD_CLOEXEC);
+	/* whatever else was open, no program gets it */
+	if (close_range(JOB_WORKER_FD, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		fcntl(JOB_WORKER_FD, F_SETFD, FD_CLOEXEC);
 	channel_init(&w.channel, JOB_WORKER_FD, JOB_FRAME_MAX);
 	while (!w.is_over) {
 		take_jobs(&w);
