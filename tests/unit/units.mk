@@ -15,6 +15,10 @@ endef
 $(eval $(call unit,control,control/control))
 $(eval $(call unit,control_files,control/files))
 $(eval $(call unit,channel,$L/channel))
+$(eval $(call unit,envelope,queue/envelope))
+$(eval $(call unit,ring,queue/ring queue/digest))
+$(eval $(call unit,info,queue/info queue/digest queue/envelope queue/record queue/protocol))
+$(eval $(call unit,ledger,$S/queue/ledger))
 $(eval $(call unit,table,control/table,-lcdb))
 $(eval $(call unit,account,users/account users/assign control/table,-lcdb))
 $(eval $(call unit,passwd,users/passwd))
@@ -43,6 +47,7 @@ $(eval $(call unit,heap,$S/send/heap))
 $(eval $(call unit,destination,$S/send/destination $S/send/heap $S/send/message))
 $(eval $(call unit,owner,$S/send/owner $S/send/message))
 $(eval $(call unit,send_message,$S/send/message))
+$(eval $(call unit,bounce,$S/send/bounce $S/send/verp $L/quote $L/date822 control/control))
 
 $(UNIT_BUILD)/%.o: %.c
 	@mkdir -p $(@D)
