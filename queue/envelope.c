@@ -11,7 +11,7 @@ envelope_check(struct envelope_check *c, const char *s, size_t len, size_t *used
 		const char *nul;
 		size_t n;
 
-		if (c->total + 1 > QUEUE_ENVELOPE_MAX)
+		if (c->total == QUEUE_ENVELOPE_MAX)
 			return QUEUE_REFUSED;
 		if (c->state != ENVELOPE_ADDRESS) {
 			char kind = s[i++];
@@ -39,6 +39,8 @@ envelope_check(struct envelope_check *c, const char *s, size_t len, size_t *used
 		}
 		i += n;
 		c->total += n;
+		if (c->total > QUEUE_ENVELOPE_MAX)
+			return QUEUE_REFUSED;
 	}
 	*used = i;
 	return QUEUE_OK;

@@ -284,7 +284,8 @@ drop_outcomes(struct ledger *l, struct message *m, uint32_t n)
 	for (uint32_t i = 0; i < n; i++)
 		release(l, m->outcomes[i].batch);
 	m->outcomes_len -= n;
-	memmove(m->outcomes, m->outcomes + n, m->outcomes_len * sizeof *m->outcomes);
+	if (m->outcomes_len)
+		memmove(m->outcomes, m->outcomes + n, m->outcomes_len * sizeof *m->outcomes);
 }
 
 static void

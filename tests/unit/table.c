@@ -289,12 +289,16 @@ static void
 left_over(void **state)
 {
 	struct table_maker m;
+	struct stat st;
 
 	(void)state;
 	make_table();
 	write_all("", 0);
 	assert_int_equal(rename(file, temporary), 0);	/* somebody was killed */
+	assert_int_equal(chmod(temporary, 0600), 0);
 	make_table();
+	assert_int_equal(stat(file, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0644);
 	assert_int_equal(ask("key 7"), 1);
 	assert_int_equal(mkdir(temporary, 0700), 0);
 	assert_int_equal(table_make(&m, file, temporary), 0);
