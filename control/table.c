@@ -178,7 +178,8 @@ table_make(struct table_maker *m, const char *file, const char *temporary)
 	if (m->fd < 0)
 		return 0;
 	m->cdb = malloc(sizeof(struct cdb_make));
-	if (m->cdb && ftruncate(m->fd, 0) == 0 && cdb_make_start(m->cdb, m->fd) == 0)
+	/* it may be what somebody who was killed left, with whatever mode */
+	if (m->cdb && fchmod(m->fd, 0644) == 0 && ftruncate(m->fd, 0) == 0 && cdb_make_start(m->cdb, m->fd) == 0)
 		return 1;
 	table_abandon(m);
 	return 0;

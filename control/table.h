@@ -26,7 +26,8 @@ void table_close(struct table *t);
 
 /* Writes a new table: make, add*, then finish or abandon. The old file stays until finish has flushed and renamed the
  * new one. Both names stay the caller's and must outlive m; temporary is in file's directory. Of equal keys the first
- * one added is found. Two makers of one file take turns: table_make waits up to TABLE_WAIT for the other one. */
+ * one added is found. Two makers of one file take turns: table_make waits up to TABLE_WAIT for the other one. The
+ * table may be read by all (mode 0644). */
 enum { TABLE_WAIT = 30 };	/* seconds; then errno is EAGAIN */
 struct table_maker { int fd; void *cdb; const char *temporary, *file; };
 int table_make(struct table_maker *m, const char *file, const char *temporary);	/* 1, or 0 with errno set */

@@ -35,6 +35,7 @@ spawner_init(struct spawner *s)
 		return 0;
 	channel_init(&s->channel, JOB_WORKER_FD, ID + SPAWNER_NAME_MAX);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);	/* whoever started us may have ignored it, and ended children would not be told */
 	s->signals = selfpipe_init();
 	return s->signals >= 0 && selfpipe_trap(SIGCHLD);
 }

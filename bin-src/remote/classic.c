@@ -39,6 +39,8 @@ choose_program(int *is_ours)
 	const char *program = getenv("QMAILREMOTE");
 	struct stat remote, ours;
 
+	if (program && !*program)
+		program = NULL;
 	*is_ours = !program && stat(REMOTE, &remote) == 0 && stat(OURS, &ours) == 0
 	    && remote.st_dev == ours.st_dev && remote.st_ino == ours.st_ino;
 	return program ? program : REMOTE;

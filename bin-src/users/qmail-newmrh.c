@@ -1,7 +1,6 @@
 /* qmail-newmrh: compile control/morercpthosts into control/morercpthosts.cdb.
  * Trust: the list is the administrator's. The old table stays in use until the new one is whole and on disk. */
 #include <string.h>
-#include <sys/stat.h>
 #include <skalibs/bytestr.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/strerr.h>
@@ -24,7 +23,6 @@ main(void)
 	PROG = "qmail-newmrh";
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
-	umask(033);
 	r = control_list(&hosts, LIST);
 	if (r < 0)
 		strerr_diefusys(EXIT_TEMP, "read " LIST);

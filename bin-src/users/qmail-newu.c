@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/buffer.h>
 #include <skalibs/skamisc.h>
@@ -123,7 +122,6 @@ main(void)
 	PROG = "qmail-newu";
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
-	umask(033);
 	fd = open(ASSIGN, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		strerr_diefusys(EXIT_TEMP, "read " ASSIGN);

@@ -3,6 +3,7 @@ Programs that they start are scripts here. Rows L3 and L4 of the hostile inputs;
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -13,7 +14,7 @@ import pytest
 
 import spawn_peer
 from conftest import wait_for
-from spawn_peer import Spawner, strings
+from spawn_peer import Spawner
 
 # Answers each job with what it sees of itself; "crash", "sleep", "program" as sender do that instead.
 LOCAL = """#!/usr/bin/python3 -I
@@ -314,6 +315,50 @@ def test_end_with_descriptor_3(lspawn):
     assert lspawn.end(10) == 0
     worker.close()
     wait_for(lambda: not [pid for pid in helpers if is_alive(pid)], what="workers and look-ups to end")
+
+
+def test_signals_of_what_it_starts(lspawn_tree, start_spawner):
+    """Nothing blocked and nothing ignored, also where the spawner was started so."""
+    lspawn_tree.replace("qmail-getpw", "#!/bin/sh\nset -- $(grep -E '^Sig(Blk|Ign)' /proc/$$/status)\n"
+                        "printf '%s\\000' x UID GID h - \"$2 $4\"\n".replace("UID", str(lspawn_tree.uid)).replace("GID", "1"))
+    ignored = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        spawner = start_spawner(lspawn_tree, "qmail-lspawn", "./Mailbox", restore_signals=False)
+    finally:
+        signal.signal(signal.SIGCHLD, ignored)
+    blocked, ignores = (int(x, 16) for x in spawner.who(1, "x")[5].split())
+    assert blocked == 0
+    assert not ignores & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGCHLD - 1))
+    wait_for(lambda: not children_of(spawner.process.pid))
+
+
+def test_opens_no_queue_and_no_message(lspawn_tree, start_spawner, tmp_path):
+    """What DESIGN section 2 promises of this root program: looked at with strace, up to the exec of others."""
+    strace = shutil.which("strace") or pytest.skip("strace is not installed")
+    trace = lspawn_tree.write("trace", "")
+    (lspawn_tree.bin / "real").write_bytes((lspawn_tree.bin / "qmail-lspawn").read_bytes())
+    (lspawn_tree.bin / "real").chmod(0o755)
+    lspawn_tree.replace("qmail-lspawn", f"#!/bin/sh\nexec {strace} -f -o {trace} -e trace=%file,%network,read {lspawn_tree.bin}/real \"$@\"\n")
+    spawner = start_spawner(lspawn_tree, "qmail-lspawn", "./Mailbox")
+    assert spawner.who(1, "ana")[0] == b"ana"
+    assert spawner.who(2, "x")[0] == b"got"
+    worker = spawner.start(3, "ana")
+    worker.job(1, ("s", "ana", "", "", "d"), b"SECRET message")
+    assert worker.done()[2] == "K"
+    worker.close()
+    assert spawner.end(10) == 0
+    running, opened = {}, set()
+    for line in trace.read_text().splitlines():
+        pid, call = line.split(None, 1)
+        if call.startswith("execve(") and call.endswith("= 0"):
+            running[pid] = re.search(r'"([^"]*)"', call)[1]
+        if running.get(pid, "real").endswith("real"):
+            assert "SECRET" not in call
+            opened |= set(re.findall(r'^(?:open|openat|readlink|stat|newfstatat|access|connect)\(.*?"([^"]*)"', call))
+    assert "users/cdb" in opened and "/dev/null" in opened
+    allowed = ("users/cdb", "/dev/null", "libexec/qmail-local", "bin/qmail-local", "control", "/proc/self/exe", "/etc/", "/lib", "/usr/lib",
+               str(lspawn_tree.bin))
+    assert not [name for name in opened if name and not name.startswith(allowed)], opened
 
 
 def test_usage(lspawn_tree):
@@ -639,6 +684,19 @@ def test_start_passes_everything_on(start_tree):
         assert seen["env"]["EXTRA"] == "yes"
         assert pathlib.Path(seen["cwd"]) == start_tree.home.resolve()
     assert send["fds"]["3"] != lspawn["fds"]["3"]
+    end_start(start_tree, process)
+
+
+def test_start_ready_on_descriptor_3(start_tree):
+    """As s6 has it: the number that qmail-send's socket gets."""
+    ours, theirs = os.pipe()
+    process = start_tree.popen(*spawn_peer.ON_3, theirs, start_tree.bin / "qmail-start", "-d", "3", pass_fds=[theirs],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    assert os.read(ours, 10) == b"ready\n"
+    os.close(ours)
+    assert standard(seen_by(start_tree, "qmail-send")) == {0: "/dev/null", 1: "/dev/null", 2: "/dev/null", 3: "socket",
+                                                           4: "socket", 5: "pipe"}
     end_start(start_tree, process)
 
 
