@@ -162,8 +162,13 @@ deliver_into(struct maildir *m, struct delivery *const *d, unsigned int n, const
 		if (!maildir_create(m, &files[i]) || !write_maildir_file(d[i], &files[i]))
 			fail(d[i], m, &files[i], path, &codes[i]);
 	}
+	/* all flushes before the first rename, which would give the next flush more to write */
 	for (unsigned int i = 0; i < n; i++) {
-		if (codes[i] == EXIT_OK && (!maildir_flush(&files[i]) || !maildir_publish(m, &files[i])))
+		if (codes[i] == EXIT_OK && !maildir_flush(&files[i]))
+			fail(d[i], m, &files[i], path, &codes[i]);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		if (codes[i] == EXIT_OK && !maildir_publish(m, &files[i]))
 			fail(d[i], m, &files[i], path, &codes[i]);
 	}
 	if (!maildir_sync(m)) {
