@@ -52,7 +52,7 @@ def run(copy, script):
     """Runs a shell script in the copy, for root in namespaces; returns its output."""
     command = [*NAMESPACES, script] if os.getuid() == 0 else ["sh", "-euc", script]
     done = subprocess.run(command, cwd=copy, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=300)
+                          text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -135,7 +135,7 @@ def test_services_come_back(copy):
             kill -KILL $pid
             tries=0
             until [ "$(s6-svstat -o pid,ready service/$s)" != "$pid true" ] &&
-                s6-svwait -U -t 20000 service/$s && [ "$(s6-svstat -o pid service/$s)" != "$pid" ]; do
+                s6-svwait -U -t 5000 service/$s && [ "$(s6-svstat -o pid service/$s)" != "$pid" ]; do
                 tries=$((tries + 1))
                 [ $tries -lt 100 ] || exit 1
                 sleep 0.1
