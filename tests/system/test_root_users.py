@@ -311,15 +311,15 @@ def test_start_gives_each_its_user(machine):
     def named(name):
         """pid of a child of qmail-start that has become this program."""
         for pid in [process.pid, *map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())]:
-            if name in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode():
+            if any(part.endswith(name) for part in pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:2]):
                 return pid
         return None
 
     pids = {name: wait_for(lambda name=name: named(name), what=name)
-            for name in ("bin/qmail-lspawn", "bin/qmail-rspawn", "logger", "sleep")}
+            for name in ("bin/qmail-lspawn", "bin/qmail-rspawn", "bin/logger", "sleep")}
     nofiles = machine.gid("nofiles")
     assert identity(pids["bin/qmail-rspawn"]) == only(machine.ids("qmailr")[0], nofiles)
-    assert identity(pids["logger"]) == only(machine.ids("qmaill")[0], nofiles)
+    assert identity(pids["bin/logger"]) == only(machine.ids("qmaill")[0], nofiles)
     assert identity(pids["sleep"]) == only(machine.ids("qmails")[0], machine.gid("qmails"))
     assert identity(pids["bin/qmail-lspawn"])["Uid"] == [0] * 4
     assert set(descriptors(pids["sleep"])) == {0, 1, 2, 3, 4}
