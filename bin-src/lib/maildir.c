@@ -70,7 +70,7 @@ maildir_escape_host(char escaped[MAILDIR_HOST_MAX + 1], const char *host)
 	}
 	escaped[len] = '\0';
 	if (len == 0)
-		strcpy(escaped, "localhost");
+		memcpy(escaped, "localhost", sizeof "localhost");
 }
 
 void

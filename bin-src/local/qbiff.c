@@ -2,6 +2,7 @@
  * Trust: runs as the user, in a dot-qmail file. Message and SENDER are hostile, and a terminal obeys what it is sent: only
  * printable ASCII gets there. A terminal that is stopped is not waited for. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -52,13 +53,13 @@ make_text(stralloc *text, const char *recipient, const char *sender, const stral
 static void
 tell(const char *line, const stralloc *text)
 {
-	char path[sizeof "/dev/" + sizeof((struct utmpx *)0)->ut_line] = "/dev/";
+	char path[sizeof "/dev/" + sizeof((struct utmpx *)0)->ut_line];
 	struct stat st;
 	int fd;
 
 	if (strstr(line, ".."))
 		return;
-	strcat(path, line);
+	snprintf(path, sizeof path, "/dev/%s", line);
 	fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return;

@@ -544,10 +544,11 @@ def test_tcp_env_no_ident_server(local):
 def test_tcp_env_ident(local, answer, want):
     if os.getuid():
         pytest.skip("needs root, for port 113")
+    host = f"127.{20 + os.getpid() % 200}.7.9"  # not that of another test
     with socket.socket() as ident:
         ident.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            ident.bind(("127.0.0.9", 113))
+            ident.bind((host, 113))
         except OSError as e:
             pytest.skip(f"port 113: {e}")
         ident.listen(1)
@@ -566,7 +567,7 @@ def test_tcp_env_ident(local, answer, want):
         with socket.socket() as listener, socket.socket() as client:
             listener.bind(("127.0.0.1", 0))
             listener.listen(1)
-            client.bind(("127.0.0.9", 0))
+            client.bind((host, 0))
             client.connect(listener.getsockname())
             with listener.accept()[0] as server:
                 done = local.tree.run("tcp-env", "env", stdin=server)

@@ -76,16 +76,14 @@ static void
 names_differ(void **state)
 {
 	char a[MAILDIR_NAME_MAX + 1], b[MAILDIR_NAME_MAX + 1];
-	long long seconds;
-	long micro, pid;
-	unsigned long count;
+	char pid[32];
 
 	(void)state;
 	maildir_name(a, "h");
 	maildir_name(b, "h");
 	assert_string_not_equal(a, b);
-	assert_int_equal(sscanf(a, "%lld.M%6ldP%ldQ%lu.h", &seconds, &micro, &pid, &count), 4);
-	assert_int_equal(pid, getpid());
+	snprintf(pid, sizeof pid, "P%ldQ", (long)getpid());
+	assert_non_null(strstr(a, pid));
 }
 
 static unsigned int
