@@ -260,6 +260,8 @@ large_start(struct keeper *k, struct submitter *s)
 		run(k, s, &c);
 	}
 	keeper_unwatch(k, &s->source);
+	/* the rest of the message is the child's, what was read of it already too */
+	s->channel.in.len = s->channel.in_done = 0;
 	stralloc_free(&s->message);
 	stralloc_free(&s->envelope);
 	s->made = s->told = 0;
