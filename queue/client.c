@@ -282,13 +282,16 @@ close_fd(int *fd)
 
 /* Writes to the program without dying of SIGPIPE. A program that stopped reading says why by its exit code. */
 static void
-write_to_program(int *fd, stralloc *octets)
+write_to_program(struct queue_client *q, int *fd, stralloc *octets)
 {
 	struct sigaction ignore = { .sa_handler = SIG_IGN }, old;
 
 	sigaction(SIGPIPE, &ignore, &old);
-	if (*fd >= 0 && octets->len && allwrite(*fd, octets->s, octets->len) < octets->len)
+	if (*fd >= 0 && octets->len && allwrite(*fd, octets->s, octets->len) < octets->len) {
+		/* one that wants no envelope may be there to make mail vanish; one that wants no message cannot have it */
+		q->unread |= fd == &q->message_fd;
 		close_fd(fd);
+	}
 	sigaction(SIGPIPE, &old, NULL);
 	octets->len = 0;
 }
@@ -330,11 +333,13 @@ end_with_program(struct queue_client *q, struct queue_result *result)
 		queue_client_abandon(q);
 		return;
 	}
-	write_to_program(&q->message_fd, &q->message);
+	write_to_program(q, &q->message_fd, &q->message);
 	close_fd(&q->message_fd);
-	write_to_program(&q->envelope_fd, &q->envelope);
+	write_to_program(q, &q->envelope_fd, &q->envelope);
 	close_fd(&q->envelope_fd);
 	result->code = (unsigned int)wait_program(q);
+	if (result->code == QUEUE_OK && q->unread)
+		result->code = QUEUE_READ;
 	if (result->code == QUEUE_OWN_TEXT || result->code == QUEUE_OWN_TEXT_OLD)
 		read_own_text(q);
 	close_fd(&q->error_fd);
@@ -374,7 +379,7 @@ queue_client_begin(struct queue_client *q)
 {
 	q->message.len = q->envelope.len = 0;
 	q->code = 0;
-	q->streaming = q->with_text = 0;
+	q->streaming = q->with_text = q->unread = 0;
 	if (q->program.len)
 		start_program(q);
 	else if (q->keeper.fd >= 0 && !still_connected(q))
@@ -395,12 +400,12 @@ gather(struct queue_client *q, stralloc *to, const char *s, size_t len)
 	if (!q->program.len)
 		stream(q);
 	else if (to == &q->message)
-		write_to_program(&q->message_fd, to);
+		write_to_program(q, &q->message_fd, to);
 	else {
 		/* the program reads the envelope once the message has ended */
-		write_to_program(&q->message_fd, &q->message);
+		write_to_program(q, &q->message_fd, &q->message);
 		close_fd(&q->message_fd);
-		write_to_program(&q->envelope_fd, to);
+		write_to_program(q, &q->envelope_fd, to);
 	}
 }
 

@@ -28,6 +28,7 @@ struct queue_client {
 	struct channel keeper;	/* fd -1: not connected */
 	stralloc message, envelope;	/* octets not yet handed on */
 	int streaming;		/* octets of this message were handed on, so it cannot be sent again from here */
+	int unread;		/* the program stopped reading the message: its exit code says why, the caller need not go on */
 	int with_text;		/* the program says permanent or temporary in text */
 	uint64_t idle_since;	/* monotonic seconds */
 	pid_t pid;		/* the program's, 0 none */

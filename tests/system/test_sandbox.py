@@ -43,7 +43,7 @@ def test_inject_while_it_reads_the_message(tree, has_seccomp):
 def test_inject_with_a_program_of_the_callers(tree, has_seccomp):
     """QMAILQUEUE is the caller's choice: it runs as if the caller had started it."""
     tree.need("qmail-inject")
-    script = tree.write("filter", "#!/bin/sh\ngrep -E 'NoNewPrivs|Seccomp:' /proc/self/status | tr '\\n' ' ' >state\nexit 0\n", 0o755)
+    script = tree.write("filter", "#!/bin/sh\nexec 3<&1; cat >/dev/null; cat <&3 >/dev/null\ngrep -E 'NoNewPrivs|Seccomp:' /proc/self/status | tr '\\n' ' ' >state\nexit 0\n", 0o755)
     done = tree.inject("Subject: x\n\nx\n", "ana@example.org", env={"QMAILQUEUE": str(script)})
     assert done.returncode == 0
     assert (tree.home / "state").read_text().split() == ["NoNewPrivs:", "0", "Seccomp:", "0"]
@@ -51,7 +51,7 @@ def test_inject_with_a_program_of_the_callers(tree, has_seccomp):
 
 def test_inject_with_a_replaced_qmail_queue(tree, has_seccomp):
     tree.need("qmail-inject")
-    tree.replace("qmail-queue", "#!/bin/sh\ngrep -E 'NoNewPrivs|Seccomp:' /proc/self/status | tr '\\n' ' ' >state\nexit 0\n")
+    tree.replace("qmail-queue", "#!/bin/sh\nexec 3<&1; cat >/dev/null; cat <&3 >/dev/null\ngrep -E 'NoNewPrivs|Seccomp:' /proc/self/status | tr '\\n' ' ' >state\nexit 0\n")
     tree.inject("Subject: x\n\nx\n", "ana@example.org")
     assert (tree.home / "state").read_text().split() == ["NoNewPrivs:", "0", "Seccomp:", "0"]
 
