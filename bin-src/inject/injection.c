@@ -232,7 +232,7 @@ each_in_field(void *data, stralloc *address)
 		add_recipient(in, address);
 	if (in->has_lists && in->rule->rules & FOLLOWUP && address->len && !note_followup(in, address))
 		return 0;
-	if (in->out.len > INJECTION_MAX || in->followup.len > INJECTION_MAX) {
+	if (in->followup.len > INJECTION_MAX) {
 		errno = EMSGSIZE;
 		return 0;
 	}
@@ -261,6 +261,7 @@ rewrite_field(struct injection *in, const struct header_field *f)
 	if (!drop && (!stralloc_catb(&in->out, f->start, f->name_len) || !stralloc_append(&in->out, ':')))
 		die_memory();
 	address822_printer_init(&printer, &in->out, f->name_len + 1);
+	printer.max = INJECTION_MAX;
 	r = address822_read(f->start + f->value, f->len - f->value, each_in_field, in, drop ? NULL : &printer);
 	if (r < 0)
 		die_trouble(in);
@@ -576,7 +577,7 @@ queue_message(struct injection *in, const stralloc *head)
 	queue_client_begin(q);
 	queue_octets(q, head->s, head->len);
 	queue_octets(q, in->out.s, in->out.len);
-	while (!q->code && (n = next_of_body(in, &s)) > 0)
+	while (!q->code && !q->unread && (n = next_of_body(in, &s)) > 0)
 		queue_octets(q, s, (size_t)n);
 	queue_client_sender(q, sender.s, sender.len - 1);
 	for (size_t i = 0; i < in->recipients.len; ) {

@@ -126,8 +126,12 @@ put(struct address822_printer *p, const char *s, size_t len)
 {
 	const char *lf = len ? memrchr(s, '\n', len) : NULL;
 
-	if (!p->failed && !stralloc_catb(p->out, s, len))
-		p->failed = 1;
+	if (p->failed)
+		return;
+	if (p->max && p->out->len + len > p->max)
+		p->failed = EMSGSIZE;
+	else if (!stralloc_catb(p->out, s, len))
+		p->failed = ENOMEM;
 	if (lf) {	/* a comment or quoted string that is folded itself */
 		p->column = (size_t)(s + len - lf) - 1;
 		p->indent = p->blank_at = 0;
@@ -146,8 +150,10 @@ put_fold(struct address822_printer *p)
 static void
 fold_element(struct address822_printer *p)
 {
-	if (p->failed || !stralloc_insertb(p->out, p->blank_at + 1, fold + 1, INDENT)) {
-		p->failed = 1;
+	if (p->failed)
+		return;
+	if (!stralloc_insertb(p->out, p->blank_at + 1, fold + 1, INDENT)) {
+		p->failed = ENOMEM;
 		return;
 	}
 	p->out->s[p->blank_at] = '\n';
@@ -501,7 +507,7 @@ address822_read(const char *s, size_t len, address822_each *each, void *data, st
 	stralloc_free(&r.address);
 	stralloc_free(&r.comments);
 	if (printer && printer->failed) {
-		errno = ENOMEM;
+		errno = printer->failed;
 		return -1;
 	}
 	return r.stopped ? -1 : ok;

@@ -25,8 +25,9 @@ struct address822_printer {
 	stralloc *out;
 	size_t column;		/* octets in the current line */
 	size_t indent;		/* column at which the current line holds no piece yet */
+	size_t max;		/* octets that out may have; 0: as many as it takes */
 	size_t blank_at;	/* where in out the blank before the current element is, or will be; 0: none in this line */
-	int failed;		/* ENOMEM; nothing is written any more */
+	int failed;		/* errno: ENOMEM, or EMSGSIZE above max; nothing is written any more */
 };
 
 /* Starts behind what is in out; column: octets of the current line already there. */
