@@ -247,6 +247,13 @@ failed(struct keeper *k, struct flush *f, int error)
 	struct submitter *next;
 
 	keeper_log("alert", "unable to write or flush the journal", 0, error);
+	for (size_t i = 0; i < f->reports; i++) {
+		struct message *m;
+
+		ledger_find(&k->ledger, k->reports[i].number, &m);
+		if (m)
+			m->outcomes_promised = 0;
+	}
 	for (struct submitter *s = f->messages; s; s = next) {
 		next = s->next_complete;
 		ledger_remove(&k->ledger, s->number);

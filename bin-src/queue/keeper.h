@@ -39,6 +39,7 @@ struct keeper;
 /* Something with a descriptor that the loop watches; the first member of what it belongs to. */
 struct source {
 	int fd;
+	uint32_t watched;	/* events that the loop waits for; 0: none */
 	void (*ready)(struct keeper *k, struct source *s, uint32_t events);
 };
 

@@ -251,24 +251,25 @@ enlist(struct ledger *l, struct message *m)
 int
 ledger_outcome_room(struct message *m)
 {
-	uint32_t room = m->outcomes_room ? m->outcomes_room * 2 : 2;
-	struct outcome *more;
+	if (m->outcomes_len + m->outcomes_promised == m->outcomes_room) {
+		uint32_t room = m->outcomes_room ? m->outcomes_room * 2 : 2;
+		struct outcome *more = realloc(m->outcomes, room * sizeof *more);
 
-	if (m->outcomes_len < m->outcomes_room)
-		return 1;
-	more = realloc(m->outcomes, room * sizeof *more);
-	if (!more) {
-		errno = ENOMEM;
-		return 0;
+		if (!more) {
+			errno = ENOMEM;
+			return 0;
+		}
+		m->outcomes = more;
+		m->outcomes_room = room;
 	}
-	m->outcomes = more;
-	m->outcomes_room = room;
+	m->outcomes_promised++;
 	return 1;
 }
 
 void
 ledger_outcome(struct ledger *l, struct message *m, const struct outcome *o)
 {
+	m->outcomes_promised--;
 	if (m->end_batch)
 		return;
 	m->outcomes[m->outcomes_len++] = *o;

@@ -24,6 +24,7 @@ struct message {
 	uint32_t message_len;		/* octets of the message in the record */
 	struct outcome *outcomes;	/* those that no info file has yet, oldest first */
 	uint32_t outcomes_len, outcomes_room;
+	uint32_t outcomes_promised;	/* room for as many more is kept: ledger_outcome_room */
 	uint32_t outcomes_in_job;	/* the first of them that the running job writes */
 	struct message *older, *newer;	/* in one of the ledger's lists */
 	unsigned int known : 1;		/* its record or its info was seen, else only outcomes or its end */
@@ -71,7 +72,8 @@ int ledger_add_moved(struct ledger *l, uint64_t number);
  * NULL: ENOMEM. */
 struct message *ledger_message(struct ledger *l, uint64_t number);
 
-/* Room for one more outcome, so that ledger_outcome cannot fail. */
+/* Keeps room for one more outcome, so that the ledger_outcome that takes it cannot fail. A promise that will not be
+ * taken is given back by setting m->outcomes_promised to 0. */
 int ledger_outcome_room(struct message *m);
 void ledger_outcome(struct ledger *l, struct message *m, const struct outcome *o);
 

@@ -45,15 +45,20 @@ keeper_watch(struct keeper *k, struct source *s, uint32_t events)
 {
 	struct epoll_event e = { .events = events, .data.ptr = s };
 
-	if (epoll_ctl(k->epoll, EPOLL_CTL_MOD, s->fd, &e) == 0)
+	if (s->watched == events)
 		return 1;
-	return errno == ENOENT && epoll_ctl(k->epoll, EPOLL_CTL_ADD, s->fd, &e) == 0;
+	if (epoll_ctl(k->epoll, s->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, s->fd, &e) < 0)
+		return 0;
+	s->watched = events;
+	return 1;
 }
 
 void
 keeper_unwatch(struct keeper *k, struct source *s)
 {
-	epoll_ctl(k->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	if (s->watched)
+		epoll_ctl(k->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	s->watched = 0;
 }
 
 void

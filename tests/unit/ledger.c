@@ -173,6 +173,23 @@ lists_are_in_order_of_what_holds_the_tail(void **state)
 }
 
 static void
+many_outcomes_in_one_batch(void **state)
+{
+	struct message *m = message_in_ring(1, 10);
+
+	(void)state;
+	/* all room is promised before the batch is flushed, all outcomes are noted after */
+	for (int i = 0; i < 100; i++)
+		assert_true(ledger_outcome_room(m));
+	assert_true(ledger_batch(&l, 11, 22));
+	for (uint32_t i = 0; i < 100; i++)
+		ledger_outcome(&l, m, &(struct outcome){ .batch = 11, .recipient = i, .result = 'D' });
+	assert_int_equal(m->outcomes_len, 100);
+	assert_int_equal(m->outcomes_promised, 0);
+	assert_int_equal(m->outcomes[99].recipient, 99);
+}
+
+static void
 many_numbers(void **state)
 {
 	struct message *m;
@@ -215,6 +232,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(end_whose_files_may_be_there, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(before_the_scan_nothing_is_forgotten, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(lists_are_in_order_of_what_holds_the_tail, open_ledger, close_ledger),
+		cmocka_unit_test_setup_teardown(many_outcomes_in_one_batch, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(many_numbers, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(batches_from_a_high_number, open_ledger, close_ledger),
 	};
