@@ -12,6 +12,13 @@ for dir in service/*/; do
 	stopping="${dir%/} $stopping"
 done
 
+# root waits for the events of another user's supervisors (a private server) as that user: its own FIFOs they cannot open
+as=
+owner=$(stat -c %u:%g service)
+if [ "$(id -u)" = 0 ] && [ "${owner%%:*}" != 0 ]; then
+	as="s6-setuidgid $owner"
+fi
+
 usage() {
 	cat <<'HELP'
 qmailctl start     start every service, qmail-queued first
@@ -42,7 +49,7 @@ each() {
 	for s; do
 		echo "qmailctl: $word ${s##*/}"
 		# shellcheck disable=SC2086 # several options
-		s6-svc $options "$s" || { echo "qmailctl: ${s##*/} did not $word within a minute" >&2; exit 111; }
+		$as s6-svc $options "$s" || { echo "qmailctl: ${s##*/} did not $word within a minute" >&2; exit 111; }
 	done
 }
 
@@ -57,8 +64,8 @@ stat|status)
 	done
 	bin/qmail-qstat
 	;;
-doqueue|flush|alrm) supervised; s6-svc -a service/qmail-send ;;
-reload|hup) supervised; s6-svc -h service/qmail-send ;;
+doqueue|flush|alrm) supervised; $as s6-svc -a service/qmail-send ;;
+reload|hup) supervised; $as s6-svc -h service/qmail-send ;;
 queue) bin/qmail-qstat && bin/qmail-qread ;;
 cdb)
 	status=0
@@ -66,8 +73,8 @@ cdb)
 	[ ! -e control/morercpthosts ] || bin/qmail-newmrh || status=111
 	exit $status
 	;;
-pause) supervised; s6-svc -p service/qmail-send ;;
-cont) supervised; s6-svc -c service/qmail-send ;;
+pause) supervised; $as s6-svc -p service/qmail-send ;;
+cont) supervised; $as s6-svc -c service/qmail-send ;;
 help) usage ;;
 *) usage >&2; exit 100 ;;
 esac
