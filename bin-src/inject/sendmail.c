@@ -211,7 +211,7 @@ read_options(struct command *c, const char *const *arg, int home)
 			if (kind == REST_IGNORED)
 				break;
 			if (kind == ALONE) {
-				obey(c, *s, NULL, home);
+				obey(c, *s, "", home);
 				continue;
 			}
 			if (s[1])
