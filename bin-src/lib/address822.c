@@ -193,7 +193,7 @@ struct reader {
 	struct address822_printer *printer;
 	stralloc address;	/* the one that is being read */
 	stralloc comments;	/* those inside it, to be printed behind it */
-	unsigned int words, words_before_at;	/* of address; more than a few are not counted */
+	unsigned int words, words_before_at;	/* of address, before its first '@'; more than a few are not counted */
 	int has_at, joined;	/* joined: '.' or '@' was last */
 	int open;		/* an element is complete and no comma followed */
 	int fresh;		/* nothing was printed since the last separator */
@@ -243,6 +243,17 @@ append(struct reader *r, stralloc *to, const char *s, size_t len)
 	return 0;
 }
 
+/* Octets of a line end at s that unfolding drops: LF, CR LF, also with a backslash before; 0 if there is none. */
+static size_t
+fold_at(const char *s, size_t len)
+{
+	size_t n = s[0] == '\\' ? 1 : 0;
+
+	if (n < len && s[n] == '\r')
+		n++;
+	return n < len && s[n] == '\n' ? n + 1 : 0;
+}
+
 /* Appends a word in header form: unfolded, a word with backslashes as a quoted string. */
 static int
 append_word(struct reader *r, const struct token *t)
@@ -255,15 +266,12 @@ append_word(struct reader *r, const struct token *t)
 		return 0;
 	if (quote && !append(r, &r->address, "\"", 1))
 		return 0;
-	while (len) {
-		const char *lf = memchr(s, '\n', len);
-		size_t n = lf ? (size_t)(lf - s) : len;
+	for (size_t i = 0, n; i < len; i += n) {
+		size_t drop = fold_at(s + i, len - i);
 
-		if (!append(r, &r->address, s, lf && n && s[n - 1] == '\r' ? n - 1 : n))
+		n = drop ? drop : s[i] == '\\' ? 2 : 1;
+		if (!drop && !append(r, &r->address, s + i, n))
 			return 0;
-		n += lf ? 1 : 0;
-		s += n;
-		len -= n;
 	}
 	return !quote || append(r, &r->address, "\"", 1);
 }
@@ -272,7 +280,7 @@ append_word(struct reader *r, const struct token *t)
 static int
 add_to_address(struct reader *r, const struct token *t)
 {
-	if (t->kind == AT) {
+	if (t->kind == AT && !r->has_at) {
 		r->has_at = 1;
 		r->words_before_at = r->words;
 	}

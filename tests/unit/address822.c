@@ -31,6 +31,14 @@ note(void *data, stralloc *address)
 	    address822_unquote(all, address->s, address->len);
 }
 
+static int
+note_as_it_is(void *data, stralloc *address)
+{
+	stralloc *all = data;
+
+	return (!all->len || stralloc_append(all, '|')) && address822_unquote(all, address->s, address->len);
+}
+
 #define REFUSED "malformed"
 
 /* want: the addresses in envelope form, joined by '|'; printed: the field body, behind "To:" */
@@ -61,6 +69,9 @@ static const struct list_row { const char *rule, *input, *want, *printed; } list
 	{ "quoted pairs", "\"a\\\"\\\\b\"@c.d", "a\"\\b@c.d", " \"a\\\"\\\\b\"@c.d" },
 	{ "fold inside a quoted local-part", "\"a\n b\"@c.d", "a b@c.d", " \"a b\"@c.d" },
 	{ "CRLF fold inside a quoted local-part", "\"a\r\n b\"@c.d", "a b@c.d", " \"a b\"@c.d" },
+	{ "fold behind a backslash", "\"a\\\n b\"@c.d", "a b@c.d", " \"a b\"@c.d" },
+	{ "backslash, then a fold", "\"a\\\\\r\n b\"@c.d", "a\\ b@c.d", " \"a\\\\ b\"@c.d" },
+	{ "backslash last in a line, outside quotes", "a\\\n", "a@dh.test", " \"a\"@dh.test" },
 	{ "empty quoted local-part", "\"\"@c.d", "@c.d", " \"\"@c.d" },
 	{ "backslash outside quotes", "a\\ b@c.d", "a b@c.d", " \"a\\ b\"@c.d" },
 	{ "domain literal", "a@[127.0.0.1]", "a@[127.0.0.1]", " a@[127.0.0.1]" },
@@ -98,6 +109,8 @@ static const struct list_row { const char *rule, *input, *want, *printed; } list
 	{ "dot at the start of a local-part", ".a@b.c", ".a@b.c", " .a@b.c" },
 	{ "NUL is part of an atom", NULL, NULL, NULL },
 	{ "no local-part", "@b.c", REFUSED, NULL },
+	{ "no local-part, several at", "@b@c", REFUSED, NULL },
+	{ "dots are no local-part", ".@b", REFUSED, NULL },
 	{ "at alone", "@", REFUSED, NULL },
 	{ "dot alone", ".", REFUSED, NULL },
 	{ "no local-part in angle", "<@b.c>", REFUSED, NULL },
@@ -137,7 +150,7 @@ enum { LIST_ROWS = sizeof list_rows / sizeof *list_rows };
 
 /* Reads len octets that have no octet behind them. */
 static int
-read_exactly(const char *s, size_t len, stralloc *all, stralloc *out)
+read_by(address822_each *each, const char *s, size_t len, stralloc *all, stralloc *out)
 {
 	char *copy = malloc(len ? len : 1);	/* exact size: ASan sees over-reads */
 	struct address822_printer printer;
@@ -147,9 +160,15 @@ read_exactly(const char *s, size_t len, stralloc *all, stralloc *out)
 	memcpy(copy, s, len);
 	assert_true(stralloc_copys(out, "To:"));
 	address822_printer_init(&printer, out, out->len);
-	r = address822_read(copy, len, note, all, &printer);
+	r = address822_read(copy, len, each, all, &printer);
 	free(copy);
 	return r;
+}
+
+static int
+read_exactly(const char *s, size_t len, stralloc *all, stralloc *out)
+{
+	return read_by(note, s, len, all, out);
 }
 
 static void
@@ -276,6 +295,41 @@ quote_row(void **state)
 	stralloc_free(&out);
 }
 
+/* What is printed means the same addresses, and is printed the same again, for random lists of what matters. */
+static void
+printed_means_the_same(void **state)
+{
+	static const char alphabet[] = "aab.@@,,;:<>()[]\"\\ \n\t\r+\303";
+	uint32_t seed = 1;
+	unsigned int accepted = 0;
+
+	(void)state;
+	for (unsigned int round = 0; round < 300000; round++) {
+		stralloc all = STRALLOC_ZERO, out = STRALLOC_ZERO, all_again = STRALLOC_ZERO, out_again = STRALLOC_ZERO;
+		char text[24];
+		size_t len = round % sizeof text;
+
+		for (size_t i = 0; i < len; i++) {
+			seed = seed * 1664525 + 1013904223;
+			text[i] = alphabet[(seed >> 16) % (sizeof alphabet - 1)];
+		}
+		if (read_exactly(text, len, &all, &out) == 1) {
+			assert_int_equal(read_by(note_as_it_is, out.s + 3, out.len - 3, &all_again, &out_again), 1);
+			assert_int_equal(all.len, all_again.len);
+			assert_int_equal(out.len, out_again.len);
+			if (all.len)
+				assert_memory_equal(all.s, all_again.s, all.len);
+			assert_memory_equal(out.s, out_again.s, out.len);
+			accepted++;
+		}
+		stralloc_free(&all);
+		stralloc_free(&out);
+		stralloc_free(&all_again);
+		stralloc_free(&out_again);
+	}
+	assert_true(accepted > 10000);
+}
+
 static const char *
 no_default(void *data, enum address822_default which)
 {
@@ -349,7 +403,7 @@ enum {
 int
 main(void)
 {
-	struct CMUnitTest tests[LIST_ROWS + FOLD_ROWS + QUOTE_ROWS + 6];
+	struct CMUnitTest tests[LIST_ROWS + FOLD_ROWS + QUOTE_ROWS + 7];
 	size_t n = 0;
 
 	for (size_t i = 0; i < LIST_ROWS; i++)
@@ -362,6 +416,7 @@ main(void)
 		tests[n++] = (struct CMUnitTest){ .name = quote_rows[i].rule, .test_func = quote_row,
 		    .initial_state = (void *)(uintptr_t)&quote_rows[i] };
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(prefixes);
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(printed_means_the_same);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(too_long_address);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(deep_comment);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(defaults_missing);
