@@ -1,0 +1,186 @@
+"""The service directories as on a real server: s6-svscan as root, every program as its own user."""
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import time
+
+import pytest
+
+from conftest import processes_of, wait_for
+from real_server import identity, real_server  # noqa: F401
+
+pytestmark = [pytest.mark.skipif(os.getuid() != 0, reason="only root can run programs as their real users"),
+              pytest.mark.skipif(not shutil.which("s6-svscan"), reason="s6 is not installed")]
+
+
+@pytest.fixture
+def supervised(real_server):  # noqa: F811
+    """A real server that s6-svscan runs; stopped at the end, with nothing left."""
+    server = real_server
+    server.need("qmail-queued", "qmail-start", "qmail-send", "qmail-lspawn", "qmail-rspawn", "qmail-local", "qmail-inject")
+    scan = subprocess.Popen([*server.enter(), "env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "s6-svscan", server.home / "service"],
+                            stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        for name in ("qmail-queued", "qmail-send"):
+            wait_for(lambda name=name: server.inside("s6-svwait", "-U", "-t", "1000", server.home / "service" / name,
+                                                     check=False).returncode == 0, what=f"{name} to be ready")
+        yield server
+        assert scan.poll() is None
+    finally:
+        server.inside("s6-svscanctl", "-t", server.home / "service", check=False)
+        try:
+            scan.wait(30)
+        finally:
+            scan.kill()
+        end = time.monotonic() + 10
+        while (left := processes_of({scan.pid}, server.home)) and time.monotonic() < end:
+            time.sleep(0.01)
+        for pid, _ in left:
+            os.kill(pid, 9)
+    assert not left
+
+
+def programs(server):
+    """{name: [pid]} of the programs of the tree, and of the loggers of its services."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        try:
+            program = os.readlink(f"/proc/{entry}/exe")
+            cwd = os.readlink(f"/proc/{entry}/cwd")
+        except OSError:
+            continue
+        if program.startswith(f"{server.home}/") or (program.endswith("/s6-log") and cwd.startswith(str(server.home))):
+            found.setdefault(os.path.basename(program), []).append(int(entry))
+    return found
+
+
+def deliver(server, user="ana"):
+    before = len(server.maildir(user))
+    done = server.as_user("luis", server.bin / "qmail-inject", user, input=b"Subject: to you\n\nhello\n")
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: len(server.maildir(user)) == before + 1, what="the message")
+    return server.maildir(user)[-1]
+
+
+def test_each_program_has_its_user(supervised):
+    server = supervised
+    message = deliver(server)
+    assert b"invoked by uid %d)" % server.passwd["luis"][0] in message
+    user, group = {n: ids[0] for n, ids in server.passwd.items()}, server.groups
+    rules = {"qmail-queued": ("qmailq", "qmails"), "qmail-send": ("qmails", "qmails"), "qmail-rspawn": ("qmailr", "nofiles"),
+             "qmail-lspawn": ("root", "root"), "s6-log": ("qmaill", "nofiles"), "qmail-local": ("ana", "ana")}
+    running = programs(server)
+    assert set(running) >= set(rules) - {"qmail-local"}  # it may have left already
+    for name, pids in running.items():
+        for pid in pids:
+            try:
+                uid, gid, more = identity(pid)
+            except FileNotFoundError:
+                continue
+            assert (uid, gid) == (user[rules[name][0]], group[rules[name][1]]), name
+            assert name == "qmail-lspawn" or more <= {gid}, (name, more)
+
+
+def test_owners_of_what_is_written(supervised):
+    """The journal is the keeper's and qmail-send's, sockets can be reached by whom they are for, logs are qmaill's."""
+    server = supervised
+    deliver(server)
+    user, group = {n: ids[0] for n, ids in server.passwd.items()}, server.groups
+
+    def owner(path):
+        st = path.stat()
+        return stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid
+
+    ring, = (server.home / "queue/journal").iterdir()
+    assert owner(ring) == (0o640, user["qmailq"], group["qmails"])
+    assert owner(server.home / "run/qmail-queued")[0] == 0o666
+    assert owner(server.home / "queue")[0] == 0o750
+    for who in ("ana", "qmaild", "qmailr", "qmailp", "qmaill", "alias"):
+        for path in ("queue/journal", f"queue/journal/{ring.name}", "queue/mess", "queue/qmail-send"):
+            assert not server.can(who, "-r", server.home / path), (who, path)
+    assert server.can("qmails", "-r", ring) and not server.can("qmails", "-w", ring)
+    for name in ("qmail-send", "qmail-queued"):
+        current = server.home / "log" / name / "current"
+        assert current.stat().st_uid == user["qmaill"]
+    lines = (server.home / "log/qmail-send/current").read_text().splitlines()
+    assert any("end msg" in line for line in lines)
+    assert all(line.startswith("@4000") and line[25] == " " for line in lines)
+
+
+def test_root_and_postmaster_reach_alias(supervised):
+    server = supervised
+    for address in ("root", "postmaster", "mailer-daemon"):
+        server.as_user("ana", server.bin / "qmail-inject", address, input=b"\nx\n", check=True)
+    wait_for(lambda: len(server.maildir("alias")) == 3, what="three messages for alias")
+
+
+def test_qmailctl(supervised):
+    """stat, stop, start and restart, as root by a symbolic link; mail that comes while it is stopped waits for it."""
+    server = supervised
+    link = server.top / "qmailctl"
+    link.symlink_to(server.bin / "qmailctl")
+
+    def ctl(word, code=0):
+        done = server.inside(link, word, check=False)
+        assert done.returncode == code, done
+        return done.stdout.decode() + done.stderr.decode()
+
+    said = ctl("stat").splitlines()
+    assert [line.split(":")[0] for line in said[:4]] == [
+        "service/qmail-queued", "service/qmail-queued/log", "service/qmail-send", "service/qmail-send/log"]
+    assert all(": up (pid " in line for line in said[:4]) and said[4] == "messages in queue: 0"
+    first = programs(server)["qmail-send"]
+    ctl("restart")
+    assert programs(server)["qmail-send"] != first
+    ctl("stop")
+    assert "qmail-send" not in programs(server) and "qmail-queued" not in programs(server)
+    assert "service/qmail-send: down" in server.inside(server.bin / "svstat", "service/qmail-send", cwd=server.home).stdout.decode()
+    waiting = subprocess.Popen([*server.enter("luis"), str(server.bin / "qmail-inject"), "ana"], stdin=subprocess.PIPE)
+    waiting.stdin.write(b"Subject: waited\n\n")
+    waiting.stdin.close()
+    ctl("start")
+    assert waiting.wait(40) == 0
+    wait_for(lambda: len(server.maildir("ana")) == 1, what="the message that waited")
+    for word in ("doqueue", "flush", "reload", "queue", "cdb", "help", "pause", "cont"):
+        ctl(word)
+    assert "qmailctl start" in ctl("nonsense", 100)
+
+
+def test_a_directory_without_a_supervisor(tree):
+    """qmailctl and svstat say so, and change nothing."""
+    done = tree.run("svstat", "service/qmail-send")
+    assert done.stdout == b"service/qmail-send: supervise not running\n"
+    for word in ("start", "stop", "restart", "flush", "reload", "pause", "cont"):
+        done = tree.run("qmailctl", word)
+        assert done.returncode == 111 and b"no s6-svscan runs" in done.stderr
+
+
+def test_svc_of_daemontools(supervised):
+    """Where daemontools' svc is installed, its letters act on the service directories."""
+    server = supervised
+    svc = shutil.which("svc")
+    if not svc:
+        pytest.skip("daemontools is not installed")
+    service = server.home / "service/qmail-send"
+    first = programs(server)["qmail-send"]
+    for letter in "ah":
+        server.inside(svc, f"-{letter}", service)
+    assert programs(server)["qmail-send"] == first
+    server.inside(svc, "-t", service)
+    wait_for(lambda: programs(server).get("qmail-send", first) != first, what="a new qmail-send")
+    server.inside(svc, "-d", service)
+    wait_for(lambda: "qmail-send" not in programs(server), what="qmail-send to end")
+    server.inside(svc, "-u", service)
+    wait_for(lambda: "qmail-send" in programs(server), what="qmail-send to start")
+
+
+def test_sources_have_what_every_service_needs():
+    """Each service has readiness, a finish script and a logger with its own."""
+    top = pathlib.Path(__file__).resolve().parents[2] / "service"
+    for service in top.iterdir():
+        for name in ("run", "finish", "notification-fd", "log/run", "log/notification-fd"):
+            assert (service / name).exists(), (service, name)
+        for name in ("run", "finish", "log/run"):
+            assert os.access(service / name, os.X_OK)
