@@ -223,6 +223,16 @@ remove_file(struct job *j, const char *kind)
 		j->error = errno;
 }
 
+/* Of a child that was making a large message and was killed, or gave up: nobody was told of it, so no flush. */
+static void
+remove_temporary(const struct job *j, const char *kind)
+{
+	char path[INFO_PATH_MAX];
+
+	info_temporary(path, kind, j->number);
+	unlink(path);
+}
+
 static void
 make_all(struct batch *b)
 {
@@ -246,8 +256,11 @@ static void
 unlink_all(struct batch *b)
 {
 	for (unsigned int i = 0; i < b->len; i++)
-		if (is_unlink(&b->jobs[i]))
+		if (is_unlink(&b->jobs[i])) {
 			remove_file(&b->jobs[i], "info");
+			remove_temporary(&b->jobs[i], "info");
+			remove_temporary(&b->jobs[i], "mess");
+		}
 	sync_folders(b, "info", is_unlink);
 	for (unsigned int i = 0; i < b->len; i++)
 		if (is_unlink(&b->jobs[i]))
