@@ -55,9 +55,9 @@ each() {
 
 # shellcheck disable=SC2086 # one word a service
 case ${1-} in
-start) supervised; each start '-wu -T 60000 -u' $services ;;
+start) supervised; each start '-wU -T 60000 -u' $services ;;
 stop) supervised; each stop '-wd -T 60000 -d' $stopping ;;
-restart) supervised; each restart '-wr -T 60000 -r' $stopping ;;
+restart) supervised; each restart '-wR -T 60000 -r' $stopping ;;
 stat|status)
 	for s in $services; do
 		bin/svstat "$s" "$s/log"
