@@ -348,6 +348,22 @@ hand_over(struct send *s, struct destination *d, struct worker *w, struct messag
 	return GAVE_JOB;
 }
 
+/* The owner of the recipient that stands first in d's queue, whose routed address is in s->address. NULL: it is not known
+ * any more, or is somebody else; the recipient has left the queue then, to come back when that is known. */
+static struct owner *
+known_owner(struct send *s, struct destination *d, const struct route *route)
+{
+	struct owner *o = owner_known(&s->owners, s->address.s, route->at, s->clock);
+
+	if (!o)
+		ask_owner(s, destination_take(d), s->address.s, route->at, 1);
+	else if (strcmp(o->user, d->name) != 0) {
+		recipient_list_append(&s->unasked, destination_take(d));
+		o = NULL;
+	}
+	return o;
+}
+
 /* Gives w the job that stands first in d's queue. */
 static enum gave
 give(struct send *s, struct destination *d, struct worker *w)
@@ -366,17 +382,8 @@ give(struct send *s, struct destination *d, struct worker *w)
 		return CANNOT_GIVE;
 	if (route.channel != d->channel)
 		return drop_first(s, d);
-	if (d->channel == ROUTE_LOCAL) {
-		o = owner_known(&s->owners, s->address.s, route.at, s->clock);
-		if (!o) {
-			ask_owner(s, destination_take(d), s->address.s, route.at, 1);
-			return GAVE_NOTHING;
-		}
-		if (strcmp(o->user, d->name) != 0) {
-			recipient_list_append(&s->unasked, destination_take(d));
-			return GAVE_NOTHING;
-		}
-	}
+	if (d->channel == ROUTE_LOCAL && !(o = known_owner(s, d, &route)))
+		return GAVE_NOTHING;
 	if (!verp_sender(&s->sender, message_sender(m), s->address.s + route.prepended) ||
 	    !stralloc_copyb(&s->strings, s->sender.s, s->sender.len))
 		return CANNOT_GIVE;
@@ -403,6 +410,7 @@ give_some(struct send *s, struct destination *d, struct worker *w, uint32_t coun
 	return moved;
 }
 
+/* Asks for a worker, unless the first recipient turns out to belong elsewhere. Returns 1 if anything moved. */
 static int
 start(struct send *s, struct destination *d)
 {
@@ -416,6 +424,8 @@ start(struct send *s, struct destination *d)
 		drop_first(s, d);
 		return 1;
 	}
+	if (!known_owner(s, d, &route))
+		return 1;
 	s->address.s[route.at] = '\0';
 	return worker_start(s, d, s->address.s);
 }

@@ -217,6 +217,22 @@ destination_next(struct destinations *all, enum route_channel channel, struct de
 	return d->idle ? DESTINATION_IDLE : DESTINATION_START;
 }
 
+void
+destination_arrived(struct destinations *all, struct destination *d, int64_t now)
+{
+	struct destination_line *l = &all->channels[d->channel].waiting;
+
+	destination_update(all, d, now);
+	if (d->line != l || l->first == d)
+		return;
+	line_leave(d);
+	d->line = l;
+	d->before = NULL;
+	d->after = l->first;
+	l->first->before = d;
+	l->first = d;
+}
+
 uint32_t
 destination_share(const struct destinations *all, const struct destination *d)
 {

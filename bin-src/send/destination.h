@@ -99,6 +99,10 @@ void destination_update(struct destinations *all, struct destination *d, int64_t
  * destination_update. */
 enum destination_step destination_next(struct destinations *all, enum route_channel channel, struct destination **d);
 
+/* A worker that was asked for has come (and is counted as idle): it is d's turn, which stood first when it was asked
+ * for. Without this, others would take the place of each worker that comes, for workers of their own. */
+void destination_arrived(struct destinations *all, struct destination *d, int64_t now);
+
 /* How many recipients one worker should get now. */
 uint32_t destination_share(const struct destinations *all, const struct destination *d);
 

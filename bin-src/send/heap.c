@@ -94,10 +94,3 @@ heap_first(const struct heap *h, int64_t *when)
 	*when = h->entries[1].when;
 	return h->entries[1].item;
 }
-
-void
-heap_level(struct heap *h, int64_t when)
-{
-	for (uint32_t i = 1; i <= h->len; i++)
-		h->entries[i].when = when;
-}

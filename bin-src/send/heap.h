@@ -29,7 +29,4 @@ void heap_remove(struct heap *h, void *item);
 /* The earliest item and its time; NULL if the heap is empty. */
 void *heap_first(const struct heap *h, int64_t *when);
 
-/* Gives all items the same time. O(n). */
-void heap_level(struct heap *h, int64_t when);
-
 #endif

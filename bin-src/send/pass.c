@@ -21,6 +21,21 @@ is_active(const struct message *m)
 	return m->active[ROUTE_LOCAL] || m->active[ROUTE_REMOTE];
 }
 
+/* The heap is ordered by the second, and within it by number: who came first is first. */
+enum { KEY_NUMBER = 24 };	/* bits of the number in a key */
+
+static int64_t
+key_of(const struct message *m, int64_t when)
+{
+	return when * (INT64_C(1) << KEY_NUMBER) + (int64_t)(m->number & ((UINT64_C(1) << KEY_NUMBER) - 1));
+}
+
+static int64_t
+when_of(int64_t key)
+{
+	return key >> KEY_NUMBER;
+}
+
 /* Puts m into the heap of times by its earliest pass, or takes it out. */
 static void
 set_time(struct send *s, struct message *m)
@@ -33,7 +48,7 @@ set_time(struct send *s, struct message *m)
 	if (when == MESSAGE_NEVER || m->in_bounce || m->is_ended)
 		heap_remove(&s->due, m);
 	else
-		heap_put(&s->due, m, when);
+		heap_put(&s->due, m, key_of(m, when));
 }
 
 /* --- the end of a message ---------------------------------------------------------- */
@@ -292,25 +307,25 @@ begin(struct send *s, struct message *m)
 	spread_end(s, &here);
 }
 
-int64_t
+int
 pass_run(struct send *s)
 {
 	uint32_t left = PASS_TURN;
 	struct message *m;
-	int64_t when = INT64_MAX;
+	int64_t when;
 
 	if (s->is_leaving)
-		return INT64_MAX;
+		return 0;
 	while (left) {
 		struct spread *p = s->spreads;
 		uint32_t used = 1;
 
 		m = heap_first(&s->due, &when);
-		if (m && when <= s->now) {
+		if (m && when_of(when) <= s->now) {
 			used += m->recipients_len < PASS_SLICE ? m->recipients_len : 0;
 			begin(s, m);
 		} else if (!p)
-			return m ? when : INT64_MAX;
+			return 0;
 		if (p) {
 			used += spread_slice(s, p, PASS_SLICE);
 			s->spreads = p->next;
@@ -323,7 +338,15 @@ pass_run(struct send *s)
 		}
 		left = used < left ? left - used : 0;
 	}
-	return 0;
+	return 1;
+}
+
+int64_t
+pass_next(const struct send *s)
+{
+	int64_t when;
+
+	return heap_first(&s->due, &when) ? when_of(when) : INT64_MAX;
 }
 
 void
@@ -332,11 +355,14 @@ pass_hurry(struct send *s)
 	struct message *m;
 	uint32_t at = 0;
 
-	while ((m = message_next(&s->messages, &at)))
+	while ((m = message_next(&s->messages, &at))) {
 		for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
 			if (m->due[c] != MESSAGE_NEVER && !(m->in_pass & bit(c)))
 				m->due[c] = s->now;
-	heap_level(&s->due, s->now);
+		/* those that are being checked are in no heap, and come back by themselves */
+		if (m->heap_at)
+			set_time(s, m);
+	}
 }
 
 /* --- outcomes ---------------------------------------------------------------------------- */

@@ -13,9 +13,12 @@ enum {
 /* A message that the keeper told of for the first time. n: its notice, but for the sender. */
 void pass_new(struct send *s, struct message *m, const struct queue_notice *n);
 
-/* Begins passes that are due and goes on with those begun, as far as one turn of the loop may. Returns the wall clock
- * at which to call again, 0: at once, INT64_MAX: not needed. */
-int64_t pass_run(struct send *s);
+/* Begins passes that are due and goes on with those begun, as far as one turn of the loop may. Returns 1 if there is
+ * more to do at once. */
+int pass_run(struct send *s);
+
+/* The wall clock at which the next pass is due, INT64_MAX if none is. */
+int64_t pass_next(const struct send *s);
 
 /* Everything is due now (ALRM). */
 void pass_hurry(struct send *s);

@@ -35,6 +35,7 @@ enum {
 	LSPAWN_FD = 3, RSPAWN_FD = 4,
 	OWN_FILES = 64,			/* descriptors for all but workers */
 	LEAVE_BOUNCES_MS = 60 * 1000,	/* a child that submits bounces may take so long when everything else has ended */
+	WAIT_MAX = 86400,		/* seconds in one wait */
 	LEAVE_LOG_MS = 2000,		/* the last log lines the same */
 };
 
@@ -260,28 +261,29 @@ earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* All that is due. Returns how many milliseconds may be waited then, -1: without end. */
+/* Does all that is due. Returns how many milliseconds may be waited then, -1: without end. */
 static int
 work(struct send *s)
 {
-	int64_t pass = pass_run(s), next = worker_tick(s);
-	int64_t now_ms;
-	int more = octets_check(s);
+	int more = pass_run(s);
+	int64_t next, pass;
 
+	more |= octets_check(s);
+	destinations_tick(&s->destinations, s->clock);
 	delivery_assign(s);
-	next = earlier(next, keeper_tick(s));
-	next = earlier(next, bouncer_run(s));
-	next = earlier(next, destinations_tick(&s->destinations, s->clock));
-	if (pass == 0 || more)
+	next = earlier(bouncer_run(s), keeper_tick(s));
+	if (more)
 		return 0;
-	now_ms = s->clock;
+	/* times are looked at last: all of the above changes them */
+	next = earlier(next, earlier(worker_tick(s), destinations_tick(&s->destinations, s->clock)));
+	pass = s->is_leaving ? INT64_MAX : pass_next(s);
 	if (pass != INT64_MAX)
-		next = earlier(next, now_ms + (pass > s->now ? pass - s->now < 86400 ? pass - s->now : 86400 : 0) * 1000);
+		next = earlier(next, s->clock + (pass > s->now ? pass - s->now < WAIT_MAX ? pass - s->now : WAIT_MAX : 0) * 1000);
 	if (next == INT64_MAX)
 		return -1;
-	if (next <= now_ms)
+	if (next <= s->clock)
 		return 0;
-	return next - now_ms < 86400 * 1000 ? (int)(next - now_ms) : 86400 * 1000;
+	return (int)earlier(next - s->clock, WAIT_MAX * 1000);
 }
 
 static void

@@ -443,8 +443,10 @@ worker_came(struct send *s, struct spawner *p, struct worker *w, const struct ch
 	/* a local worker that was asked for before the tables changed */
 	if (p->which == ROUTE_LOCAL && w->generation != s->owners.generation)
 		let_go(s, w);
-	else
+	else {
 		set_state(s, w, WORKER_IDLE);
+		destination_arrived(&s->destinations, w->destination, s->clock);
+	}
 }
 
 static int

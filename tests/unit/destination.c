@@ -223,6 +223,46 @@ destinations_take_turns(void **state)
 	crew_free(&c);
 }
 
+/* Workers that take a while to start: each that comes serves who asked for it, however many stand in line. */
+static void
+who_asked_is_served(void **state)
+{
+	enum { MANY = 100, LIMIT = 10 };
+	struct destination *d;
+	struct crew c;
+	char name[20];
+
+	(void)state;
+	crew_init(&c, LIMIT, 5);
+	for (unsigned int i = 0; i < MANY; i++) {
+		snprintf(name, sizeof name, "%u.example", i);
+		mail(&c, name, 1);
+	}
+	for (unsigned int round = 0; round < MANY / LIMIT; round++) {
+		struct destination *asked[LIMIT];
+
+		for (unsigned int i = 0; i < LIMIT; i++) {
+			assert_int_equal(destination_next(&c.all, ROUTE_REMOTE, &asked[i]), DESTINATION_START);
+			asked[i]->starting++;
+			c.all.channels[ROUTE_REMOTE].starting++;
+			destination_update(&c.all, asked[i], c.now);
+		}
+		assert_int_equal(destination_next(&c.all, ROUTE_REMOTE, &d), DESTINATION_NOTHING);
+		for (unsigned int i = 0; i < LIMIT; i++) {
+			asked[i]->starting--;
+			c.all.channels[ROUTE_REMOTE].starting--;
+			asked[i]->idle++;
+			destination_arrived(&c.all, asked[i], c.now);
+			assert_int_equal(destination_next(&c.all, ROUTE_REMOTE, &d), DESTINATION_IDLE);
+			assert_ptr_equal(d, asked[i]);
+			assert_non_null(destination_take(d));
+			destination_update(&c.all, d, c.now);
+		}
+	}
+	assert_int_equal(destination_next(&c.all, ROUTE_REMOTE, &d), DESTINATION_NOTHING);
+	crew_free(&c);
+}
+
 static void
 workers_by_backlog(void **state)
 {
@@ -408,6 +448,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_flood_delays_nobody),
 		cmocka_unit_test(destinations_take_turns),
+		cmocka_unit_test(who_asked_is_served),
 		cmocka_unit_test(workers_by_backlog),
 		cmocka_unit_test(one_more_when_nothing_moves),
 		cmocka_unit_test(depth_follows_the_answers),

@@ -57,34 +57,10 @@ like_a_sorted_list(void **state)
 	heap_free(&h);
 }
 
-static void
-one_time_for_all(void **state)
-{
-	static struct item items[ITEMS];
-	int64_t when;
-	struct heap h;
-
-	(void)state;
-	heap_init(&h, offsetof(struct item, at));
-	assert_int_equal(heap_reserve(&h, ITEMS), 1);
-	for (unsigned int i = 0; i < ITEMS; i++)
-		heap_put(&h, &items[i], (int64_t)(i * 7919 % ITEMS));
-	heap_level(&h, 5);
-	for (unsigned int i = 0; i < ITEMS; i++) {
-		struct item *item = heap_first(&h, &when);
-
-		assert_int_equal(when, 5);
-		heap_remove(&h, item);
-		assert_int_equal(item->at, 0);
-	}
-	assert_null(heap_first(&h, &when));
-	heap_free(&h);
-}
-
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(like_a_sorted_list), cmocka_unit_test(one_time_for_all) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(like_a_sorted_list) };
 
 	return cmocka_run_group_tests_name("heap", tests, NULL, NULL);
 }
