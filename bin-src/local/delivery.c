@@ -116,10 +116,17 @@ delivery_maildir(const struct delivery *d)
 
 /* --- maildir ------------------------------------------------------------------ */
 
+/* Mailbox full, system full, or some other trouble of the mailbox: RFC 3463 sections 3.3 and 3.4. */
+static const char *
+status_of(int error)
+{
+	return error == EDQUOT ? ". (#4.2.2)" : error == ENOSPC ? ". (#4.3.1)" : ". (#4.2.1)";
+}
+
 static enum exitcode
 file_trouble(struct delivery *d, const char *what, const char *path)
 {
-	report_line(&d->report, "Unable to ", what, " ", path, ": ", strerror(errno), ". (#4.2.1)");
+	report_line(&d->report, "Unable to ", what, " ", path, ": ", strerror(errno), status_of(errno));
 	return EXIT_TEMP;
 }
 

@@ -473,7 +473,7 @@ def test_mbox_trouble(local, make):
     make(local.home / "Mailbox")
     local.tree.own(local.home)
     result = local.deliver(default="./Mailbox")
-    assert result.code == 111 and b"(#4.2.1)" in result.text
+    assert result.code == 111 and re.search(rb"\(#4\.(2\.1|3\.1)\)\n$", result.text)
 
 
 LOCKS = {
@@ -681,5 +681,7 @@ def test_limits(once, limit):
     once.file("message", MESSAGE)
     done = once.tree.run("/bin/sh", "-c", script, "-", once.tree.bin / "qmail-local", "--", "ana", "home/ana", "ana", "", "",
                          DOMAIN, SENDER, "./Maildir/\n./Mailbox")
+    if b"shared libraries" in done.stderr:
+        pytest.skip("linked with shared libraries, which cannot be opened")
     assert done.returncode == 111
     assert once.maildir() == [] and once.left_in_tmp() == []
