@@ -565,21 +565,19 @@ queue_octets(struct queue_client *q, const char *s, size_t len)
 }
 
 static void
-queue_message(struct injection *in, const stralloc *head)
+queue_message(struct injection *in, const stralloc *head, const stralloc *sender)
 {
 	struct queue_client *q = &in->queue;
 	struct queue_result result;
-	stralloc sender = STRALLOC_ZERO;
 	const char *s;
 	ssize_t n;
 
-	add_to_envelope(in, &sender, in->sender.s, in->sender.len);
 	queue_client_begin(q);
 	queue_octets(q, head->s, head->len);
 	queue_octets(q, in->out.s, in->out.len);
 	while (!q->code && !q->unread && (n = next_of_body(in, &s)) > 0)
 		queue_octets(q, s, (size_t)n);
-	queue_client_sender(q, sender.s, sender.len - 1);
+	queue_client_sender(q, sender->s, sender->len - 1);
 	for (size_t i = 0; i < in->recipients.len; ) {
 		size_t len = strlen(in->recipients.s + i);
 
@@ -657,7 +655,7 @@ int
 injection_run(const struct injection_options *options, int home)
 {
 	static struct injection in;
-	stralloc head = STRALLOC_ZERO;
+	stralloc head = STRALLOC_ZERO, sender = STRALLOC_ZERO;
 
 	in.options = options;
 	identity_init(&in.identity);
@@ -679,12 +677,13 @@ injection_run(const struct injection_options *options, int home)
 	survey_fields(&in);
 	process_fields(&in);
 	build_sender(&in);
+	add_to_envelope(&in, &sender, in.sender.s, in.sender.len);
 	add_missing(&in, &head);
 	if (in.end != HEADER_INPUT_END && !stralloc_append(&in.out, '\n'))
 		die_memory();
 	if (options->print)
 		print_message(&in, &head);
 	else
-		queue_message(&in, &head);
+		queue_message(&in, &head, &sender);
 	return EXIT_OK;
 }
