@@ -81,7 +81,7 @@ message_draft_recipient(struct message_draft *d, uint32_t index, const char *add
 		.text = text,
 	};
 
-	if (stralloc_readyplus(&d->recipients, sizeof r) && stralloc_catb(&d->strings, address, strlen(address) + 1) &&
+	if (draft_count(d) < MESSAGE_RECIPIENTS_MAX && stralloc_readyplus(&d->recipients, sizeof r) && stralloc_catb(&d->strings, address, strlen(address) + 1) &&
 	    stralloc_catb(&d->recipients, (char *)&r, sizeof r))
 		return 1;
 	text_free(text);
@@ -107,13 +107,13 @@ slot_of(const struct message_table *t, uint64_t number)
 	return i;
 }
 
-/* Makes room for one more: at most three quarters of the slots are used. */
+/* Makes room for one more: at most seven eighths of the slots are used; numbers in a row spread well. */
 static int
 table_grow(struct message_table *t)
 {
 	struct message_table bigger = { .mask = t->slots ? 2 * t->mask + 1 : 255, .count = t->count };
 
-	if (t->slots && t->count < t->mask / 4 * 3)
+	if (t->slots && t->count < t->mask / 8 * 7)
 		return 1;
 	bigger.slots = calloc((size_t)bigger.mask + 1, sizeof *bigger.slots);
 	if (!bigger.slots)
@@ -204,11 +204,11 @@ message_new(struct message_table *t, struct message_draft *d)
 	}
 	*m = (struct message){
 		.number = n->number,
-		.birth = (int64_t)n->birth,
-		.size = n->size,
+		.birth = (int64_t)(n->birth & 0x7fffffffff),	/* the next 17,000 years */
+		.size = (n->size < MESSAGE_SIZE_MAX ? n->size : MESSAGE_SIZE_MAX) & MESSAGE_SIZE_MAX,
 		.place = place,
 		.due = { MESSAGE_NEVER, MESSAGE_NEVER },
-		.recipients_len = (uint32_t)draft_count(d),
+		.recipients_len = draft_count(d) & 0xffffff,
 		.is_named = 1,
 	};
 	if (place)

@@ -18,7 +18,23 @@ bit(enum route_channel channel)
 static int
 is_active(const struct message *m)
 {
-	return m->active[ROUTE_LOCAL] || m->active[ROUTE_REMOTE];
+	return m->active_local || m->active_remote;
+}
+
+static void
+add_active(struct message *m, enum route_channel channel)
+{
+	if (channel == ROUTE_LOCAL)
+		m->active_local++;
+	else
+		m->active_remote++;
+}
+
+/* Returns how many are left. */
+static uint32_t
+remove_active(struct message *m, enum route_channel channel)
+{
+	return channel == ROUTE_LOCAL ? --m->active_local : --m->active_remote;
 }
 
 /* The heap is ordered by the second, and within it by number: who came first is first. */
@@ -198,7 +214,7 @@ rest(struct send *s, struct message *m)
 static void
 release(struct send *s, struct message *m, enum route_channel channel)
 {
-	if (--m->active[channel])
+	if (remove_active(m, channel))
 		return;
 	m->in_pass &= ~bit(channel) & 3;
 	m->due[channel] = next_time(s, m, channel);
@@ -223,7 +239,7 @@ route_recipient(struct send *s, struct spread *p, struct recipient *r)
 		return;
 	}
 	r->state = RECIPIENT_BUSY;
-	m->active[route.channel]++;
+	add_active(m, route.channel);
 	delivery_enqueue(s, r, &route, &s->address);
 }
 
@@ -295,7 +311,7 @@ begin(struct send *s, struct message *m)
 		m->returned &= ~b & 3;
 		m->is_over = (schedule_is_over(m->birth, s->now, s->lifetime) ? m->is_over | b : m->is_over & ~b) & 3;
 		m->due[c] = schedule_next(m->birth, s->now, c);
-		m->active[c]++;
+		add_active(m, c);
 	}
 	set_time(s, m);
 	if (m->recipients_len > PASS_SLICE && (p = malloc(sizeof *p))) {

@@ -950,7 +950,7 @@ def test_memory_and_start_with_100000_messages(world):
     world.quiet(0.2)
     each = (resident(world) - before) / count
     print(f"{each:.0f} octets a message, {took:.2f} s")
-    assert each < 220
+    assert each < 210
     assert took < 5
 
 
