@@ -122,9 +122,13 @@ maildir_create(struct maildir *m, struct maildir_file *f)
 }
 
 int
-maildir_write(struct maildir_file *f, const char *s, size_t len)
+maildir_write(struct maildir_file *f, const struct iovec *v, unsigned int n)
 {
-	if (allwrite(f->fd, s, len) < len)
+	size_t len = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		len += v[i].iov_len;
+	if (allwritev(f->fd, v, n) < len)
 		return 0;
 	f->size += len;
 	return 1;

@@ -9,6 +9,7 @@
 #define MAILDIR_H
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 enum {
 	MAILDIR_HOST_MAX = 128,		/* octets of the host in a name, as escaped; a longer one is cut */
@@ -35,8 +36,8 @@ void maildir_close(struct maildir *m);
 /* Begins a message: an empty file of mode 0600 in tmp/. */
 int maildir_create(struct maildir *m, struct maildir_file *f);
 
-/* Adds octets. */
-int maildir_write(struct maildir_file *f, const char *s, size_t len);
+/* Adds the octets of n vectors. */
+int maildir_write(struct maildir_file *f, const struct iovec *v, unsigned int n);
 
 /* Starts writing out what was added, and does not wait: of several files, all are then flushed with one commit. */
 void maildir_start_flush(struct maildir_file *f);

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,25 +131,31 @@ file_trouble(struct delivery *d, const char *what, const char *path)
 	return EXIT_TEMP;
 }
 
-/* Returns 1, or 0 with errno set. */
+/* The lines go out with the first octets of the message. Returns 1, or 0 with errno set. */
 static int
 write_maildir_file(struct delivery *d, struct maildir_file *f)
 {
 	char buffer[MESSAGE_BUFFER];
+	struct iovec v[3] = {
+		{ .iov_base = d->return_path.s, .iov_len = d->return_path.len },
+		{ .iov_base = d->delivered_to.s, .iov_len = d->delivered_to.len },
+	};
+	unsigned int first = 0;
 	uint64_t at = 0;
-	const char *s;
+	const char *s = "";
 	ssize_t r;
 
-	if (!maildir_write(f, d->return_path.s, d->return_path.len) ||
-	    !maildir_write(f, d->delivered_to.s, d->delivered_to.len))
-		return 0;
-	while ((r = message_octets(&d->message, at, &s, buffer)) > 0) {
-		if (!maildir_write(f, s, (size_t)r))
+	do {
+		r = message_octets(&d->message, at, &s, buffer);
+		if (r < 0)
+			return 0;
+		v[2] = (struct iovec){ .iov_base = (void *)(uintptr_t)s, .iov_len = (size_t)r };
+		if (!maildir_write(f, v + first, 3 - first))
 			return 0;
 		at += (uint64_t)r;
-	}
-	maildir_start_flush(f);
-	return r == 0;
+		first = 2;
+	} while (r > 0 && at < d->message.size);
+	return 1;
 }
 
 /* Settles one message of a batch that failed. */
@@ -168,6 +175,8 @@ deliver_into(struct maildir *m, struct delivery *const *d, unsigned int n, const
 		codes[i] = EXIT_OK;
 		if (!maildir_create(m, &files[i]) || !write_maildir_file(d[i], &files[i]))
 			fail(d[i], m, &files[i], path, &codes[i]);
+		else if (n > 1)
+			maildir_start_flush(&files[i]);
 	}
 	/* all flushes before the first rename, which would give the next flush more to write */
 	for (unsigned int i = 0; i < n; i++) {

@@ -104,6 +104,7 @@ steps_of_a_delivery(void **state)
 {
 	struct maildir m;
 	struct maildir_file f;
+	const struct iovec octets[] = { { (void *)(uintptr_t)"hel", 3 }, { NULL, 0 }, { (void *)(uintptr_t)"lo\n", 3 } };
 	char path[MAILDIR_NAME_MAX + 20];
 	struct stat st;
 	uint64_t size;
@@ -111,8 +112,8 @@ steps_of_a_delivery(void **state)
 	(void)state;
 	assert_int_equal(maildir_open(&m, "./box/"), 1);
 	assert_int_equal(maildir_create(&m, &f), 1);
-	assert_int_equal(maildir_write(&f, "hel", 3), 1);
-	assert_int_equal(maildir_write(&f, "lo\n", 3), 1);
+	assert_int_equal(maildir_write(&f, octets, 2), 1);
+	assert_int_equal(maildir_write(&f, octets + 2, 1), 1);
 	assert_int_equal(count("box/new"), 0);
 	assert_int_equal(maildir_flush(&f), 1);
 	assert_int_equal(maildir_publish(&m, &f), 1);
