@@ -108,7 +108,7 @@ system: all
 	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash)
 
 lint: all
-	admin/lint $(BUILD)
+	@admin/lint $(BUILD)
 
 asan:	# the same tests, every program built with the sanitizers
 	$(MAKE) BUILD=build-asan SANITIZE='$(ASAN)' OPT='-O1 -g' system
@@ -117,21 +117,21 @@ bench: all
 	BUILD=$(BUILD) tests/bench/run
 
 fresh:	# the two commands of the README in fresh systems: root, a mirror
-	tests/fresh/run $(RELEASES)
+	@tests/fresh/run $(RELEASES)
 
 # --- install ----------------------------------------------------------------
 .PHONY: install setup up down
 install: all
-	admin/install $(BUILD) $(DESTDIR)$(QMAIL)
+	@admin/install $(BUILD) $(DESTDIR)$(QMAIL)
 
 setup: install
 	DESTDIR=$(DESTDIR) $(DESTDIR)$(QMAIL)/bin/qmail-setup $(HOST)
 
 up: all
-	admin/up $(BUILD)
+	@admin/up $(BUILD)
 
 down:
-	admin/down
+	@admin/down
 
 .PHONY: clean
 clean:
