@@ -26,6 +26,7 @@ enum {
 	CONNECT = 1 << 3,	/* the same, and make a Unix socket and connect it */
 	ACCEPT = 1 << 4,	/* the same as SOCKET_IO, and accept on a socket that listens already */
 	CHILDREN = 1 << 5,	/* fork (into no new namespace), pipes, wait, signals */
+	EPOLL = 1 << 6,		/* wait by epoll */
 };
 
 /* The filters, by the kind of program; sandbox.h says who uses which. */
@@ -36,8 +37,8 @@ static const struct filter {
 	{ "sandbox_client", CONNECT },
 	{ "sandbox_reader", FILES_READ },
 	{ "sandbox_reading_client", FILES_READ | CONNECT },
-	{ "sandbox_scheduler", FILES_READ | CONNECT | CHILDREN },
-	{ "sandbox_keeper", FILES_WRITE | ACCEPT | CHILDREN },
+	{ "sandbox_scheduler", FILES_READ | CONNECT | CHILDREN | EPOLL },
+	{ "sandbox_keeper", FILES_WRITE | ACCEPT | CHILDREN | EPOLL },
 };
 
 #define ALWAYS (~0u)
@@ -75,6 +76,8 @@ static const struct allowed {
 	    CALL(shutdown), CALL(getsockopt), END } },
 	{ CONNECT, { CALL(connect), END } },
 	{ ACCEPT, { CALL(accept), CALL(accept4), END } },
+
+	{ EPOLL, { CALL(epoll_wait), CALL(epoll_pwait), CALL(epoll_ctl), END } },
 
 	/* set_robust_list: glibc, in the child of a fork */
 	{ CHILDREN, { CALL(fork), CALL(vfork), CALL(set_robust_list), CALL(wait4), CALL(waitid), CALL(kill), CALL(pipe),

@@ -1,6 +1,7 @@
 /* qmail-queued: the keeper of the queue, the only program that writes it.
  * Trust: submitters are any local users and are believed nothing; who they are, the kernel says. qmail-send is
- * believed about deliveries only. Runs as qmailq; starts no program, opens no connection. */
+ * believed about deliveries only. Runs as qmailq; starts no program, opens no connection, writes below queue/ only: it
+ * shuts itself in, and with it the writers and its other children, before it reads what is in the queue. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -27,6 +28,7 @@
 #include "exitcode.h"
 #include "home.h"
 #include "queue/digest.h"
+#include "sandbox.h"
 #include "keeper.h"
 
 #define USAGE "qmail-queued [ -d notification-fd ] [ -r ring-mebibytes ]"
@@ -430,6 +432,20 @@ parse_options(struct keeper *k, int argc, char *const *argv, unsigned int *notif
 }
 
 static void
+shut_itself_in(void)
+{
+	static const struct sandbox shut_in = { .calls = &sandbox_keeper, .write = { "queue" } };
+	int lack;
+
+	tzset();	/* even gmtime reads the local time zone at its first call */
+	lack = sandbox_enter(&shut_in);
+	if (lack < 0)
+		strerr_diefusys(EXIT_TEMP, "shut itself in");
+	sandbox_warn(lack);
+}
+
+/* Who connects is answered once the loop runs. */
+static void
 start_listening(struct keeper *k)
 {
 	sigset_t set;
@@ -469,9 +485,10 @@ main(int argc, char *const *argv)
 	channel_init(&k.send_channel, -1, 0);
 	make_folders();
 	take_lock(&k);
+	start_listening(&k);
+	shut_itself_in();
 	empty_new();
 	open_ring(&k);
-	start_listening(&k);
 	if (!writers_start(&k))
 		strerr_diefusys(EXIT_TEMP, "start the writers");
 	if (notify) {
