@@ -139,6 +139,7 @@ static void
 make_folders(void)
 {
 	static const char *const folders[] = { "queue/journal", "queue/mess", "queue/info", "queue/new", "queue/damaged" };
+	static const char *const above[] = { "queue/mess", "queue/info", "queue", "." };
 	char path[INFO_PATH_MAX];
 
 	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
@@ -150,6 +151,10 @@ make_folders(void)
 			if (mkdir(path, 0750) < 0 && errno != EEXIST)
 				strerr_diefusys(EXIT_TEMP, "make ", path);
 		}
+	/* what lies in a folder is only as safe as the folder's own name */
+	for (size_t i = 0; i < sizeof above / sizeof *above; i++)
+		if (!writer_sync_dir(above[i]))
+			strerr_diefusys(EXIT_TEMP, "flush ", above[i]);
 }
 
 /* Rule 9: one keeper, and no writer of an earlier one. */
