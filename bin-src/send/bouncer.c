@@ -251,7 +251,6 @@ handle_report(struct send *s, struct message *m, enum report what, uint64_t numb
 		return;
 	}
 	if (what == REPORT_NO_OCTETS) {
-		m->returned = 1;
 		if (octets_missing(s, m) == OCTETS_BAD)
 			m->bounce_refused = 1;	/* then the bounce goes without the message */
 		pass_not_bounced(s, m);

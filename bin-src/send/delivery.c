@@ -502,17 +502,20 @@ delivery_assign(struct send *s)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-/* 1 if the text of a deferral says that no connection to the destination could be had: 4.4.x is about the network
- * (RFC 3463 section 3.5; but loops and expired time are about the message), 4.3.2 says that the system takes no mail. */
+/* 1 if the text of a deferral says that no connection to the destination could be had, by its status code (RFC 3463
+ * sections 3.4 and 3.5): the network in general, no answer, no directory (DNS), congestion, a system that takes no mail.
+ * Not 4.4.2, a connection that broke: one message alone may bring that about each time. */
 static int
 is_whole_destination(const char *text, size_t len)
 {
+	static const char *const codes[] = { "4.3.2", "4.4.0", "4.4.1", "4.4.3", "4.4.5" };
 	char status[BOUNCE_STATUS_MAX];
 
-	if (!bounce_status(status, text, len))
-		return 0;
-	return strcmp(status, "4.3.2") == 0 ||
-	    (strncmp(status, "4.4.", 4) == 0 && strcmp(status, "4.4.6") != 0 && strcmp(status, "4.4.7") != 0);
+	if (bounce_status(status, text, len))
+		for (unsigned int i = 0; i < sizeof codes / sizeof *codes; i++)
+			if (strcmp(status, codes[i]) == 0)
+				return 1;
+	return 0;
 }
 
 /* All that waits for d shares the deferral of the attempt that just failed. */

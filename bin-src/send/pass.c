@@ -496,9 +496,9 @@ pass_found(struct send *s, struct message *m)
 void
 pass_named_again(struct send *s, struct message *m, int tried)
 {
-	if (m->is_sought)
+	if (m->is_sought && !m->is_ended)
 		pass_found(s, m);
-	if (tried || !m->was_told)
+	if (tried || !m->was_told || m->is_ended)
 		return;
 	/* the earlier keeper did not write down that it has to wait */
 	if (is_active(m) || m->in_bounce)

@@ -211,15 +211,20 @@ shut_in(void)
 static void
 log_ready(void *context, void *owner, uint32_t events)
 {
-	/* the end of the turn writes */
-	(void)context;
+	struct send *s = context;
+
 	(void)owner;
-	(void)events;
+	/* whoever read the log is gone: not to be told of that again and again. Otherwise the end of the turn writes */
+	if (events & (EPOLLERR | EPOLLHUP))
+		loop_remove(&s->loop, &s->log_source);
 }
 
 static void
 init(struct send *s)
 {
+	/* what a burst needed is given back, but not in small pieces */
+	mallopt(M_TRIM_THRESHOLD, 2 << 20);
+	mallopt(M_TOP_PAD, 256 << 10);
 	if (!log_init(&s->log, STDOUT_FILENO))
 		strerr_diefusys(EXIT_TEMP, "start");
 	read_clocks(s);

@@ -226,6 +226,9 @@ lose(struct send *s, struct worker *w, const char *text)
 
 	if (w->state == WORKER_DEAD)
 		return;
+	/* one that ends before it did anything would be followed by the next at once, for ever */
+	if (!w->has_answered && !w->in_flight)
+		destination_failed(&s->destinations, d, s->clock);
 	for (unsigned int i = 0; i < JOB_BATCH; i++) {
 		struct delivery *job = w->deliveries[i];
 
@@ -234,7 +237,7 @@ lose(struct send *s, struct worker *w, const char *text)
 		w->deliveries[i] = NULL;
 		w->in_flight--;
 		d->given--;
-		if (job->sent_from >= written && job->left == job->len)
+		if (w->has_answered && job->sent_from >= written && job->left == job->len)
 			delivery_take_back(s, d, job);
 		else
 			delivery_fail(s, d, job, text);
@@ -348,6 +351,7 @@ handle_answer(struct send *s, struct worker *w, const struct channel_frame *f)
 	if (!job || job->id != id || n >= job->len || !job->recipients[n])
 		return 0;
 	w->heard = s->clock;
+	w->has_answered = 1;
 	delivery_answer(s, d, job, n, f->s[8], f->s + ANSWER_HEADER, f->len - ANSWER_HEADER);
 	if (job->left)
 		return 1;

@@ -29,6 +29,7 @@ struct worker {
 	struct worker *unsent_next;		/* of those with octets to send; of the dead ones */
 	uint8_t has_unsent, is_watching_out;
 	uint8_t is_worn;			/* gets no more jobs */
+	uint8_t has_answered;			/* it was seen to work */
 	uint32_t ticket;			/* the id of its SPAWN_START */
 	uint32_t generation;			/* of the user tables */
 	uint32_t jobs;				/* that it was given */

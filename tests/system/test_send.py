@@ -447,6 +447,27 @@ def test_an_unknown_letter_is_a_deferral(world):
     assert "delivery 1: report mangled, will defer\n" in world.log
 
 
+def test_workers_that_end_as_soon_as_they_start(world):
+    """As where qmail-local cannot be executed: no new one is asked for at once."""
+    def start_worker(channel, name):
+        world.send_worker(channel, world.start_ids[-1], name)
+        worker = world.workers.pop()
+        worker.close()
+
+    world.start_worker = start_worker
+    world.start()
+    messages = [world.message(f"ana-{i}@mail.test.example") for i in range(5)] + [world.message("a@far.example")]
+    world.quiet(1)
+    assert len(world.started) <= 10
+    world.start_worker = lambda channel, name: "K"
+    world.signal(signal.SIGALRM)
+    for m in messages:
+        world.put_in_file(m)
+    world.quiet(0.2)
+    world.signal(signal.SIGALRM)
+    world.ended(*messages)
+
+
 def test_jobs_that_a_worker_never_got_go_to_another(world):
     """The worker reads nothing; what did not fit into its socket is given to another when it ends."""
     world.start()
@@ -712,6 +733,31 @@ def test_log_reader_that_stands_still(world):
     world.ended(*messages)
     world.reads_log = True
     world.logged("warning: log reader too slow, lines lost: ")
+
+
+def processor_seconds(world):
+    with open(f"/proc/{world.process.pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_log_reader_that_is_gone(world):
+    world.start()
+    world.reads_log = False
+    os.close(world.log_pipe)
+    world.log_pipe = os.open("/dev/null", os.O_RDONLY)
+    world.ended(*(world.message("ana@mail.test.example") for _ in range(10)))
+    before = processor_seconds(world)
+    world.quiet(1)
+    assert processor_seconds(world) - before < 0.1
+
+
+def test_idle_costs_nothing(world):
+    world.start()
+    world.ended(*(world.message("ana@mail.test.example") for _ in range(10)))
+    before = processor_seconds(world)
+    world.quiet(1)
+    assert processor_seconds(world) - before < 0.05
 
 
 def test_worker_that_stands_still(world):
