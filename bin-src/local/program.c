@@ -43,7 +43,7 @@ become(const char *const *argv, char *const *envp, int input, int output, int di
 	_exit(EXIT_TEMP);
 }
 
-/* Reads once. What finds no room is dropped. */
+/* Reads once. What finds no room is dropped. Returns what read(2) does. */
 static ssize_t
 read_output(struct output *o)
 {
@@ -74,6 +74,7 @@ wait_for(pid_t pid, int end, struct output *o, int *status)
 {
 	for (;;) {
 		struct pollfd p[2] = { { .fd = end, .events = POLLIN }, { .fd = o->fd, .events = POLLIN } };
+		ssize_t got;
 		pid_t r;
 
 		if (poll(p, 2, end < 0 ? LOOK_AGAIN : -1) < 0) {
@@ -81,7 +82,7 @@ wait_for(pid_t pid, int end, struct output *o, int *status)
 				return -1;
 			continue;
 		}
-		if (p[1].revents && read_output(o) == 0)
+		if (p[1].revents && (got = read_output(o)) <= 0 && !(got < 0 && errno == EINTR))
 			close_output(o);
 		if (end >= 0 && !p[0].revents)
 			continue;
