@@ -18,7 +18,7 @@ enum {
 	SLOT_KEEP = 65536,	/* octets of buffer that a slot keeps from one batch to the next */
 };
 
-_Static_assert(JOB_BATCH <= DELIVERY_BATCH, "all jobs of a batch may be for one maildir");
+_Static_assert((int)JOB_BATCH <= (int)DELIVERY_BATCH, "all jobs of a batch may be for one maildir");
 
 struct slot {
 	stralloc frame;		/* the job's octets, to which job points */
