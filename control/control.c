@@ -80,7 +80,7 @@ control_number(unsigned long *value, const char *file, unsigned long max)
 	int r = control_line(&line, file);
 
 	if (r == 1) {
-		for (i = 0; i < line.len && line.s[i] >= '0' && line.s[i] <= '9'; i++) {
+		for (i = 0; line.s && i < line.len && line.s[i] >= '0' && line.s[i] <= '9'; i++) {
 			unsigned int digit = (unsigned int)(line.s[i] - '0');
 
 			n = n > (ULONG_MAX - digit) / 10 ? ULONG_MAX : n * 10 + digit;

@@ -46,7 +46,7 @@ home_open(void)
 	int fd = -1;
 
 	/* by the path it was started with: it works below a directory that this user cannot enter from the root */
-	if (path && (len = readlink(path, exe, sizeof exe)) < 0)
+	if (path && readlink(path, exe, sizeof exe) < 0)
 		fd = open_tree_of(path);
 	if (fd < 0 && (len = readlink("/proc/self/exe", exe, sizeof exe - 1)) > 0) {
 		exe[len] = '\0';

@@ -163,7 +163,7 @@ idlest(struct keeper *k)
 void
 writers_turn(struct keeper *k)
 {
-	size_t todo = k->wanted_len - k->wanted_done;
+	size_t todo;
 
 	if (k->now_ms >= k->jobs_from) {
 		relieve(k);
