@@ -213,7 +213,8 @@ message_new(struct message_table *t, struct message_draft *d)
 	};
 	if (place)
 		*place = n->place;
-	memcpy(m->recipients, d->recipients.s, d->recipients.len);
+	if (d->recipients.len)
+		memcpy(m->recipients, d->recipients.s, d->recipients.len);
 	memcpy((char *)m->recipients + d->recipients.len, d->strings.s, d->strings.len);
 	settle_recipients(m);
 	t->slots[slot_of(t, m->number)] = m;

@@ -121,6 +121,11 @@ class Message:
         self.texts, self.place, self.ended, self.told_deferred = {}, None, False, 0
 
 
+def has_asan(tree):
+    """Whether qmail-send is built with the sanitizers, which need memory and a sandbox of their own."""
+    return b"__asan_init" in (tree.bin / "qmail-send").read_bytes()
+
+
 class World:
     def __init__(self, tree):
         self.tree, self.messages, self.number = tree, {}, 0

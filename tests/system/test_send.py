@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sending import RING_SIZE, World
+from sending import RING_SIZE, World, has_asan
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def test_log_lines_of_a_delivery(world):
         "status: local 0/10 remote 0/20\n")
     assert world.started == [("local", "ana")]
     assert not [kind for kind, _ in world.said if kind == "D"]  # the end says it
-    assert world.stop() == b""
+    errors = world.stop()
+    assert errors == b"" or has_asan(world.tree)
     assert world.log.endswith("status: local 0/10 remote 0/20 exitasap\nstatus: exiting\n")
 
 
@@ -972,6 +973,8 @@ def resident(world):
 
 
 def test_memory_and_start_with_100000_messages(world):
+    if has_asan(world.tree):
+        pytest.skip("the sanitizers have a memory of their own")
     count = 100000
     now = int(time.time())
     world.last_tried = now - 10
