@@ -131,10 +131,9 @@ class Tree:
         return all((self.bin / p).exists() for p in programs)
 
     def need(self, *programs):
-        """Skips the test while a program is not built."""
+        """Fails the test at once if a program is not built."""
         for p in programs:
-            if not self.has(p):
-                pytest.skip(f"{p} is not built")
+            assert self.has(p), f"{p} is not built"
 
     def environment(self, **more):
         env = {"PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "USER": "ana",
