@@ -15,6 +15,7 @@ endef
 $(eval $(call unit,control,control/control))
 $(eval $(call unit,control_files,control/files))
 $(eval $(call unit,channel,$L/channel))
+$(eval $(call unit,date822,$L/date822))
 $(eval $(call unit,envelope,queue/envelope))
 $(eval $(call unit,ring,queue/ring queue/digest))
 $(eval $(call unit,info,queue/info queue/digest queue/envelope queue/record queue/protocol))
