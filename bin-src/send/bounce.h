@@ -1,4 +1,4 @@
-/* bounce: the message that tells a sender which recipients of his message failed; bounces(5) shows it.
+/* bounce: the message that tells a sender which recipients of his message failed; qmail-bounce(5) shows it.
  * Form     multipart/report of RFC 3462 and RFC 3464. Its first part is the text of the "qmail-send bounce message
  *          format" (QSBMF), which list managers read; then a message/delivery-status; then the message, or only its
  *          header if it is larger than control/bouncemaxbytes. control/bounceformat "qsbmf": that text and the message
