@@ -1,0 +1,282 @@
+"""DESIGN section 2, who may do what: what somebody gets who takes a running program over, as its real user and shut in as
+it is. A probe lets the process itself make the call (probe.py). Root only, in the namespace of test_root_users."""
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from conftest import wait_for
+from probe import KILLED, call, need, opens
+from test_root_users import HOST, identity, installed, machine, only  # noqa: F401 (fixtures)
+
+INTERNET = (socket.AF_INET, socket.SOCK_STREAM, 0)
+WRITE = os.O_WRONLY | os.O_CREAT
+MESSAGE = b"Subject: x\n\nonly for whom it is meant\n"
+
+
+class Running:
+    """Keeper, scheduler and spawners, started as the service directories start them."""
+
+    def __init__(self, machine, logs):
+        self.machine, self.logs = machine, logs
+        for name in ("Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"):
+            for user in ("ana", "luis"):
+                path = machine.path(f"/home/{user}") / name
+                path.mkdir(mode=0o700, exist_ok=True)
+                os.chown(path, *machine.ids(user))
+                path.parent.chmod(0o700)
+        self.start_keeper()
+        self.send = self.start("qmail-start", "./Maildir/")
+
+    def start(self, program, *args, **more):
+        ours, theirs = os.pipe()
+        with open(self.logs / program, "ab") as log:
+            process = self.machine.popen(program, "-d", theirs, *args, pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=log,
+                                         stderr=log, **more)
+        os.close(theirs)
+        said = os.read(ours, 10)
+        os.close(ours)
+        assert said, self.log(program)
+        return process
+
+    def start_keeper(self):
+        self.keeper = self.start("qmail-queued", user="qmailq:qmails")
+
+    def log(self, program="qmail-start"):
+        return (self.logs / program).read_text()
+
+    def inject(self, to="ana", **more):
+        done = self.machine.run("qmail-inject", f"{to}@{HOST}", input=MESSAGE, user="ana", cwd=self.machine.path("/home/ana"), **more)
+        assert done.returncode == 0, done.stderr
+
+    def delivers(self, to="ana"):
+        new = self.machine.path(f"/home/{to}/Maildir/new")
+        before = len(list(new.iterdir()))
+        self.inject(to)
+        wait_for(lambda: len(list(new.iterdir())) > before, what="the message")
+
+    def named(self, name):
+        """pids of processes that run bin/NAME or libexec/NAME."""
+        def runs_it(pid):
+            try:
+                return pathlib.PurePath(os.readlink(f"/proc/{pid}/exe")).name == name
+            except OSError:  # it has just ended
+                return False
+
+        return [p for p in self.machine.processes() if runs_it(p)]
+
+    def one(self, name):
+        return wait_for(lambda: self.named(name), what=name)[0]
+
+
+@pytest.fixture
+def running(machine, tmp_path):  # noqa: F811
+    need()
+    for name in ("qmail-queued", "qmail-send", "qmail-inject", "qmail-local"):
+        if not (machine.bin / name).exists():
+            pytest.skip(f"{name} is not built")
+    return Running(machine, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def kernel():
+    """Skips where the kernel cannot shut a program in: then only users and modes hold, which other tests look at."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    if "Seccomp_filters" not in status:
+        pytest.skip("no filters of system calls in this kernel")
+    import ctypes
+    if ctypes.CDLL(None).syscall(444, None, 0, 1) < 1:  # landlock_create_ruleset, asking for its version
+        pytest.skip("no Landlock in this kernel")
+
+
+def shut_in(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return "NoNewPrivs:\t1\n" in status and "Seccomp:\t2\n" in status
+
+
+def executes(pid):
+    return call(pid, "execve", b"/bin/true\0", 0, 0)
+
+
+# --- the keeper and its writers ------------------------------------------------------------------------------------------
+
+def test_keeper_writes_the_queue_and_reaches_nothing_else(running, kernel):
+    machine = running.machine  # noqa: F811
+    running.delivers()
+    qmailq, qmails = machine.ids("qmailq")[0], machine.gid("qmails")
+    pids = running.named("qmail-queued")
+    assert len(pids) >= 3 and running.keeper.pid in pids  # the keeper and its writers
+    for pid in pids:
+        assert identity(pid) == {**only(qmailq, qmails), "Groups": []}
+        assert shut_in(pid)
+        assert opens(pid, "queue/new/probe", WRITE) is True
+        for path in ("control/me", "users", "bin/qmail-queued", "/etc/passwd", "/proc/self/environ", "/home/ana", "run"):
+            assert opens(pid, path) == "EACCES", path
+        for path in ("run/x", "control/me", "/tmp/x", "log/x"):
+            assert opens(pid, path, WRITE) == "EACCES", path
+        assert call(pid, "kill", os.getpid(), 0) < 0
+    (machine.home / "queue/new/probe").unlink()
+    running.delivers()  # it goes on as if nothing had been
+
+
+@pytest.mark.parametrize("attempt", [
+    lambda pid: call(pid, "socket", *INTERNET), executes, lambda pid: call(pid, "setuid", 0), lambda pid: call(pid, "ptrace", 16, 1),
+    lambda pid: call(pid, "unshare", 0x10000000), lambda pid: call(pid, "socket", socket.AF_UNIX, socket.SOCK_STREAM, 0),
+], ids=["network", "program", "setuid", "ptrace", "namespace", "socket"])
+def test_keeper_dies_rather_than(running, kernel, attempt):
+    writer = next(p for p in running.named("qmail-queued") if p != running.keeper.pid)
+    assert attempt(writer) == KILLED
+    running.delivers()  # the keeper starts another writer
+    assert attempt(running.keeper.pid) == KILLED
+    running.keeper.wait(10)
+    wait_for(lambda: not running.named("qmail-queued"), what="the writers to end with it")
+    running.start_keeper()
+    running.delivers()
+
+
+# --- qmail-send ------------------------------------------------------------------------------------------------------------
+
+def test_send_reads_the_queue_and_writes_nothing(running, kernel):
+    machine = running.machine  # noqa: F811
+    running.delivers()
+    pid = running.send.pid
+    assert identity(pid) == only(machine.ids("qmails")[0], machine.gid("qmails"))
+    assert shut_in(pid)
+    ring = next((machine.home / "queue/journal").iterdir()).name
+    for path in (f"queue/journal/{ring}", "queue/mess", "queue/info/0", "control/me", "control"):
+        assert opens(pid, path) is True, path
+    for path in ("users", "alias", "/etc/passwd", "/home/ana", "/proc/self/environ", "bin/qmail-send"):
+        assert opens(pid, path) == "EACCES", path
+    running.delivers()
+
+
+@pytest.mark.parametrize("attempt", [
+    lambda pid: opens(pid, "queue/new/x", WRITE), lambda pid: opens(pid, "control/me", os.O_RDWR),
+    lambda pid: call(pid, "unlink", b"queue/lock\0"), lambda pid: call(pid, "mkdir", b"/tmp/x\0", 0o700),
+    lambda pid: call(pid, "socket", *INTERNET), executes, lambda pid: call(pid, "setuid", 0),
+], ids=["write the queue", "write control", "unlink", "mkdir", "network", "program", "setuid"])
+def test_send_dies_rather_than(running, kernel, attempt):
+    assert attempt(running.send.pid) == KILLED
+    running.send.wait(10)
+    wait_for(lambda: not running.named("qmail-lspawn") + running.named("qmail-rspawn"), what="the spawners to end with it")
+
+
+# --- workers and spawners ----------------------------------------------------------------------------------------------------
+
+def test_local_worker_is_its_user_and_no_more(running):
+    machine = running.machine  # noqa: F811
+    running.delivers("ana")
+    pid = running.one("qmail-local")
+    assert identity(pid) == only(*machine.ids("ana"))
+    assert opens(pid, "/home/ana/Maildir") is True
+    for path in ("/home/luis", "/home/luis/Maildir", machine.home / "queue", machine.home / "queue/journal", "/etc/shadow",
+                 f"/proc/{running.send.pid}/environ", f"/proc/{running.keeper.pid}/mem"):
+        assert opens(pid, path) == "EACCES", path
+    assert call(pid, "setuid", 0) == -1 and call(pid, "setuid", machine.ids("luis")[0]) == -1
+    for other in (running.send.pid, running.keeper.pid, running.one("qmail-lspawn"), running.one("qmail-rspawn")):
+        assert call(pid, "kill", other, signal.SIGTERM) == -1
+    running.delivers("ana")
+
+
+def test_rspawn_and_its_workers_reach_no_mail(running):
+    machine = running.machine  # noqa: F811
+    pid = running.one("qmail-rspawn")
+    assert identity(pid) == only(machine.ids("qmailr")[0], machine.gid("nofiles"))
+    assert opens(pid, "control/me") is True
+    for path in ("queue", "queue/journal", "/home/ana", "alias/Maildir", "/etc/shadow"):
+        assert opens(pid, path) == "EACCES", path
+    for path in ("control/me", "queue/x", "run/x", "users/x", "bin/x"):
+        assert opens(pid, path, WRITE) == "EACCES", path
+    assert call(pid, "setuid", 0) == -1
+    for other in (running.send.pid, running.keeper.pid, running.one("qmail-lspawn")):
+        assert call(pid, "kill", other, signal.SIGTERM) == -1
+
+
+def test_lspawn_as_root_reads_no_mail(running, tmp_path):
+    """Nothing but its source keeps it from that: strace shows what it opens while mail goes to three users and a bounce."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    machine = running.machine  # noqa: F811
+    trace = tmp_path / "trace"
+    tracer = subprocess.Popen(["strace", "-qq", "-o", trace, "-e", "trace=%file,recvmsg,read,execve", "-e", "read=3", "-s", "4096",
+                               "-p", str(running.one("qmail-lspawn"))], stderr=subprocess.DEVNULL)
+    wait_for(trace.exists, what="strace")
+    running.delivers("ana")
+    running.delivers("luis")
+    running.inject("nobody-of-that-name")
+    wait_for(lambda: "end msg 3" in running.log() or running.log().count("end msg") >= 3, what="the bounce")
+    tracer.terminate()
+    tracer.wait()
+    text = trace.read_text()
+    opened = [line for line in text.splitlines() if line.startswith("open")]
+    assert not [line for line in opened if "queue" in line or "/home" in line or "Maildir" in line], opened
+    assert "nobody-of-that-name" in text and "meant" not in text and "Subject" not in text
+
+
+# --- who submits ---------------------------------------------------------------------------------------------------------------
+
+def test_nothing_is_setuid(machine):  # noqa: F811
+    for path in [machine.home, *machine.home.rglob("*")]:
+        mode = path.lstat().st_mode
+        assert not stat.S_ISREG(mode) or not mode & (stat.S_ISUID | stat.S_ISGID), path
+
+
+@pytest.mark.parametrize("user", ["ana", "qmaild:nofiles", "qmailr:nofiles", "qmailp:nofiles", "alias:nofiles"])
+def test_submitters_reach_the_submit_socket_only(running, user):
+    machine = running.machine  # noqa: F811
+    attempt = "import socket, sys\nsocket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+
+    def connects(name):
+        done = machine.run("/usr/bin/python3", "-c", attempt, name, user=user)
+        return done.returncode == 0 or b"PermissionError" not in done.stderr
+
+    assert connects("run/qmail-queued")
+    assert not connects("queue/qmail-send")
+    for program in ("qmail-qread", "qmail-qstat"):
+        done = machine.run(program, user=user)
+        assert (done.returncode, done.stdout) == (111, b"") and b"Permission denied" in done.stderr
+    assert machine.run("/bin/ls", "run", user=user).returncode != 0
+    for path in ("run/x", "queue/x", "control/x", "users/x", "bin/x", "run/qmail-queued.new"):
+        assert machine.run("/usr/bin/touch", path, user=user).returncode != 0
+    assert machine.run("/bin/rm", "-f", "run/qmail-queued", user=user).returncode != 0
+
+
+def test_the_kernel_says_who_submits(running):
+    machine = running.machine  # noqa: F811
+    new = machine.path("/home/ana/Maildir/new")
+    for user, how in (("luis", f"by uid {machine.ids('luis')[0]}"), ("alias:nofiles", "by alias"), ("qmaild:nofiles", "from network"),
+                      ("qmails:qmails", "for bounce")):
+        before = set(new.iterdir())
+        done = machine.run("qmail-inject", f"ana@{HOST}", input=MESSAGE, user=user, env={"USER": "root", "LOGNAME": "root"})
+        assert done.returncode == 0, done.stderr
+        arrived = wait_for(lambda before=before: set(new.iterdir()) - before, what=how).pop()
+        assert f" invoked {how}); " in arrived.read_text()
+
+
+@pytest.mark.parametrize("program, arguments", [("qmail-queue", ()), ("qmail-inject", ("ana@" + HOST,))])
+def test_submitting_programs_are_shut_in_while_they_read(running, kernel, program, arguments):
+    """Of little use to whoever runs them, who has the same rights; of much use where a network server does."""
+    machine = running.machine  # noqa: F811
+    for attempt in (lambda pid: opens(pid, "/etc/passwd"), executes, lambda pid: call(pid, "socket", *INTERNET)):
+        reader, writer = os.pipe()
+        process = machine.popen(program, *arguments, user="ana", stdin=reader, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(reader)
+        os.write(writer, b"Subject: x\n")
+        wait_for(lambda process=process: shut_in(process.pid), what="it to shut itself in")
+        wait_for(lambda process=process: pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "S")
+        assert attempt(process.pid) == KILLED
+        process.wait(10)
+        os.close(writer)
+    running.delivers()
+    assert "end msg 2" not in running.log()  # nothing of what was begun
+
+
+def test_root_and_qmails_may_look_at_the_queue(running):
+    for user in (None, "qmails:qmails"):
+        for program in ("qmail-qread", "qmail-qstat"):
+            assert running.machine.run(program, user=user).returncode == 0
