@@ -115,7 +115,7 @@ void recipient_list_prepend(struct recipient_list *l, struct recipient *r);
 struct recipient *recipient_list_take(struct recipient_list *l);	/* NULL: empty */
 
 /* Failure texts have a bound of their own: while all of them hold more than TEXTS_MAX octets, a new one is cut at
- * TEXT_SHORT; what was cut is lost for the bounce, but not for the log or the queue. */
+ * TEXT_SHORT, for the bounce and for the queue, but not in the log. */
 enum { TEXTS_MAX = 64 << 20, TEXT_SHORT = 200 };
 struct text *text_new(const char *s, size_t len);	/* NULL: ENOMEM */
 
