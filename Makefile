@@ -98,7 +98,9 @@ $(BUILD)/$L/sandbox.o: CPPFLAGS += -I$(BUILD)/generated
 # --- tests -----------------------------------------------------------------
 include tests/unit/units.mk
 
-PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider
+# four tests at once: most of them wait for a process now and then; PYTEST_JOBS=0 runs one after another
+PYTEST_JOBS ?= 4
+PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider -n $(PYTEST_JOBS)
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 .PHONY: check system lint asan bench fresh
