@@ -226,7 +226,8 @@ apply(struct keeper *k, struct flush *f, uint64_t batch, uint32_t start)
 		stralloc_free(&k->reports[i].text);
 	}
 	k->reports_len -= f->reports;
-	memmove(k->reports, k->reports + f->reports, k->reports_len * sizeof *k->reports);
+	if (f->reports)
+		memmove(k->reports, k->reports + f->reports, k->reports_len * sizeof *k->reports);
 	k->reports_since = k->now_ms;
 	for (s = f->messages; s; s = next) {
 		next = s->next_complete;
