@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "system"))
 from conftest import *  # noqa: E402,F401,F403
-from conftest import SOURCE, wait_for  # noqa: E402
+from conftest import SOURCE, Tree, make_tree, new_directory, wait_for  # noqa: E402
 from disk import Disk  # noqa: E402
 from keeper_peer import NOTICE, Send, Submitter  # noqa: E402
 
@@ -23,16 +23,16 @@ RING_MIB = 8
 
 
 @pytest.fixture(scope="session")
-def recorder(tmp_path_factory):
+def recorder():
     if not shutil.which("cc"):
         pytest.skip("no compiler for the recorder")
-    path = tmp_path_factory.mktemp("crash") / "record.so"
+    top = new_directory()
+    path = top / "record.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", "-o", path, SOURCE / "tests/crash/record.c", "-ldl"],
                    check=True)
     path.chmod(0o755)
-    for parent in list(path.parents)[:3]:
-        parent.chmod(0o755)
-    return path
+    yield path
+    shutil.rmtree(top)
 
 
 class Keeper:
@@ -189,9 +189,8 @@ def go_on(tree, keeper, send):
 
 
 @pytest.fixture(scope="session")
-def recorded(installation, recorder, tmp_path_factory):
+def recorded(installation, recorder):
     """(initial disk as a function, lines of the record, bodies)"""
-    from conftest import Tree, make_tree, new_directory
     top = new_directory()
     tree = make_tree(installation, Tree, top / "tambo")
     tree.need("qmail-queued")
