@@ -5,9 +5,11 @@ registers as if nothing had been. A call that its filter forbids kills it. Linux
 import ctypes
 import errno
 import os
+import pathlib
 import platform
 import signal
 import struct
+import time
 
 import pytest
 
@@ -20,6 +22,11 @@ REGISTERS = ("r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 libc.ptrace.restype = ctypes.c_long
+
+
+def is_sanitized(program):
+    """Whether it was built with ASan: then it loads no filter, needs its libraries, and much memory."""
+    return b"__asan_init" in pathlib.Path(program).read_bytes()
 
 
 def need():
@@ -50,18 +57,27 @@ def set_registers(pid, values):
     ptrace(PTRACE_SETREGS, pid, ctypes.create_string_buffer(struct.pack(f"{len(REGISTERS)}Q", *(values[r] for r in REGISTERS))))
 
 
+def stop_in_call(pid):
+    """Stops pid where it waits in a system call; returns its registers and its memory."""
+    memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
+    for _ in range(1000):
+        ptrace(PTRACE_ATTACH, pid)
+        wait_stopped(pid)
+        own = registers(pid)
+        if os.pread(memory, 2, own["rip"] - 2) == b"\x0f\x05":
+            return own, memory
+        ptrace(PTRACE_DETACH, pid)
+        time.sleep(0.01)
+    os.close(memory)
+    pytest.fail(f"process {pid} never waits in a system call")
+
+
 def call(pid, name, *arguments):
     """Lets pid do a system call: a number as the kernel returns it (negative: -errno), or KILLED. Arguments are numbers,
-    or octets, of which the call gets the address. The process has to be waiting in a system call, as a daemon is."""
+    or octets, of which the call gets the address."""
     need()
-    ptrace(PTRACE_ATTACH, pid)
-    wait_stopped(pid)
-    own = registers(pid)
-    memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
+    own, memory = stop_in_call(pid)
     try:
-        if os.pread(memory, 2, own["rip"] - 2) != b"\x0f\x05":
-            ptrace(PTRACE_DETACH, pid)
-            pytest.fail(f"process {pid} does not wait in a system call")
         at = (own["rsp"] - 16384) & ~15  # below what its stack holds
         saved = os.pread(memory, 4096, at)
         values, room = [], at

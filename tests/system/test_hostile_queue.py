@@ -18,6 +18,7 @@ import pytest
 
 from conftest import Server, processes_of, wait_for
 from fake_keeper import frame
+from probe import is_sanitized
 
 MIB = 1 << 20
 SENDER = b"Fann@example.org\0"
@@ -513,10 +514,11 @@ def test_L1_limits(keeper):
 
     assert run_queue(keeper, set_limit(resource.RLIMIT_FSIZE, 0)) == ACCEPTED
     assert run_queue(keeper, set_limit(resource.RLIMIT_CORE, 0)) == ACCEPTED
-    for n in (0, 1, 2, 3):
-        code = run_queue(keeper, set_limit(resource.RLIMIT_NOFILE, n))
-        assert 50 < code < 100, n
-    assert run_queue(keeper, set_limit(resource.RLIMIT_AS, 64 * MIB)) == ACCEPTED
+    if not is_sanitized(keeper.server.bin / "qmail-queue"):
+        for n in (0, 1, 2, 3):
+            code = run_queue(keeper, set_limit(resource.RLIMIT_NOFILE, n))
+            assert 50 < code < 100, n
+        assert run_queue(keeper, set_limit(resource.RLIMIT_AS, 64 * MIB)) == ACCEPTED
     keeper.check()
 
 

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from fake_keeper import FakeKeeper
+from probe import is_sanitized
 
 
 def shut_in(pid):
@@ -36,7 +37,7 @@ def test_inject_while_it_reads_the_message(tree, has_seccomp):
         seen = shut_in(process.pid)
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")
-    assert seen == (1, 1)
+    assert seen == (1, 0 if is_sanitized(tree.bin / "qmail-inject") else 1)
     assert got[0][1].endswith(b"\0Tana@example.org\0\0") and got[0][0].endswith(b"body\n")
 
 
