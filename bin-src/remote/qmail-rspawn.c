@@ -1,6 +1,7 @@
 /* qmail-rspawn: start workers for mail to other hosts.
  * Trust: runs as qmailr, group nofiles. It reads requests of qmail-send on descriptor 3; the messages go to its workers
- * only, which are processes of their own. */
+ * only, which are processes of their own. Neither is shut in: the workers run qmail-remote, or what the site put in its
+ * place, which a filter of ours would break (lib/sandbox.h); they read no octet of the network themselves. */
 #include <unistd.h>
 #include <skalibs/iopause.h>
 #include <skalibs/selfpipe.h>

@@ -1,6 +1,7 @@
 /* qmail-getpw: say which user of this machine an address belongs to.
  * Trust: the local part comes from the envelope of anybody's message. Runs as qmailp: no files of its own, it only asks
- * the user database and looks at the owner of home directories. */
+ * the user database and looks at the owner of home directories. Not shut in: the name service loads the libraries and asks
+ * the daemons that the machine is configured with. */
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
 #include <skalibs/stralloc.h>
