@@ -1,10 +1,12 @@
 """Programs shut themselves in before they read what others wrote, and work while they are; what runs other people's
 programs does not."""
 import os
+import signal
 import subprocess
 
 import pytest
 
+from conftest import wait_for
 from fake_keeper import FakeKeeper
 from probe import is_sanitized
 
@@ -71,3 +73,35 @@ def test_inject_with_symbolic_links_in_control(tree):
     elsewhere = tree.write("elsewhere", "linked.example\n")
     (tree.control / "idhost").symlink_to(elsewhere)
     assert b"@linked.example>\n" in tree.inject("To: a@b\n\n", "-n").stdout
+
+
+def test_send_reads_control_files_that_are_links(stopped):
+    """A file elsewhere that control/ leads to can be read again; one that took its place later cannot, and the old settings
+    stay."""
+    elsewhere = stopped.write("elsewhere", (stopped.control / "locals").read_text())
+    (stopped.control / "locals").unlink()
+    (stopped.control / "locals").symlink_to(elsewhere)
+    stopped.start()
+    stopped.inject("Subject: 1\n\n", "ana")
+    stopped.arrived(1)
+    with open(elsewhere, "a") as f:
+        f.write("more.example\n")
+    stopped.send.send_signal(signal.SIGHUP)
+    wait_for(lambda: stopped.inject("Subject: 2\n\n", "ana@more.example") and "to local ana@more.example" in stopped.log())
+    new = stopped.write("elsewhere.new", elsewhere.read_text() + "third.example\n")
+    new.rename(elsewhere)
+    stopped.send.send_signal(signal.SIGHUP)
+    if shut_in(stopped.send.pid)[1] == 1:
+        stopped.logged("warning: unable to reread control/locals: Permission denied; keeping the old settings")
+    before = len(stopped.maildir())
+    stopped.inject("Subject: 3\n\n", "ana@more.example")
+    stopped.arrived(before + 1)
+
+
+def test_daemons_say_once_what_they_lack(server):
+    """With everything there, nothing is said."""
+    lacking = [log for log in ("qmail-queued", "qmail-send", "qmail-send.stderr") if "runs without" in server.log(log)]
+    if shut_in(server.keeper.pid)[1] == 1:
+        assert not lacking
+    else:
+        assert lacking
