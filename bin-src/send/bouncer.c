@@ -340,7 +340,7 @@ pipe_ready(void *context, void *owner, uint32_t events)
 	end_child(s, c);
 }
 
-/* Forks a child for what waits, at most BOUNCER_BATCH. Returns 1, or 0 with errno. */
+/* Forks a child for what waits, at most a batch. Returns 1, or 0 with errno. */
 static int
 start_child(struct send *s, struct bouncer_child *c)
 {
@@ -348,8 +348,8 @@ start_child(struct send *s, struct bouncer_child *c)
 	size_t len = b->waiting.len - b->waiting_done;
 	int ends[2];
 
-	if (len > sizeof c->messages)
-		len = sizeof c->messages;
+	if (len > b->batch * sizeof *c->messages)
+		len = b->batch * sizeof *c->messages;
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return 0;
 	memcpy(c->messages, b->waiting.s + b->waiting_done, len);

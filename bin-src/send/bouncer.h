@@ -1,6 +1,6 @@
 /* bouncer: submits bounces without making anybody wait: children of qmail-send, which have its memory as it was when
- * they were forked, write and submit up to BOUNCER_BATCH bounces each, and report each over a pipe. Up to
- * BOUNCER_CHILDREN run at once, so one that hangs (in a QMAILQUEUE program) delays no other.
+ * they were forked, write and submit up to BOUNCER_BATCH bounces each, and report each over a pipe. Where a program
+ * submits them (QMAILQUEUE), a child gets one bounce: BOUNCER_CHILDREN run at once, and one that hangs delays no other.
  * Order     a bounce is on disk before its message ends: a crash between may send it twice, never lose it */
 #ifndef BOUNCER_H
 #define BOUNCER_H

@@ -311,6 +311,14 @@ new_job(struct send *s, struct destination *d, uint32_t count)
 	return job;
 }
 
+/* An outcome of the first recipient of d's queue without a job. */
+static enum gave
+settle_first(struct send *s, struct destination *d, const char *text)
+{
+	settle_at_once(s, destination_take(d), d->channel, 'Z', text, strlen(text));
+	return GAVE_NOTHING;
+}
+
 /* Hands a job over whose strings are ready in s->strings. */
 static enum gave
 hand_over(struct send *s, struct destination *d, struct worker *w, struct message *m, uint32_t count, uint32_t strings_len)
@@ -319,14 +327,14 @@ hand_over(struct send *s, struct destination *d, struct worker *w, struct messag
 	size_t len = 0;
 	int fd = -1;
 	struct delivery *job;
-	enum octets_result found = m->size <= JOB_INLINE_MAX ? octets_whole(s, m, &octets, &len) : octets_open(s, m, &fd);
+	enum octets_result found;
 
-	if (found == OCTETS_BAD) {
-		static const char text[] = "The message cannot be found in the queue. (#4.3.0)\n";
-
-		settle_at_once(s, destination_take(d), d->channel, 'Z', text, sizeof text - 1);
-		return GAVE_NOTHING;
-	}
+	/* only a line of virtualdomains can be so long */
+	if (s->strings.len > JOB_STRINGS_MAX)
+		return settle_first(s, d, "The address is too long for its control file to be right. (#4.3.5)\n");
+	found = m->size <= JOB_INLINE_MAX ? octets_whole(s, m, &octets, &len) : octets_open(s, m, &fd);
+	if (found == OCTETS_BAD)
+		return settle_first(s, d, "The message cannot be found in the queue. (#4.3.0)\n");
 	if (found == OCTETS_LATER)
 		return drop_first(s, d);
 	job = new_job(s, d, count);

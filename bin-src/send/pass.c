@@ -419,7 +419,7 @@ pass_outcome(struct send *s, struct recipient *r, enum route_channel channel, ch
 		m->deferred |= bit(channel) & 3;
 	}
 	/* of the last success the end of the message says enough */
-	if (r->state != RECIPIENT_TODO && !m->is_lost && (m->todo || m->has_failed))
+	if (r->state != RECIPIENT_TODO && (m->todo || m->has_failed))
 		keeper_tell_recipient(s, m, r);
 	release(s, m, channel);
 }

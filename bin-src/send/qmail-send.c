@@ -186,9 +186,10 @@ raise_file_limit(void)
 	}
 }
 
-/* A replaced qmail-queue has to be run for bounces, so nothing can be shut in then. */
+/* A replaced qmail-queue has to be run for bounces, so nothing can be shut in then; and one that hangs delays only its
+ * own bounce. */
 static void
-shut_in(void)
+shut_in(struct send *s)
 {
 	static const struct sandbox box = {
 		.calls = &sandbox_scheduler,
@@ -200,6 +201,7 @@ shut_in(void)
 	queue_client_open(&client, -1);
 	is_program = client.program.len != 0;
 	queue_client_close(&client);
+	s->bouncer.batch = is_program ? 1 : BOUNCER_BATCH;
 	if (is_program)
 		return;
 	lack = sandbox_enter(&box);
@@ -307,7 +309,7 @@ flush(struct send *s)
 static int
 is_over(struct send *s, int64_t *since)
 {
-	if (!s->is_leaving || s->in_jobs || s->keeper.open)
+	if (!s->is_leaving || s->in_jobs || s->keeper.open || channel_unsent(&s->keeper.channel))
 		return 0;
 	if (!bouncer_is_busy(s))
 		return 1;
@@ -387,7 +389,7 @@ main(int argc, char **argv)
 	if (has_ready && fcntl((int)ready, F_SETFD, FD_CLOEXEC) < 0)
 		strerr_diefusys(EXIT_TEMP, "use the descriptor of option -d");
 	init(&s);
-	shut_in();
+	shut_in(&s);
 	run(&s, has_ready ? (int)ready : -1);
 	say_goodbye(&s);
 	return s.exit_code;

@@ -341,6 +341,7 @@ handle_answer(struct send *s, struct worker *w, const struct channel_frame *f)
 {
 	struct destination *d = w->destination;
 	struct delivery *job;
+	int64_t begun;
 	uint32_t id, n;
 
 	if (f->type != JOB_DONE || f->len < ANSWER_HEADER)
@@ -350,6 +351,8 @@ handle_answer(struct send *s, struct worker *w, const struct channel_frame *f)
 	job = w->deliveries[id % JOB_BATCH];
 	if (!job || job->id != id || n >= job->len || !job->recipients[n])
 		return 0;
+	/* it may have waited behind another job */
+	begun = job->given_at > w->heard ? job->given_at : w->heard;
 	w->heard = s->clock;
 	w->has_answered = 1;
 	delivery_answer(s, d, job, n, f->s[8], f->s + ANSWER_HEADER, f->len - ANSWER_HEADER);
@@ -357,7 +360,7 @@ handle_answer(struct send *s, struct worker *w, const struct channel_frame *f)
 		return 1;
 	w->deliveries[id % JOB_BATCH] = NULL;
 	w->in_flight--;
-	destination_answered(&s->destinations, d, s->clock - job->given_at, s->clock);
+	destination_answered(&s->destinations, d, s->clock - begun, s->clock);
 	free(job);
 	return 1;
 }

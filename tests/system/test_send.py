@@ -819,6 +819,17 @@ def test_bounce_program_that_stands_still(world, tmp_path):
     assert world.log.count("bounce msg ") == 12
 
 
+def test_one_bounce_that_stands_still(world):
+    program = world.tree.write("one-queue", "#!/bin/sh\ngrep -q poison && while ! test -e go; do sleep 0.05; done\nexit 0\n", 0o755)
+    world.on_job = lambda job: job.answer("D", "no")
+    world.start(QMAILQUEUE=str(program))
+    messages = [world.message("a@far.example", octets=b"S: x\n\npoison\n" if i == 3 else b"S: x\n\n") for i in range(40)]
+    world.ended(*(m for i, m in enumerate(messages) if i != 3))
+    assert not messages[3].ended
+    world.tree.write("go", "")
+    world.ended(messages[3])
+
+
 # -- bounces ---------------------------------------------------------------------------------------------------------------------------------------
 
 SAVE = """#!/bin/sh

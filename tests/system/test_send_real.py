@@ -175,7 +175,7 @@ def test_a_killed_worker_defers_its_mail(server):
     server.logged("starting delivery 3")
     for pid in server.children("qmail-local"):
         os.kill(pid, signal.SIGKILL)
-    server.logged("ended_without_a_report")
+    server.logged("ended_without_a_report", 3)
     server.write("go", "")
     server.send.send_signal(signal.SIGALRM)
     server.arrived(3, "ana")
