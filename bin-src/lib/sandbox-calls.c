@@ -36,7 +36,6 @@ static const struct filter {
 } filters[] = {
 	{ "sandbox_client", CONNECT },
 	{ "sandbox_reader", FILES_READ },
-	{ "sandbox_reading_client", FILES_READ | CONNECT },
 	{ "sandbox_scheduler", FILES_READ | CONNECT | CHILDREN | EPOLL },
 	{ "sandbox_keeper", FILES_WRITE | ACCEPT | CHILDREN | EPOLL },
 };

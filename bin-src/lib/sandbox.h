@@ -30,11 +30,10 @@ struct sandbox_filter {
  * alarms; memory, but never executable; random numbers; signal handlers; one's own ids; exit. sandbox-calls.c is the
  * list; a program links only the filter that it names. */
 extern const struct sandbox_filter
-	sandbox_client,		/* Unix sockets: make, connect, talk (qmail-queue, splogger) */
-	sandbox_reader,		/* files: open for reading, list (filters of text) */
-	sandbox_reading_client,	/* both of these (qmail-inject, qmail-qread) */
-	sandbox_scheduler,	/* and fork, pipes, wait (qmail-send) */
-	sandbox_keeper;		/* files: make, change, rename, remove, flush; accept, talk; fork (qmail-queued) */
+	sandbox_client,		/* Unix sockets: make, connect, talk (qmail-queue, qmail-inject, qmail-qread, splogger) */
+	sandbox_reader,		/* files: open for reading, list */
+	sandbox_scheduler,	/* both of these, and fork, pipes, wait, epoll (qmail-send) */
+	sandbox_keeper;		/* files: make, change, rename, remove, flush; accept, talk, epoll; fork (qmail-queued) */
 
 struct sandbox {
 	const struct sandbox_filter *calls;

@@ -219,7 +219,6 @@ static const struct sandbox
 	client = { .calls = &sandbox_client },
 	reader = { .calls = &sandbox_reader, .read = { "inside", "not-there" } },
 	reader_of_file = { .calls = &sandbox_reader, .read = { "outside/file" } },
-	reading_client = { .calls = &sandbox_reading_client, .read = { "inside" } },
 	scheduler = { .calls = &sandbox_scheduler, .read = { "inside" } },
 	keeper = { .calls = &sandbox_keeper, .write = { "inside" } },
 	reading_keeper = { .calls = &sandbox_keeper, .read = { "inside" } },
@@ -263,10 +262,6 @@ static const struct row {
 	{ "reader: makes no socket", &reader, try_connect, KILLED, 0 },
 	{ "reader: of one file", &reader_of_file, try_read_outside, 0, 0 },
 	{ "reader: of one file, not the next", &reader_of_file, try_read_beside_link, EACCES, 1 },
-
-	{ "reading client: reads", &reading_client, try_read_inside, 0, 0 },
-	{ "reading client: connects", &reading_client, try_connect, 0, 0 },
-	{ "reading client: does not fork", &reading_client, try_fork, KILLED, 0 },
 
 	{ "scheduler: reads", &scheduler, try_read_inside, 0, 0 },
 	{ "scheduler: connects", &scheduler, try_connect, 0, 0 },
