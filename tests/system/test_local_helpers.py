@@ -212,7 +212,7 @@ def test_preline_of_a_program_that_leaves_a_reader_behind(local):
         done = run(local, "preline", program(local, text), message=MESSAGE + b"x" * 10000000, timeout=50)
         assert done.returncode == 7
     finally:
-        subprocess.run(["kill", (local.home / "pid").read_text().strip()], check=True)
+        os.kill(int((local.home / "pid").read_text()), signal.SIGTERM)
 
 
 def test_preline_of_a_missing_program(local):
