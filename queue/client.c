@@ -370,8 +370,8 @@ queue_client_open(struct queue_client *q, int home)
 		    bin.st_ino != ours.st_ino || bin.st_dev != ours.st_dev)
 			program = "bin/qmail-queue";
 	}
-	if (program && (!stralloc_copys(&q->program, program) || !stralloc_0(&q->program)))
-		q->program.len = 0, trouble(q, QUEUE_NO_MEMORY);
+	/* without memory nothing is sent at all: the program that was asked for must not be gone around */
+	q->is_unusable = program && (!stralloc_copys(&q->program, program) || !stralloc_0(&q->program));
 }
 
 void
@@ -380,7 +380,9 @@ queue_client_begin(struct queue_client *q)
 	q->message.len = q->envelope.len = 0;
 	q->code = 0;
 	q->streaming = q->with_text = q->unread = 0;
-	if (q->program.len)
+	if (q->is_unusable)
+		trouble(q, QUEUE_NO_MEMORY);
+	else if (q->program.len)
 		start_program(q);
 	else if (q->keeper.fd >= 0 && !still_connected(q))
 		channel_free(&q->keeper);

@@ -24,6 +24,7 @@ enum {
 
 struct queue_client {
 	int home;		/* descriptor of the home, or -1: the current directory is the home */
+	int is_unusable;	/* there was no memory for program: every message fails for now */
 	stralloc program;	/* path of the program to run instead, NUL-terminated; len 0: the keeper's socket */
 	struct channel keeper;	/* fd -1: not connected */
 	stralloc message, envelope;	/* octets not yet handed on */
