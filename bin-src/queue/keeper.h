@@ -119,6 +119,7 @@ struct keeper {
 
 	struct source send;		/* qmail-send's connection; fd -1: none */
 	struct channel send_channel;
+	struct newcomer *readers;	/* who asked for a list before the scan of the start had ended */
 	int listing;			/* it asked for the list: new messages are told */
 	int list_wanted;		/* it asked, and reports from before come first */
 	int list_running;		/* NOTICE_ALL is owed */
@@ -170,6 +171,7 @@ int flush_empty(struct keeper *k);			/* a batch of its own for tail and limit; 1
 void notices_accept(struct keeper *k, struct source *s, uint32_t events);
 void notices_tell(struct keeper *k, uint64_t number, const struct record *r, const struct queue_place *place);
 void notices_pump(struct keeper *k);
+void notices_answer_readers(struct keeper *k);	/* the scan has ended */
 void notices_confirm(struct keeper *k, const struct report *r);
 void notices_place(struct keeper *k, uint64_t number, const struct queue_place *place);
 void notices_place_of(struct keeper *k, uint64_t number);

@@ -415,6 +415,7 @@ notices_close(struct keeper *k)
 struct newcomer {
 	struct source source;
 	struct channel channel;
+	struct newcomer *next;	/* of keeper's readers */
 };
 
 static void
@@ -456,8 +457,26 @@ newcomer_ready(struct keeper *k, struct source *source, uint32_t events)
 		become_send(k, n);
 		return;
 	}
-	survey_reader(k, &n->channel);
-	drop_newcomer(k, n);
+	if (k->scanned) {
+		survey_reader(k, &n->channel);
+		drop_newcomer(k, n);
+		return;
+	}
+	keeper_unwatch(k, source);
+	n->next = k->readers;
+	k->readers = n;
+}
+
+void
+notices_answer_readers(struct keeper *k)
+{
+	while (k->readers) {
+		struct newcomer *n = k->readers;
+
+		k->readers = n->next;
+		survey_reader(k, &n->channel);
+		drop_newcomer(k, n);
+	}
 }
 
 void

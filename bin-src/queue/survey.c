@@ -272,6 +272,7 @@ scan_is_finished(struct keeper *k)
 			ledger_settle(&k->ledger, all[i], 1);
 	}
 	free(all);
+	notices_answer_readers(k);
 }
 
 static void
