@@ -400,34 +400,41 @@ by_number(const void *a, const void *b)
 	return x->number < y->number ? -1 : x->number > y->number;
 }
 
-/* All headers in the ring, in order of their numbers: how many, or -1 (ENOMEM). */
+/* Adds b to the len in all, which has room for as many as a power of two. 1, or 0 (ENOMEM). */
+static int
+add_header(struct batch **all, size_t len, const struct batch *b)
+{
+	if (!len || (len & (len - 1)) == 0) {
+		struct batch *more = realloc(*all, (len ? 2 * len : 1) * sizeof *more);
+
+		if (!more)
+			return 0;
+		*all = more;
+	}
+	(*all)[len] = *b;
+	return 1;
+}
+
+/* All headers in the ring, in order of their numbers; the caller frees *all. How many, or -1 (ENOMEM). */
 static ssize_t
 find_headers(struct batch **all, const struct ring *r, const char *s)
 {
-	size_t n = 0, room = 64;
+	size_t n = 0;
 
-	*all = malloc(room * sizeof **all);
-	for (uint32_t block = 0; *all && block < ring_blocks(r); block++) {
+	*all = NULL;
+	for (uint32_t block = 0; block < ring_blocks(r); block++) {
 		struct batch b;
 
 		if (!parse_header(&b, r, s, block))
 			continue;
-		if (n == room) {
-			struct batch *more = realloc(*all, 2 * room * sizeof **all);
-
-			if (!more) {
-				free(*all);
-				*all = NULL;
-				break;
-			}
-			*all = more;
-			room *= 2;
+		if (!add_header(all, n, &b)) {
+			free(*all);
+			return -1;
 		}
-		(*all)[n++] = b;
+		n++;
 	}
-	if (!*all)
-		return -1;
-	qsort(*all, n, sizeof **all, by_number);
+	if (n)
+		qsort(*all, n, sizeof **all, by_number);
 	return (ssize_t)n;
 }
 
