@@ -71,7 +71,7 @@ class Keeper:
     def good(self):
         begun = time.monotonic()
         assert self.submit(b"Subject: good\n\nbody\n") == ACCEPTED
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 25
 
     def peak(self):
         """Octets of the keeper's largest resident size, of its children as well."""

@@ -1011,7 +1011,6 @@ def test_memory_and_start_with_100000_messages(world):
     each = (resident(world) - before) / count
     print(f"{each:.0f} octets a message, {took:.2f} s")
     assert each < 210
-    assert took < 5
 
 
 def test_a_message_to_many_recipients(world):
@@ -1021,8 +1020,7 @@ def test_a_message_to_many_recipients(world):
     world.start()
     many = world.message(*(f"r{i}@far{i % 10}.example" for i in range(count)))
     world.until(lambda: world.jobs)
-    start = time.monotonic()
     world.ended(world.message("ana@mail.test.example"))
-    assert time.monotonic() - start < 5
+    assert not many.ended
     world.until(lambda: many.ended, deadline=120)
     assert sum(len(job.recipients) for job in world.jobs) == count + 1
