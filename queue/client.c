@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
 #include <skalibs/uint64.h>
+#include "monotonic.h"
 #include "queue/client.h"
 
 enum {
@@ -19,15 +20,6 @@ enum {
 	RETRY_MS = 50,		/* between two tries to connect */
 	PROGRAM_ERROR_FD = 6,
 };
-
-static uint64_t
-monotonic_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static void
 trouble(struct queue_client *q, unsigned int code)

@@ -27,6 +27,7 @@
 #include <skalibs/types.h>
 #include "exitcode.h"
 #include "home.h"
+#include "monotonic.h"
 #include "queue/digest.h"
 #include "sandbox.h"
 #include "keeper.h"
@@ -307,15 +308,6 @@ listen_at(const char *path, mode_t mode)
 }
 
 /* --- the loop ----------------------------------------------------------------------------------- */
-
-static uint64_t
-monotonic_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static void
 signal_ready(struct keeper *k, struct source *s, uint32_t events)
