@@ -111,26 +111,47 @@ info_decode(struct info *info, const char *s, size_t len)
 }
 
 int
+info_open_file(const char *path, uint64_t *size)
+{
+	/* a FIFO is refused, not waited for */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), e = EPROTO;
+	struct stat st;
+
+	if (fd < 0) {
+		if (errno == ELOOP || errno == ENXIO)
+			errno = EPROTO;
+		return -1;
+	}
+	if (fstat(fd, &st) < 0)
+		e = errno;
+	else if (S_ISREG(st.st_mode)) {
+		*size = (uint64_t)st.st_size;
+		return fd;
+	}
+	close(fd);
+	errno = e;
+	return -1;
+}
+
+int
 info_read(struct info *info, stralloc *file, uint64_t number)
 {
 	char path[INFO_PATH_MAX];
-	struct stat st;
+	uint64_t size;
 	int fd, e = 0;
 
 	info_path(path, "info", number);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	fd = info_open_file(path, &size);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -1;
-	if (fstat(fd, &st) < 0)
-		e = errno;
-	else if (!S_ISREG(st.st_mode) || st.st_size > INFO_FILE_MAX)
+	if (size > INFO_FILE_MAX)
 		e = EPROTO;
-	else if (!stralloc_ready(file, (size_t)st.st_size + 1))
+	else if (!stralloc_ready(file, size + 1))
 		e = ENOMEM;
 	else {
 		errno = EPROTO;
-		file->len = allread(fd, file->s, (size_t)st.st_size);
-		if (file->len < (size_t)st.st_size)
+		file->len = allread(fd, file->s, size);
+		if (file->len < size)
 			e = errno == EPIPE ? EPROTO : errno;
 		else if (!info_decode(info, file->s, file->len) || info->number != number)
 			e = EPROTO;

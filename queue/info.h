@@ -43,6 +43,10 @@ int info_encode(stralloc *file, const struct info *info, size_t outcomes_size);
 /* Reads the octets of an info file. Returns 1 and fills *info (pointers into s), or 0: not a whole info file. */
 int info_decode(struct info *info, const char *s, size_t len);
 
+/* Opens a regular file of the queue for reading. Returns a descriptor that the caller closes, and *size in octets; -1 with
+ * errno: ENOENT; EPROTO: something there that is no regular file; or what open and fstat say. */
+int info_open_file(const char *path, uint64_t *size);
+
 /* Opens and reads the info of number into *file. Returns 1; 0 if there is none; -1 with errno (EPROTO: not whole). */
 int info_read(struct info *info, stralloc *file, uint64_t number);
 

@@ -77,7 +77,7 @@ reader_file(uint64_t number, int *fd, uint64_t *size, char digest[QUEUE_DIGEST])
 	char path[INFO_PATH_MAX];
 	stralloc file = STRALLOC_ZERO;
 	struct info info;
-	struct stat st;
+	uint64_t there;
 	int r = info_read(&info, &file, number);
 
 	stralloc_free(&file);
@@ -86,10 +86,10 @@ reader_file(uint64_t number, int *fd, uint64_t *size, char digest[QUEUE_DIGEST])
 	*size = info.size;
 	memcpy(digest, info.digest, QUEUE_DIGEST);
 	info_path(path, "mess", number);
-	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	*fd = info_open_file(path, &there);
 	if (*fd < 0)
-		return errno == ENOENT ? READER_MISFIT : READER_ERROR;
-	if (fstat(*fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == *size)
+		return errno == ENOENT || errno == EPROTO ? READER_MISFIT : READER_ERROR;
+	if (there == *size)
 		return READER_OK;
 	close(*fd);
 	return READER_MISFIT;

@@ -140,6 +140,19 @@ flush(struct channel *c, size_t leave)
 		_exit(0);
 }
 
+/* Says a message for qmail-send, or that its files are no message: a writer looks at them, sets them aside where they are
+ * damaged, and names what it cannot read. The child gives up only where it lacks what it needs itself. */
+static void
+say(struct channel *c, const struct keeper *k, uint64_t number)
+{
+	int r = survey_say(c, number, k, 0);
+
+	if (r < 0 && (errno == ENOMEM || errno == EMFILE || errno == ENFILE))
+		_exit(1);
+	if (r <= 0)
+		say_number(c, SURVEY_DAMAGED, number);
+}
+
 /* A name below info/ or mess/ of a message that an earlier keeper had. */
 static void
 judge(struct channel *c, const struct keeper *k, uint64_t number, int is_info)
@@ -147,25 +160,20 @@ judge(struct channel *c, const struct keeper *k, uint64_t number, int is_info)
 	char path[INFO_PATH_MAX];
 	struct message *m;
 	struct stat st;
-	int r;
 
 	ledger_find(&k->ledger, number, &m);
 	if (m && (m->batch || m->end_batch)) {	/* the ring has the last word; it has files, that is all */
 		say_number(c, SURVEY_FOUND, number);
 		return;
 	}
-	info_path(path, "info", number);
-	if (!is_info) {
-		if (lstat(path, &st) < 0 && errno == ENOENT)
-			say_number(c, SURVEY_RUBBISH, number);
+	if (is_info) {
+		say_number(c, SURVEY_FOUND, number);
+		say(c, k, number);
 		return;
 	}
-	say_number(c, SURVEY_FOUND, number);
-	r = survey_say(c, number, k, 0);
-	if (r == 0)
-		say_number(c, SURVEY_DAMAGED, number);
-	else if (r < 0)
-		_exit(1);
+	info_path(path, "info", number);
+	if (lstat(path, &st) < 0 && errno == ENOENT)
+		say_number(c, SURVEY_RUBBISH, number);
 }
 
 static void
@@ -216,12 +224,7 @@ static void
 run_list(struct channel *c, const struct keeper *k, const uint64_t *numbers, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
-		int r = survey_say(c, numbers[i], k, 0);
-
-		if (r < 0)
-			_exit(1);
-		if (r == 0)
-			say_number(c, SURVEY_DAMAGED, numbers[i]);
+		say(c, k, numbers[i]);
 		flush(c, 65536);
 	}
 	say_number(c, SURVEY_FINISHED, 0);

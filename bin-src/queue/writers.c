@@ -230,7 +230,7 @@ job_done(struct keeper *k, uint64_t number, enum writer_job job, int error)
 		return;
 	}
 	if (error)
-		keeper_log("warning", "unable to look at a message that was said to be damaged", number, error);
+		keeper_log("warning", "unable to read, or to set aside, what seems damaged: message", number, error);
 	else
 		k->disk_trouble = 0;
 	if (job == WRITER_MOVE || job == WRITER_INFO)

@@ -1,8 +1,6 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "job.h"
 #include "keeper.h"
@@ -112,15 +110,15 @@ enum octets_result
 octets_open(struct send *s, struct message *m, int *fd)
 {
 	char path[INFO_PATH_MAX];
-	struct stat st;
+	uint64_t size;
 
 	if (m->is_sought)
 		return OCTETS_LATER;
 	info_path(path, "mess", m->number);
-	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	*fd = info_open_file(path, &size);
 	if (*fd < 0)
-		return errno == ENOENT ? octets_missing(s, m) : unreadable(s, m);
-	if (fstat(*fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == m->size) {
+		return errno == ENOENT || errno == EPROTO ? octets_missing(s, m) : unreadable(s, m);
+	if (size == m->size) {
 		m->misfits = 0;
 		return OCTETS_OK;
 	}

@@ -557,11 +557,19 @@ def test_L1_links_and_odd_files_in_the_queue(keeper):
     (queue / "mess/7/7").mkdir()
     (queue / "info/8/8").write_bytes(os.urandom(5000))
     (queue / "info/9/9").touch()
+    (queue / "info/10/10").touch()
     server.own(queue)
+    (queue / "info/10/10").chmod(0)
     server.start_keeper()
     keeper.good()
     keeper.check()
     assert victim.read_text() == "untouched"
+    for number in (8, 9):
+        wait_for(lambda: f"alert: damaged, set aside in queue/damaged: message {number}\n" in keeper.log())
+    # what the sandbox does not let it move, and what cannot be read for now, stays, and is no reason to stop at it
+    for number in (5, 7, 10):
+        wait_for(lambda: f"what seems damaged: message {number}: Permission denied" in keeper.log())
+    assert (queue / "info/10/10").exists()
 
 
 # --- L3: nonsense on the sockets ---------------------------------------------------------------------------------------------------------

@@ -81,12 +81,12 @@ def check(name, octets, message):
         assert list(map(plain, addresses(new)))[:len(addresses(old))] == list(map(plain, addresses(old)))
 
 
-@pytest.mark.parametrize("path", MESSAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", MESSAGES, ids=[p.stem for p in MESSAGES])
 def test_corpus(inject, path):
     check(path.name, path.read_bytes(), inject.queued(path.read_bytes(), "-a", "ana@h.example")[0])
 
 
-@pytest.mark.parametrize("path", MESSAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", MESSAGES, ids=[p.stem for p in MESSAGES])
 def test_corpus_recipients(inject, path):
     """-h: every address that Python finds in the recipient fields is a recipient."""
     octets = path.read_bytes()

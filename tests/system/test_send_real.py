@@ -27,7 +27,8 @@ def submit(server, numbers, *recipients, sender="ana@mail.test.example"):
 
 
 def only(server, name):
-    (pid,) = server.children(name)
+    """The pid of the one process of that name, which may just be starting."""
+    (pid,) = wait_for(lambda: server.children(name), what=name)
     return pid
 
 
