@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include "table.h"
 
-enum { HEAD = 2048, HEAD_ENTRY = 8, SLOT = 8 };	/* octets */
+enum { HEAD = 2048, HEAD_ENTRY = 8, SLOT = 8, RECORD_HEAD = 8 };	/* octets */
 
 static uint32_t
 little(const unsigned char *s)
@@ -136,6 +136,57 @@ table_find(const char *file, const char *key, size_t len, stralloc *value, int *
 		errno = e;
 	}
 	return r;
+}
+
+/* Where the hash tables begin, and the records end. */
+static int
+find_end(const struct table *t, uint32_t *end)
+{
+	unsigned char head[HEAD];
+
+	if (pread(t->fd, head, sizeof head, 0) != (ssize_t)sizeof head) {
+		errno = EPROTO;
+		return 0;
+	}
+	*end = t->size;
+	for (size_t i = 0; i < HEAD; i += HEAD_ENTRY)
+		if (little(head + i + 4) && little(head + i) < *end)
+			*end = little(head + i);
+	return 1;
+}
+
+int
+table_each(struct table *t, void (*each)(void *data, const char *key, size_t len), void *data)
+{
+	char key[TABLE_KEY_MAX];
+	uint64_t at = HEAD, key_len, value_len;
+	uint32_t end;
+
+	if (t->fd < 0)
+		return 1;
+	if (!find_end(t, &end))
+		return -1;
+	while (at < end) {
+		unsigned char lengths[RECORD_HEAD];
+
+		if (pread(t->fd, lengths, sizeof lengths, (off_t)at) != (ssize_t)sizeof lengths)
+			break;
+		key_len = little(lengths);
+		value_len = little(lengths + 4);
+		at += RECORD_HEAD;
+		if (key_len + value_len > end - at)
+			break;
+		if (key_len <= sizeof key) {
+			if (pread(t->fd, key, key_len, (off_t)at) != (ssize_t)key_len)
+				break;
+			each(data, key, key_len);
+		}
+		at += key_len + value_len;
+	}
+	if (at == end)
+		return 1;
+	errno = EPROTO;
+	return -1;
 }
 
 /* Opens and locks the temporary file; another maker may hold it, and rename it away while we wait. */

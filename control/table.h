@@ -24,6 +24,11 @@ int table_open(struct table *t, const char *file);	/* 1; 0 does not exist; -1 er
 int table_get(struct table *t, const char *key, size_t len, stralloc *value);	/* 1, 0, -1 as above */
 void table_close(struct table *t);
 
+/* Tells each key of an open table, in the order of the file; keys above TABLE_KEY_MAX octets are left out. key is valid
+ * during the call. 1, or -1 with errno set (EPROTO: damaged). */
+enum { TABLE_KEY_MAX = 1024 };
+int table_each(struct table *t, void (*each)(void *data, const char *key, size_t len), void *data);
+
 /* Writes a new table: make, add*, then finish or abandon. The old file stays until finish has flushed and renamed the
  * new one. Both names stay the caller's and must outlive m; temporary is in file's directory. Of equal keys the first
  * one added is found. Two makers of one file take turns: table_make waits up to TABLE_WAIT for the other one. The

@@ -316,6 +316,43 @@ left_over(void **state)
 
 enum { ROWS = sizeof find_rows / sizeof *find_rows };
 
+struct keys { int count, long_ones, empty_ones; };
+
+static void
+count_key(void *data, const char *key, size_t len)
+{
+	struct keys *k = data;
+
+	k->count++;
+	k->empty_ones += len == 0;
+	k->long_ones += len > TABLE_KEY_MAX;
+	assert_non_null(key);
+}
+
+/* all keys are told, whatever lies between them; in a damaged table it ends */
+static void
+each_key(void **state)
+{
+	struct keys k = { .count = 0 };
+	stralloc octets = STRALLOC_ZERO;
+	struct table t;
+
+	(void)state;
+	make_table();
+	assert_int_equal(table_open(&t, file), 1);
+	assert_int_equal(table_each(&t, count_key, &k), 1);
+	assert_int_equal(k.count, KEYS + 5);
+	assert_int_equal(k.empty_ones, 1);
+	table_close(&t);
+	read_all(&octets);
+	octets.s[HEAD + 4] = (char)0x7f;	/* a value that is longer */
+	write_all(octets.s, octets.len);
+	assert_int_equal(table_open(&t, file), 1);
+	assert_int_equal(table_each(&t, count_key, &k), -1);
+	table_close(&t);
+	stralloc_free(&octets);
+}
+
 int
 main(void)
 {
@@ -323,7 +360,7 @@ main(void)
 		cmocka_unit_test(no_file), cmocka_unit_test(truncated), cmocka_unit_test(zeros),
 		cmocka_unit_test(beyond_the_end), cmocka_unit_test(loop), cmocka_unit_test(random_damage),
 		cmocka_unit_test(replaced), cmocka_unit_test(cut_while_open), cmocka_unit_test(abandoned),
-		cmocka_unit_test(left_over),
+		cmocka_unit_test(left_over), cmocka_unit_test(each_key),
 	};
 	char dir[] = "/tmp/unit-table-XXXXXX";
 	struct CMUnitTest tests[ROWS + sizeof others / sizeof *others];

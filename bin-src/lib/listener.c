@@ -1,0 +1,872 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <skalibs/stralloc.h>
+#include <skalibs/strerr.h>
+#include <skalibs/types.h>
+#include "control/control.h"
+#include "endpoint.h"
+#include "exitcode.h"
+#include "limits.h"
+#include "listener.h"
+#include "monotonic.h"
+#include "rules.h"
+
+enum {
+	ACCEPTS = 32,			/* connections taken in one turn */
+	EVENTS = LISTENER_SOCKETS_MAX + 1,
+	PAUSE_MS = 100,			/* after the first accept or fork that failed; doubled each time up to */
+	PAUSE_MS_MAX = 2000,
+	LOG_LINES = 20,			/* in LOG_MS; what is more is counted */
+	LOG_MS = 1000,
+	VARIABLES_MAX = 64 * 1024,	/* octets of a rule's variables */
+};
+
+/* A process that serves. */
+struct child {
+	pid_t pid;
+	enum { IN_SESSION, IS_IDLE, IS_ENDING } state;	/* IS_ENDING: it counts no more, and was told to end */
+	struct endpoint remote;		/* the client's address; one child never gets another */
+};
+
+/* A child that waits for its next connection: fd is the parent's end of its socket, which goes back with the connection. */
+struct idle {
+	pid_t pid;
+	int fd;
+	ip46 address;
+	uint64_t until;
+};
+
+struct listener {
+	const struct listener_config *config;
+	int sockets[LISTENER_SOCKETS_MAX];
+	unsigned int sockets_len;
+	int epoll;
+	int ask[2];		/* children say on [1], and the parent hears on [0], who wants another connection; -1: none may */
+	sigset_t outside;	/* the signals that were blocked before */
+	struct rules rules;
+	unsigned int generation;	/* of the rules that all idle children were started under */
+	struct limits limits;
+	stralloc variables;
+	struct child *children;
+	size_t children_len, children_max;
+	struct idle idle[LISTENER_IDLE_MAX];	/* the longest waiting first */
+	unsigned int idle_len;
+	int is_paused;
+	unsigned int pause_ms;
+	uint64_t pause_until, now;
+	unsigned int log_lines, log_left_out;
+	uint64_t log_since;
+};
+
+/* What a child gets with its next connection. */
+struct handover {
+	struct endpoint remote, local;
+	int with_local;
+};
+
+/* What a process that listener_serve made knows; in all others it is zero. */
+static struct {
+	int is_child;
+	unsigned int left;	/* connections that it may still ask for */
+	int socket;		/* its end of the pair, on which the next connection comes */
+	int parents_end;
+	int ask;
+} self;
+
+static volatile sig_atomic_t is_stopping, children_ended;
+
+static void
+on_signal(int sig)
+{
+	if (sig == SIGTERM)
+		is_stopping = 1;
+	else
+		children_ended = 1;
+}
+
+/* --- configuration ---------------------------------------------------------------------------- */
+
+int
+listener_config_init(struct listener_config *c)
+{
+	*c = (struct listener_config){ .most = LISTENER_MOST, .most_address = LISTENER_MOST_ADDRESS,
+	    .most_prefix = LISTENER_MOST_PREFIX };
+	return control_number(&c->most, "control/concurrencyincoming", LISTENER_LIMIT_MAX) >= 0 &&
+	    control_number(&c->most_address, "control/concurrencyaddress", LISTENER_LIMIT_MAX) >= 0 &&
+	    control_number(&c->most_prefix, "control/concurrencyprefix", LISTENER_LIMIT_MAX) >= 0;
+}
+
+static int
+read_limit(unsigned long *to, const char *arg)
+{
+	return ulong0_scan(arg, to) && *to && *to <= LISTENER_LIMIT_MAX;
+}
+
+int
+listener_option(struct listener_config *c, int option, const char *arg)
+{
+	switch (option) {
+	case 'a': return read_limit(&c->most_address, arg);
+	case 'c': return read_limit(&c->most, arg);
+	case 'n': return read_limit(&c->most_prefix, arg);
+	case 'd': return uint0_scan(arg, &c->notify) != 0;
+	case 'x': c->rules = arg; return 1;
+	case 'X': c->rules_may_lack = 1; return 1;
+	default: return 0;
+	}
+}
+
+int
+listener_is(int fd)
+{
+	int listens = 0;
+	socklen_t len = sizeof listens;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens;
+}
+
+/* --- the log -------------------------------------------------------------------------------------- */
+
+/* Writes a line if that can be done without waiting. */
+static void
+write_line(const char *line, size_t len)
+{
+	struct pollfd log = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	if (poll(&log, 1, 0) == 1 && (log.revents & POLLOUT) && write(STDERR_FILENO, line, len) < 0)
+		return;
+}
+
+static void
+say(const char *kind, const char *what, const char *detail)
+{
+	char line[512];
+	int n = snprintf(line, sizeof line, "%s: %s: %s%s%s\n", PROG, kind, what, detail ? ": " : "", detail ? detail : "");
+
+	if (n > 0 && (size_t)n < sizeof line)
+		write_line(line, (size_t)n);
+}
+
+/* Whether a line may be written: LOG_LINES in LOG_MS. Says how many were not, once there is room again. */
+static int
+may_log(struct listener *l)
+{
+	if (l->now >= l->log_since + LOG_MS) {
+		char number[UINT_FMT];
+
+		number[uint_fmt(number, l->log_left_out)] = '\0';
+		if (l->log_left_out)
+			say("warning", "refused or failed, and not logged one by one", number);
+		l->log_since = l->now;
+		l->log_lines = l->log_left_out = 0;
+	}
+	if (l->log_lines == LOG_LINES) {
+		l->log_left_out++;
+		return 0;
+	}
+	l->log_lines++;
+	return 1;
+}
+
+static void
+log_trouble(struct listener *l, const char *what)
+{
+	int e = errno;
+
+	if (may_log(l))
+		say("warning", what, strerror(e));
+}
+
+/* --- children ------------------------------------------------------------------------------------- */
+
+static struct child *
+find_child(struct listener *l, pid_t pid)
+{
+	for (size_t i = 0; i < l->children_len; i++)
+		if (l->children[i].pid == pid)
+			return &l->children[i];
+	return NULL;
+}
+
+static void
+forget_idle(struct listener *l, unsigned int i)
+{
+	close(l->idle[i].fd);
+	memmove(l->idle + i, l->idle + i + 1, (l->idle_len - i - 1) * sizeof *l->idle);
+	l->idle_len--;
+}
+
+/* Tells the idle child i to end: it sees the end of its socket. */
+static void
+dismiss(struct listener *l, unsigned int i)
+{
+	struct child *child = find_child(l, l->idle[i].pid);
+
+	if (child)
+		child->state = IS_ENDING;
+	forget_idle(l, i);
+}
+
+static void
+dismiss_all(struct listener *l)
+{
+	while (l->idle_len)
+		dismiss(l, 0);
+}
+
+static void
+reap(struct listener *l)
+{
+	pid_t pid;
+	int wstat;
+
+	children_ended = 0;
+	while ((pid = waitpid(-1, &wstat, WNOHANG)) > 0) {
+		struct child *child = find_child(l, pid);
+
+		if (!child)
+			continue;	/* the program's own */
+		for (unsigned int i = 0; i < l->idle_len; i++)
+			if (l->idle[i].pid == pid)
+				forget_idle(l, i--);
+		if (child->state == IN_SESSION)
+			limits_give(&l->limits, &child->remote.address);
+		if (WIFSIGNALED(wstat) && may_log(l)) {
+			char text[64], ip[IP46_FMT + 1];
+
+			ip[ip46_fmt(ip, &child->remote.address)] = '\0';
+			snprintf(text, sizeof text, "by signal %d", WTERMSIG(wstat));
+			say(ip, "the process of this session was killed", text);
+		}
+		*child = l->children[--l->children_len];
+	}
+}
+
+/* A child says that its session ended in good order: its socket comes with the message, who it is says the kernel. */
+static void
+hear_idle(struct listener *l)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
+	} control;
+	char octet;
+	struct iovec v = { .iov_base = &octet, .iov_len = 1 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+
+	while (m.msg_controllen = sizeof control, recvmsg(l->ask[0], &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) >= 0) {
+		struct ucred who = { .pid = 0 };
+		struct child *child;
+		int fd = -1;
+
+		for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+			if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
+				memcpy(&who, CMSG_DATA(c), sizeof who);
+			else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+				memcpy(&fd, CMSG_DATA(c), sizeof fd);
+		if (fd < 0)
+			continue;
+		child = find_child(l, who.pid);
+		if (!child || child->state != IN_SESSION) {
+			close(fd);
+			continue;
+		}
+		limits_give(&l->limits, &child->remote.address);
+		child->state = IS_IDLE;
+		if (l->idle_len == LISTENER_IDLE_MAX)
+			dismiss(l, 0);
+		l->idle[l->idle_len++] = (struct idle){ .pid = who.pid, .fd = fd, .address = child->remote.address,
+		    .until = l->now + LISTENER_IDLE_MS };
+	}
+}
+
+static void
+expire_idle(struct listener *l)
+{
+	while (l->idle_len && l->idle[0].until <= l->now)
+		dismiss(l, 0);
+}
+
+/* --- becoming a child ------------------------------------------------------------------------------- */
+
+static void
+die_in_child(const char *what)
+{
+	strerr_warnwusys(what);
+	_exit(EXIT_TEMP);
+}
+
+static void
+set_connection(const struct endpoint *remote, const struct endpoint *local)
+{
+	if (!endpoint_set_environment(remote, local))
+		die_in_child("set the environment of a session");
+}
+
+static void
+set_variables(const stralloc *variables)
+{
+	for (size_t at = 0; at < variables->len; at += strlen(variables->s + at) + 1)
+		if (putenv(variables->s + at) != 0)
+			die_in_child("set the environment of a session");
+}
+
+/* Only the connection, the end of ask and the child's own pair are left of the parent's descriptors. */
+static void
+arrange_descriptors(struct listener *l, int connection)
+{
+	close(l->epoll);
+	rules_close(&l->rules);
+	for (unsigned int i = 0; i < l->sockets_len; i++)
+		if (l->sockets[i] > STDERR_FILENO)
+			close(l->sockets[i]);
+	for (unsigned int i = 0; i < l->idle_len; i++)
+		close(l->idle[i].fd);
+	if (l->ask[0] >= 0)
+		close(l->ask[0]);
+	if (dup2(connection, STDIN_FILENO) < 0 || dup2(connection, STDOUT_FILENO) < 0)
+		die_in_child("arrange the descriptors of a session");
+	close(connection);
+}
+
+static void
+prepare_next(struct listener *l)
+{
+	int pair[2];
+
+	self.ask = l->ask[1];
+	if (l->ask[1] < 0)
+		return;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		close(l->ask[1]);
+		return;
+	}
+	self.left = l->config->reuse - 1;
+	self.socket = pair[0];
+	self.parents_end = pair[1];
+}
+
+static void
+become_child(struct listener *l, int connection, const struct endpoint *remote, pid_t parent)
+{
+	struct sigaction action = { .sa_handler = SIG_DFL };
+	struct endpoint local;
+	int with_local;
+
+	sigaction(SIGCHLD, &action, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		is_stopping = 1;
+	sigprocmask(SIG_SETMASK, &l->outside, NULL);
+	self.is_child = 1;
+	with_local = endpoint_local(&local, connection);
+	arrange_descriptors(l, connection);
+	prepare_next(l);
+	set_connection(remote, with_local ? &local : NULL);
+	set_variables(&l->variables);
+	free(l->children);
+	limits_free(&l->limits);
+}
+
+/* --- refusing ----------------------------------------------------------------------------------------- */
+
+static void
+refuse(struct listener *l, int connection, const ip46 *address, const char *why, const char *reply)
+{
+	char ip[IP46_FMT + 1];
+
+	if (reply && send(connection, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		reply = NULL;	/* it may be gone already */
+	close(connection);
+	ip[ip46_fmt(ip, address)] = '\0';
+	if (may_log(l))
+		say("refused", ip, why);
+}
+
+/* Stops accepting for a while. */
+static void
+pause_accepting(struct listener *l)
+{
+	l->pause_ms = l->pause_ms ? l->pause_ms * 2 : PAUSE_MS;
+	if (l->pause_ms > PAUSE_MS_MAX)
+		l->pause_ms = PAUSE_MS_MAX;
+	l->pause_until = l->now + l->pause_ms;
+	l->is_paused = 1;
+	for (unsigned int i = 0; i < l->sockets_len; i++)
+		epoll_ctl(l->epoll, EPOLL_CTL_DEL, l->sockets[i], NULL);
+}
+
+static int
+start_accepting(struct listener *l)
+{
+	l->is_paused = 0;
+	for (unsigned int i = 0; i < l->sockets_len; i++) {
+		struct epoll_event e = { .events = EPOLLIN, .data.fd = l->sockets[i] };
+
+		if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->sockets[i], &e) < 0)
+			return 0;
+	}
+	return 1;
+}
+
+/* --- a new connection ------------------------------------------------------------------------------- */
+
+/* Sends the connection, and the socket it comes over, to the idle child i. 1, or 0 if that child cannot have it. */
+static int
+hand_over(struct listener *l, unsigned int i, int connection, const struct endpoint *remote)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct handover handover;
+	int fds[2] = { connection, l->idle[i].fd };
+	struct iovec v = { .iov_base = &handover, .iov_len = sizeof handover };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct child *child = find_child(l, l->idle[i].pid);
+
+	memset(&handover, 0, sizeof handover);
+	memset(&control, 0, sizeof control);
+	handover.remote = *remote;
+	handover.with_local = endpoint_local(&handover.local, connection);
+	CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
+	CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
+	CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof fds);
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, sizeof fds);
+	if (!child || sendmsg(l->idle[i].fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+		dismiss(l, i);
+		return 0;
+	}
+	child->state = IN_SESSION;
+	forget_idle(l, i);
+	close(connection);
+	return 1;
+}
+
+static int
+is_same_address(const ip46 *a, const ip46 *b)
+{
+	return ip46_is6(a) == ip46_is6(b) && memcmp(a->ip, b->ip, ip46_is6(a) ? 16 : 4) == 0;
+}
+
+/* Gives the connection to a child that has served this address under the same rules. 1 if one took it. */
+static int
+give_to_idle(struct listener *l, int connection, const struct endpoint *remote)
+{
+	for (unsigned int i = 0; i < l->idle_len; i++) {
+		if (!is_same_address(&l->idle[i].address, &remote->address))
+			continue;
+		if (limits_take(&l->limits, &remote->address) != LIMITS_FINE)
+			return 0;	/* it is refused on the long way */
+		if (hand_over(l, i, connection, remote))
+			return 1;
+		limits_give(&l->limits, &remote->address);
+		i--;
+	}
+	return 0;
+}
+
+/* Whether the rules let the address in; if not, the connection is closed. */
+static int
+is_allowed(struct listener *l, int connection, const struct endpoint *remote)
+{
+	switch (rules_find(&l->rules, &remote->address, &l->variables)) {
+	case RULES_ALLOW:
+		if (l->variables.len <= VARIABLES_MAX)
+			return 1;
+		errno = EMSGSIZE;
+		break;
+	case RULES_DENY:
+		refuse(l, connection, &remote->address, "denied by the rules", NULL);
+		return 0;
+	case RULES_NO_FILE:
+		refuse(l, connection, &remote->address, "there is no table of rules", l->config->busy);
+		return 0;
+	case RULES_TROUBLE:
+		break;
+	}
+	log_trouble(l, "unable to read the rules");
+	refuse(l, connection, &remote->address, "the rules cannot be read", l->config->busy);
+	return 0;
+}
+
+/* Whether the limits let it in; if so it counts. */
+static int
+is_within_limits(struct listener *l, int connection, const struct endpoint *remote)
+{
+	static const char *const why[] = { [LIMITS_ALL] = "as many connections as there may be",
+		[LIMITS_ADDRESS] = "as many connections as of one address", [LIMITS_PREFIX] = "as many connections as of one network" };
+	enum limits_answer answer = l->children_len == l->children_max ? LIMITS_ALL : limits_take(&l->limits, &remote->address);
+
+	if (answer == LIMITS_FINE)
+		return 1;
+	refuse(l, connection, &remote->address, why[answer], l->config->busy);
+	return 0;
+}
+
+/* Returns 1 in a child, else 0. */
+static int
+serve(struct listener *l, int connection, const struct endpoint *remote)
+{
+	pid_t parent = getpid(), pid;
+
+	rules_refresh(&l->rules);
+	if (l->rules.generation != l->generation) {
+		l->generation = l->rules.generation;
+		dismiss_all(l);
+	}
+	if (give_to_idle(l, connection, remote) || !is_allowed(l, connection, remote) ||
+	    !is_within_limits(l, connection, remote))
+		return 0;
+	if (l->config->prepare)
+		l->config->prepare(l->config->data);
+	pid = fork();
+	if (pid == 0) {
+		become_child(l, connection, remote, parent);
+		return 1;
+	}
+	if (pid < 0) {
+		log_trouble(l, "unable to fork");
+		limits_give(&l->limits, &remote->address);
+		refuse(l, connection, &remote->address, "no process can be started", l->config->busy);
+		pause_accepting(l);
+		return 0;
+	}
+	close(connection);
+	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IN_SESSION, .remote = *remote };
+	l->pause_ms = 0;
+	return 0;
+}
+
+/* What accept says of a connection that failed before it was taken; accept(2) counts the network's own errors in. */
+static int
+is_passing(int error)
+{
+	switch (error) {
+	case EINTR: case ECONNABORTED: case EPROTO: case ENETDOWN: case ENOPROTOOPT: case EHOSTDOWN: case ENONET:
+	case EHOSTUNREACH: case EOPNOTSUPP: case ENETUNREACH: case ETIMEDOUT: case EPERM:
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+/* Takes what waits at a socket, up to ACCEPTS. Returns 1 in a child, else 0. */
+static int
+accept_some(struct listener *l, int listening)
+{
+	for (int i = 0; i < ACCEPTS && !l->is_paused && !is_stopping; i++) {
+		union endpoint_room room;
+		socklen_t len = sizeof room;
+		struct endpoint remote;
+		int connection = accept4(listening, &room.any, &len, SOCK_CLOEXEC);
+
+		if (connection < 0) {
+			if (errno == EAGAIN || errno == EWOULDBLOCK)
+				return 0;
+			if (is_passing(errno))
+				continue;
+			if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
+				strerr_diefusys(EXIT_TEMP, "accept connections");
+			log_trouble(l, "unable to accept a connection");
+			pause_accepting(l);
+			return 0;
+		}
+		if (!endpoint_read(&remote, &room))
+			close(connection);
+		else if (serve(l, connection, &remote))
+			return 1;
+	}
+	return 0;
+}
+
+/* --- the loop --------------------------------------------------------------------------------------- */
+
+/* Milliseconds until something is due without an event; -1 never. */
+static int
+patience(const struct listener *l, uint64_t until)
+{
+	if (l->is_paused && l->pause_until < until)
+		until = l->pause_until;
+	if (l->idle_len && l->idle[0].until < until)
+		until = l->idle[0].until;
+	if (l->log_left_out && l->log_since + LOG_MS < until)
+		until = l->log_since + LOG_MS;
+	if (until == UINT64_MAX)
+		return -1;
+	return until > l->now ? (int)(until - l->now) : 0;
+}
+
+/* Waits for events, and does what has become due. Returns the events, 0 none. until: UINT64_MAX for ever. */
+static int
+await(struct listener *l, struct epoll_event events[EVENTS], uint64_t until)
+{
+	int n = epoll_pwait(l->epoll, events, EVENTS, patience(l, until), &l->outside);
+
+	if (n < 0 && errno != EINTR)
+		strerr_diefusys(EXIT_TEMP, "wait for connections");
+	l->now = monotonic_ms();
+	/* before the connections: one of them may be for a child that has just become idle */
+	if (l->ask[0] >= 0 && n > 0)
+		hear_idle(l);
+	if (children_ended)
+		reap(l);
+	expire_idle(l);
+	if (l->log_left_out && l->now >= l->log_since + LOG_MS)
+		l->log_lines -= (unsigned int)may_log(l);
+	return n > 0 ? n : 0;
+}
+
+/* Stops: no new connections, and the sessions have LISTENER_STOP seconds to end. */
+static void
+stop(struct listener *l)
+{
+	struct epoll_event events[EVENTS];
+	uint64_t deadline = l->now + LISTENER_STOP * 1000;
+	int was_killed = 0;
+
+	for (unsigned int i = 0; i < l->sockets_len; i++) {
+		epoll_ctl(l->epoll, EPOLL_CTL_DEL, l->sockets[i], NULL);
+		close(l->sockets[i]);
+	}
+	l->is_paused = 0;
+	for (size_t i = 0; i < l->children_len; i++)
+		kill(l->children[i].pid, SIGTERM);
+	while (l->children_len) {
+		dismiss_all(l);
+		await(l, events, deadline);
+		if (l->now < deadline)
+			continue;
+		if (was_killed)
+			break;
+		was_killed = 1;
+		deadline = l->now + 1000;
+		for (size_t i = 0; i < l->children_len; i++)
+			kill(l->children[i].pid, SIGKILL);
+	}
+	exit(EXIT_OK);
+}
+
+/* --- the start ---------------------------------------------------------------------------------------- */
+
+static void
+add_socket(struct listener *l, int fd)
+{
+	int flags = fcntl(fd, F_GETFL), on = 1;
+
+	if (l->sockets_len == LISTENER_SOCKETS_MAX)
+		strerr_dief(EXIT_TEMP, "too many listening sockets");
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		strerr_diefusys(EXIT_TEMP, "prepare a listening socket");
+	/* connections inherit both: no reply is held back for an acknowledgement, and a client that vanished is noticed */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	l->sockets[l->sockets_len++] = fd;
+}
+
+static void
+find_sockets(struct listener *l)
+{
+	const char *extra = getenv("LISTEN_EXTRA");
+
+	add_socket(l, STDIN_FILENO);
+	for (unsigned int fd; extra && *extra; extra += *extra == ' ') {
+		size_t n = uint_scan(extra, &fd);
+
+		if (!n || (extra[n] && extra[n] != ' ') || !listener_is((int)fd))
+			strerr_dief(EXIT_TEMP, "LISTEN_EXTRA names no listening sockets");
+		add_socket(l, (int)fd);
+		extra += n;
+	}
+	unsetenv("LISTEN_EXTRA");
+}
+
+static void
+trap_signals(struct listener *l)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	sigset_t blocked;
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGTERM);
+	sigaddset(&blocked, SIGCHLD);
+	if (sigprocmask(SIG_BLOCK, &blocked, &l->outside) < 0 || sigaction(SIGTERM, &action, NULL) < 0 ||
+	    sigaction(SIGCHLD, &action, NULL) < 0)
+		strerr_diefusys(EXIT_TEMP, "trap signals");
+	sigdelset(&l->outside, SIGTERM);
+	sigdelset(&l->outside, SIGCHLD);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* The socket on which children ask for more. */
+static void
+prepare_reuse(struct listener *l)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+	int on = 1;
+
+	l->ask[0] = l->ask[1] = -1;
+	if (l->config->reuse < 2)
+		return;
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, l->ask) < 0 ||
+	    setsockopt(l->ask[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+		strerr_diefusys(EXIT_TEMP, "make a socket");
+	e.data.fd = l->ask[0];
+	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->ask[0], &e) < 0)
+		strerr_diefusys(EXIT_TEMP, "wait for children");
+}
+
+static void
+start(struct listener *l)
+{
+	for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			strerr_diefusys(EXIT_TEMP, "open /dev/null");
+	l->now = monotonic_ms();
+	l->children_max = l->config->most + 2 * LISTENER_IDLE_MAX;
+	l->children = malloc(l->children_max * sizeof *l->children);
+	l->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (!l->children || l->epoll < 0 ||
+	    !limits_init(&l->limits, l->config->most, l->config->most_address, l->config->most_prefix))
+		strerr_diefusys(EXIT_TEMP, "prepare for connections");
+	if (!endpoint_clear_environment())
+		strerr_diefusys(EXIT_TEMP, "clear the environment");
+	rules_init(&l->rules, l->config->rules, l->config->rules_may_lack);
+	rules_refresh(&l->rules);
+	l->generation = l->rules.generation;
+	trap_signals(l);
+	find_sockets(l);
+	prepare_reuse(l);
+	if (!start_accepting(l))
+		strerr_diefusys(EXIT_TEMP, "wait for connections");
+	if (l->config->notify) {
+		if (write((int)l->config->notify, "\n", 1) < 1)
+			strerr_warnwusys("notify of readiness");
+		close((int)l->config->notify);
+	}
+}
+
+void
+listener_serve(const struct listener_config *c)
+{
+	static struct listener listener;
+	struct listener *l = &listener;
+	struct epoll_event events[EVENTS];
+
+	*l = (struct listener){ .config = c };
+	start(l);
+	for (;;) {
+		int n = await(l, events, UINT64_MAX);
+
+		if (is_stopping)
+			stop(l);
+		if (l->is_paused && l->now >= l->pause_until && !start_accepting(l))
+			strerr_diefusys(EXIT_TEMP, "wait for connections");
+		for (int i = 0; i < n; i++)
+			if (events[i].data.fd != l->ask[0] && accept_some(l, events[i].data.fd))
+				return;
+	}
+}
+
+/* --- in a child ----------------------------------------------------------------------------------------- */
+
+int
+listener_is_stopping(void)
+{
+	return is_stopping;
+}
+
+/* Tells the parent that this process is free, and gives it its end of the pair. */
+static int
+ask_for_more(void)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec v = { .iov_base = "", .iov_len = 1 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	ssize_t r;
+
+	memset(&control, 0, sizeof control);
+	CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
+	CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
+	CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &self.parents_end, sizeof(int));
+	r = sendmsg(self.ask, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(self.parents_end);
+	return r == 1;
+}
+
+/* Waits for the connection, or for the parent to close: the parent alone decides how long. */
+static int
+receive_connection(struct handover *handover, int fds[2])
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct iovec v = { .iov_base = handover, .iov_len = sizeof *handover };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control };
+	const struct cmsghdr *c;
+	ssize_t r;
+
+	do {
+		m.msg_controllen = sizeof control;
+		r = recvmsg(self.socket, &m, MSG_CMSG_CLOEXEC);
+	} while (r < 0 && errno == EINTR);
+	c = r == (ssize_t)sizeof *handover ? CMSG_FIRSTHDR(&m) : NULL;
+	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(2 * sizeof(int)))
+		return 0;
+	memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
+	return 1;
+}
+
+/* Puts the connection on 0 and 1, which are closed, by calls that every filter allows. */
+static int
+place(int connection)
+{
+	for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
+		if (connection != fd && fcntl(connection, F_DUPFD, fd) != fd)
+			return 0;
+	if (connection > STDERR_FILENO)
+		close(connection);
+	return 1;
+}
+
+int
+listener_next(void)
+{
+	struct handover handover;
+	int fds[2], asked;
+
+	if (!self.is_child || !self.left || is_stopping)
+		return 0;
+	self.left--;
+	asked = ask_for_more();
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	if (!asked || !receive_connection(&handover, fds)) {
+		self.left = 0;
+		return 0;
+	}
+	/* the socket first: it must not take the place of 0 or 1 */
+	self.parents_end = fcntl(fds[1], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	close(fds[1]);
+	if (self.parents_end < 0 || !place(fds[0]) ||
+	    !endpoint_set_environment(&handover.remote, handover.with_local ? &handover.local : NULL))
+		_exit(EXIT_TEMP);
+	return 1;
+}

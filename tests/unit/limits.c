@@ -1,0 +1,105 @@
+/* Connections of an address and of a network are counted right, in whatever order they come and go. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include "limits.h"
+
+static const char letters[] = { [LIMITS_FINE] = '.', [LIMITS_ALL] = 'c', [LIMITS_ADDRESS] = 'a', [LIMITS_PREFIX] = 'n' };
+
+/* steps: "+ADDRESS" a connection, "-ADDRESS" its end; want: a letter for each connection. At most 6 in all, 2 of an
+ * address, 4 of a network. */
+static const struct row { const char *rule, *steps, *want; } rows[] = {
+	{ "of one address", "+1.2.3.4 +1.2.3.4 +1.2.3.4 +1.2.3.5", "..a." },
+	{ "of one network", "+1.2.3.1 +1.2.3.2 +1.2.3.3 +1.2.3.4 +1.2.3.5 +1.2.4.5", "....n." },
+	{ "in all", "+1.1.1.1 +2.1.1.1 +3.1.1.1 +4.1.1.1 +5.1.1.1 +6.1.1.1 +7.1.1.1", "......c" },
+	{ "what has ended counts no more", "+1.2.3.4 +1.2.3.4 -1.2.3.4 +1.2.3.4 +1.2.3.4", "...a" },
+	{ "what was refused does not count", "+1.2.3.4 +1.2.3.4 +1.2.3.4 -1.2.3.4 -1.2.3.4 +1.2.3.4 +1.2.3.4", "..a.." },
+	{ "one IPv6 address", "+2001:db8::1 +2001:db8::1 +2001:db8::1 +2001:db8::2", "..a." },
+	{ "an IPv6 network has 64 bits", "+2001:db8::1 +2001:db8:0:0:1::2 +2001:db8::3 +2001:db8::4 +2001:db8:0:0:ffff::5 +2001:db8:0:1::1",
+	    "....n." },
+	{ "IPv4 and IPv6 with the same bits", "+::102:304 +102:304:: +0.0.0.0 +0.0.0.0 +:: +::", "......" },
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static void
+steps_row(void **state)
+{
+	const struct row *row = *state;
+	struct limits l;
+	char *steps = strdup(row->steps), *save = NULL, got[64] = "";
+	size_t n = 0;
+
+	assert_int_equal(limits_init(&l, 6, 2, 4), 1);
+	for (char *s = strtok_r(steps, " ", &save); s; s = strtok_r(NULL, " ", &save)) {
+		ip46 address;
+
+		memset(&address, 0x55, sizeof address);	/* what an IPv4 address leaves is no part of it */
+		assert_int_equal(ip46_scan(s + 1, &address), strlen(s + 1));
+		if (*s == '-')
+			limits_give(&l, &address);
+		else
+			got[n++] = letters[limits_take(&l, &address)];
+	}
+	assert_string_equal(got, row->want);
+	limits_free(&l);
+	free(steps);
+}
+
+/* Many addresses, at random, against plain counting. */
+static void
+random_steps(void **state)
+{
+	enum { ADDRESSES = 64, STEPS = 200000 };
+	unsigned int counts[ADDRESSES] = { 0 }, all = 0;
+	struct limits l;
+
+	(void)state;
+	srand(1);
+	assert_int_equal(limits_init(&l, 100, 5, 1000), 1);
+	for (int i = 0; i < STEPS; i++) {
+		int a = rand() % ADDRESSES;
+		char octets[4] = { 10, (char)(a % 3), (char)(a * 7), (char)a };
+		ip46 address = IP46_ZERO;
+
+		ip46_from_ip4(&address, octets);
+		if (rand() % 2 && counts[a]) {
+			limits_give(&l, &address);
+			counts[a]--;
+			all--;
+		} else {
+			enum limits_answer want = all == 100 ? LIMITS_ALL : counts[a] == 5 ? LIMITS_ADDRESS : LIMITS_FINE;
+
+			assert_int_equal(limits_take(&l, &address), want);
+			counts[a] += want == LIMITS_FINE;
+			all += want == LIMITS_FINE;
+		}
+		assert_int_equal(l.count, all);
+	}
+	for (int a = 0; a < ADDRESSES; a++)
+		for (; counts[a]; counts[a]--) {
+			char octets[4] = { 10, (char)(a % 3), (char)(a * 7), (char)a };
+			ip46 address = IP46_ZERO;
+
+			ip46_from_ip4(&address, octets);
+			limits_give(&l, &address);
+		}
+	for (size_t i = 0; i <= l.mask; i++)
+		assert_int_equal(l.entries[i].count, 0);
+	limits_free(&l);
+}
+
+int
+main(void)
+{
+	struct CMUnitTest tests[ROWS + 1];
+
+	for (size_t i = 0; i < ROWS; i++)
+		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = steps_row,
+		    .initial_state = (void *)(uintptr_t)&rows[i] };
+	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(random_steps);
+	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
+}
