@@ -47,6 +47,15 @@ $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/r
 # --- users -------------------------------------------------------------------
 $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
 $(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
+# --- smtpd -------------------------------------------------------------------
+$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes slow_lookup) $S/send/route \
+	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
+$(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/home,$(SK),$(STATIC)))
+
+$(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(SK),$(STATIC)))
+$(eval $(call program,qmail-tcpto,$S/remote/qmail-tcpto $S/remote/tcpto $L/sandbox $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,$(SK),$(STATIC)))
+
 $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 

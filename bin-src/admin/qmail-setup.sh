@@ -106,6 +106,7 @@ queue_folders() {
 directories() {
 	directory 0755 root root bin control users libexec service
 	directory 0711 qmailq qmails run
+	directory 0711 qmailp nofiles run/qmail-rcptd
 	directory 0750 qmailq qmails queue queue/journal queue/mess queue/info queue/new queue/damaged
 	# shellcheck disable=SC2046 # one word a name
 	directory 0750 qmailq qmails $(queue_folders)
@@ -116,7 +117,7 @@ directories() {
 		ln -s /var/log/qmail log
 	fi
 	if [ "$one_user" ]; then directory 0755 root root log; fi
-	for service in qmail-queued qmail-send; do
+	for service in qmail-queued qmail-rcptd qmail-send; do
 		if [ -h log ]; then directory 0750 qmaill nofiles "$root$(readlink log)/$service"
 		else directory 0750 qmaill nofiles "log/$service"; fi
 	done

@@ -65,7 +65,7 @@ stat|status)
 	bin/qmail-qstat
 	;;
 doqueue|flush|alrm) supervised; $as s6-svc -a service/qmail-send ;;
-reload|hup) supervised; $as s6-svc -h service/qmail-send ;;
+reload|hup) supervised; $as s6-svc -h service/qmail-rcptd && $as s6-svc -h service/qmail-send ;;
 queue) bin/qmail-qstat && bin/qmail-qread ;;
 cdb)
 	status=0

@@ -39,6 +39,8 @@ static const struct filter {
 	{ "sandbox_scheduler", FILES_READ | CONNECT | CHILDREN | EPOLL },
 	{ "sandbox_keeper", FILES_WRITE | ACCEPT | CHILDREN | EPOLL },
 };
+	{ "sandbox_lookup", FILES_READ | ACCEPT | EPOLL },
+	{ "sandbox_remote", FILES_READ | INTERNET },
 
 #define ALWAYS (~0u)
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)

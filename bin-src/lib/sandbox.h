@@ -32,7 +32,9 @@ struct sandbox_filter {
 extern const struct sandbox_filter
 	sandbox_client,		/* Unix sockets: make, connect, talk (qmail-queue, qmail-inject, qmail-qread, splogger) */
 	sandbox_reader,		/* files: open for reading, list */
-	sandbox_scheduler,	/* both of these, and fork, pipes, wait, epoll (qmail-send) */
+	sandbox_lookup,		/* the same, and accept, talk, epoll (qmail-rcptd) */
+	sandbox_scheduler,	/* files to read, Unix sockets, and fork, pipes, wait, epoll (qmail-send) */
+	sandbox_remote,		/* internet sockets: make, bind, connect, talk; files: open for reading (qmail-remote, qmail-route) */
 	sandbox_keeper;		/* files: make, change, rename, remove, flush; accept, talk, epoll; fork (qmail-queued) */
 
 struct sandbox {

@@ -1,6 +1,6 @@
 /* rcptcheck: asks qmail-rcptd whether an address delivers, so that an unknown recipient is refused at RCPT and not by a
  * bounce later.
- * Wire     one packet a question and one an answer over run/qmail-rcptd, a Unix SOCK_SEQPACKET socket:
+ * Wire     one packet a question and one an answer over RCPTCHECK_SOCKET, a Unix SOCK_SEQPACKET socket:
  *            question   number (4 octets, most significant first), address (1 to RCPTCHECK_ADDRESS_MAX octets, no NUL)
  *            answer     the number of the question, letter (enum rcpt_answer), text: why, for a log (printable ASCII)
  *          Several questions may be on their way; the answers come in their order.
@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RCPTCHECK_SOCKET "run/qmail-rcptd"
+#define RCPTCHECK_SOCKET "run/qmail-rcptd/socket"
 enum {
 	RCPTCHECK_ADDRESS_MAX = 1000,	/* octets; whether a longer one delivers cannot be known */
 	RCPTCHECK_TEXT_MAX = 500,	/* octets of the text of an answer */

@@ -23,7 +23,7 @@ def supervised(real_server):  # noqa: F811
     scan = subprocess.Popen([*server.enter(), "env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "s6-svscan", server.home / "service"],
                             stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        for name in ("qmail-queued", "qmail-send"):
+        for name in ("qmail-queued", "qmail-rcptd", "qmail-send"):
             wait_for(lambda name=name: server.inside("s6-svwait", "-U", "-t", "1000", server.home / "service" / name,
                                                      check=False).returncode == 0, what=f"{name} to be ready")
         yield server
@@ -69,7 +69,7 @@ def test_each_program_has_its_user(supervised):
     message = deliver(server)
     assert b"invoked by uid %d)" % server.passwd["luis"][0] in message
     user, group = {n: ids[0] for n, ids in server.passwd.items()}, server.groups
-    rules = {"qmail-queued": ("qmailq", "qmails"), "qmail-send": ("qmails", "qmails"), "qmail-rspawn": ("qmailr", "nofiles"),
+    rules = {"qmail-queued": ("qmailq", "qmails"), "qmail-send": ("qmails", "qmails"), "qmail-rcptd": ("qmailp", "nofiles"), "qmail-rspawn": ("qmailr", "nofiles"),
              "qmail-lspawn": ("root", "root"), "s6-log": ("qmaill", "nofiles"), "qmail-local": ("ana", "ana")}
     running = programs(server)
     assert set(running) >= set(rules) - {"qmail-local"}  # it may have left already
@@ -101,7 +101,7 @@ def test_owners_of_what_is_written(supervised):
         for path in ("queue/journal", f"queue/journal/{ring.name}", "queue/mess", "queue/qmail-send"):
             assert not server.can(who, "-r", server.home / path), (who, path)
     assert server.can("qmails", "-r", ring) and not server.can("qmails", "-w", ring)
-    for name in ("qmail-send", "qmail-queued"):
+    for name in ("qmail-send", "qmail-queued", "qmail-rcptd"):
         current = server.home / "log" / name / "current"
         assert current.stat().st_uid == user["qmaill"]
     lines = (server.home / "log/qmail-send/current").read_text().splitlines()
@@ -128,9 +128,9 @@ def test_qmailctl(supervised):
         return done.stdout.decode() + done.stderr.decode()
 
     said = ctl("stat").splitlines()
-    assert [line.split(":")[0] for line in said[:4]] == [
-        "service/qmail-queued", "service/qmail-queued/log", "service/qmail-send", "service/qmail-send/log"]
-    assert all(": up (pid " in line for line in said[:4]) and said[4] == "messages in queue: 0"
+    services = sorted(path.parent for path in (server.home / "service").glob("[!.]*/run"))
+    assert [line.split(":")[0] for line in said[:-1]] == [f"service/{s.name}{log}" for s in services for log in ("", "/log")]
+    assert all(": up (pid " in line for line in said[:-1]) and said[-1] == "messages in queue: 0"
     first = programs(server)["qmail-send"]
     ctl("restart")
     assert programs(server)["qmail-send"] != first

@@ -125,7 +125,7 @@ def test_services_come_back(copy):
     run(copy, """
         admin/up build >/dev/null
         cd run
-        for s in qmail-queued qmail-send; do
+        for s in qmail-queued qmail-rcptd qmail-send; do
             pid=$(s6-svstat -o pid service/$s)
             kill -KILL $pid
             tries=0
