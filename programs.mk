@@ -1,6 +1,8 @@
 # Every program, the modules that it is made of, the libraries that it links, and how it is linked.
 
 SK := -lskarnet
+# the linker warns of a function in c-ares that asks the name service; nothing here calls it
+CARES := -Wl,--no-warnings -lcares
 HOME_CONTROL := $L/home control/control
 # what submits messages
 SUBMIT := queue/client queue/protocol $L/channel
@@ -42,6 +44,8 @@ $(eval $(call program,tcp-env,$S/local/tcp-env,$(SK),-pie))
 $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
 # --- remote ------------------------------------------------------------------
+# where mail for a host goes
+REMOTE_HOST := $L/dns $(addprefix $S/remote/,mx smtproute localaddress tcpto)
 $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
 
 # --- users -------------------------------------------------------------------

@@ -31,7 +31,7 @@ enum dns_type {
 
 enum dns_kind {
 	DNS_PENDING,	/* no answer yet */
-	DNS_FOUND,	/* at least one record; or more than none, but all of them unusable: see records_len */
+	DNS_FOUND,	/* there are records; but records_len is 0 if none of them is usable */
 	DNS_NO_NAME,	/* there is no such name (NXDOMAIN), or it cannot be one: too long, empty label, odd octet */
 	DNS_NO_DATA,	/* the name exists, or may, but has no record of this type */
 	DNS_TEMPORARY,	/* nobody knows now; trouble says why */

@@ -27,6 +27,7 @@ enum {
 	ACCEPT = 1 << 4,	/* the same as SOCKET_IO, and accept on a socket that listens already */
 	CHILDREN = 1 << 5,	/* fork (into no new namespace), pipes, wait, signals */
 	EPOLL = 1 << 6,		/* wait by epoll */
+	INTERNET = 1 << 7,	/* the same as SOCKET_IO, and make an internet socket and connect it */
 };
 
 /* The filters, by the kind of program; sandbox.h says who uses which. */
@@ -38,9 +39,9 @@ static const struct filter {
 	{ "sandbox_reader", FILES_READ },
 	{ "sandbox_scheduler", FILES_READ | CONNECT | CHILDREN | EPOLL },
 	{ "sandbox_keeper", FILES_WRITE | ACCEPT | CHILDREN | EPOLL },
-};
 	{ "sandbox_lookup", FILES_READ | ACCEPT | EPOLL },
 	{ "sandbox_remote", FILES_READ | INTERNET },
+};
 
 #define ALWAYS (~0u)
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
@@ -73,9 +74,11 @@ static const struct allowed {
 	{ FILES_WRITE, { CALL(mkdir), CALL(mkdirat), CALL(rmdir), CALL(unlink), CALL(unlinkat), CALL(rename),
 	    CALL(renameat), CALL(renameat2), CALL(link), CALL(linkat), END } },
 
-	{ SOCKET_IO | CONNECT | ACCEPT, { CALL(sendmsg), CALL(recvmsg), CALL(sendto), CALL(recvfrom),
+	{ SOCKET_IO | CONNECT | ACCEPT | INTERNET, { CALL(sendmsg), CALL(recvmsg), CALL(sendto), CALL(recvfrom),
 	    CALL(shutdown), CALL(getsockopt), END } },
-	{ CONNECT, { CALL(connect), END } },
+	{ CONNECT | INTERNET, { CALL(connect), END } },
+	/* an own address to connect from; c-ares of Debian 13 sets options and asks for its own address */
+	{ INTERNET, { CALL(bind), CALL(setsockopt), CALL(getsockname), CALL(getpeername), END } },
 	{ ACCEPT, { CALL(accept), CALL(accept4), END } },
 
 	{ EPOLL, { CALL(epoll_wait), CALL(epoll_pwait), CALL(epoll_ctl), END } },
@@ -100,6 +103,8 @@ static const struct limited {
 	{ FILES_READ, CALL(open), 1, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY },
 	{ FILES_READ, CALL(openat), 2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY },
 	{ CONNECT, CALL(socket), 0, UINT32_MAX, AF_UNIX },
+	{ INTERNET, CALL(socket), 0, UINT32_MAX, AF_INET },
+	{ INTERNET, CALL(socket), 0, UINT32_MAX, AF_INET6 },
 	{ CHILDREN, CALL(clone), 0, NAMESPACES, 0 },
 	{ CHILDREN, CALL(socketpair), 0, UINT32_MAX, AF_UNIX },
 	{ CHILDREN, CALL(prctl), 0, UINT32_MAX, PR_SET_PDEATHSIG },

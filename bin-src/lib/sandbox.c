@@ -156,6 +156,9 @@ lock_paths(const struct sandbox *s)
 	struct ruleset all = everything(abi, &size);
 	int rules, r = -1;
 
+	if (s->network)
+		all.net = 0;
+
 	/* ABI 1 allows no file to be renamed into another directory, which who writes files does */
 	if (abi < 1 || (abi < 2 && s->write[0]))
 		return SANDBOX_NO_LANDLOCK;

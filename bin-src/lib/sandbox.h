@@ -1,7 +1,8 @@
 /* sandbox: a program shuts itself in before it reads the first octet of somebody else's.
  * What it does    no_new_privs; a seccomp filter of the system calls that the program needs, all others kill the process
  *                 (SIGSYS: to the parent a crash, so a temporary failure); Landlock, which leaves only the named paths,
- *                 nothing to execute, no TCP, no abstract socket and no signal to a process outside; resource limits
+ *                 nothing to execute, no TCP unless network is set, no abstract socket and no signal to a process outside;
+ *                 resource limits
  * Not restricted  descriptors that are open already; whether a path exists (stat); connecting to a Unix socket that has
  *                 a name, which the modes of its directory decide
  * For ever        it cannot be undone and passes on to children. So what is shut in starts nobody's programs: no filter
@@ -43,6 +44,7 @@ struct sandbox {
 	 * of reach. Below a directory everything counts. */
 	const char *read[SANDBOX_PATHS_MAX];	/* to read; of a directory's entries, symbolic links are followed */
 	const char *write[SANDBOX_PATHS_MAX];	/* to read, make, change and remove */
+	int network;	/* 1: Landlock lets it connect by TCP; the filter has to as well */
 	unsigned int files;	/* limit of descriptors, 0: as it is */
 	uint64_t memory;	/* limit of address space in octets, 0: as it is */
 	uint64_t file_size;	/* limit of the size of a file written, in octets, 0: as it is */
