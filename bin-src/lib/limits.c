@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include "limits.h"
+#include "client_limits.h"
 
 enum { IPV4_PREFIX = 24, IPV6_PREFIX = 64, PER_CONNECTION = 2 };
 

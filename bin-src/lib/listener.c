@@ -18,7 +18,7 @@
 #include "control/control.h"
 #include "endpoint.h"
 #include "exitcode.h"
-#include "limits.h"
+#include "client_limits.h"
 #include "listener.h"
 #include "monotonic.h"
 #include "rules.h"

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
-#include "limits.h"
+#include "client_limits.h"
 
 static const char letters[] = { [LIMITS_FINE] = '.', [LIMITS_ALL] = 'c', [LIMITS_ADDRESS] = 'a', [LIMITS_PREFIX] = 'n' };
 
