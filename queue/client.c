@@ -439,6 +439,32 @@ queue_client_recipient(struct queue_client *q, const char *s, size_t len)
 	put_address(q, 'T', s, len);
 }
 
+/* The keeper checks their form. */
+static void
+put_parameters(struct queue_client *q, const char *parameters)
+{
+	size_t len = strlen(parameters);
+
+	if (!len || q->program.len)
+		return;
+	if (len > QUEUE_PARAMETERS_MAX)
+		trouble(q, QUEUE_REFUSED);
+	queue_client_envelope(q, "P", 1);
+	queue_client_envelope(q, parameters, len + 1);
+}
+
+void
+queue_client_sender_parameters(struct queue_client *q, const char *parameters)
+{
+	put_parameters(q, parameters);
+}
+
+void
+queue_client_recipient_parameters(struct queue_client *q, const char *parameters)
+{
+	put_parameters(q, parameters);
+}
+
 void
 queue_client_end(struct queue_client *q, int terminate, struct queue_result *result)
 {

@@ -2,7 +2,8 @@
  * Two ways, chosen by queue_client_open: straight to the keeper's socket, or, where the administrator or the user set
  * QMAILQUEUE or replaced bin/qmail-queue, by running that program for each message (interface of qmail-queue(8):
  * message on descriptor 0, envelope on 1, custom error text on 6).
- * Calling order   open once; for each message: begin, message*, sender, recipient*, end (or abandon)
+ * Calling order   open once; for each message: begin, message*, sender, sender_parameters?, (recipient,
+ *                 recipient_parameters?)*, end (or abandon)
  * Blocking        every call may wait; the keeper is tried for QUEUE_CONNECT_WAIT seconds while it restarts, and
  *                 QUEUE_ANSWER_WAIT seconds for its answer
  * Errors          the first trouble is kept; later calls do nothing, and queue_client_end says it */
@@ -67,6 +68,12 @@ void queue_client_sender(struct queue_client *q, const char *s, size_t len);
 
 /* Adds an envelope recipient. */
 void queue_client_recipient(struct queue_client *q, const char *s, size_t len);
+
+/* The ESMTP parameters with which the sender, or the recipient that was added last, came: to be called right after it.
+ * Form as in queue/envelope.h, NUL-terminated; "" is none. Bad form: exit code 91 at the end; over QUEUE_PARAMETERS_MAX
+ * octets: 31. Where a program is run instead they are left out: it may be one that does not know them. */
+void queue_client_sender_parameters(struct queue_client *q, const char *parameters);
+void queue_client_recipient_parameters(struct queue_client *q, const char *parameters);
 
 /* Adds raw octets of an envelope (instead of sender, recipient and the last NUL of end); for qmail-queue. */
 void queue_client_envelope(struct queue_client *q, const char *s, size_t len);

@@ -12,7 +12,7 @@
 
 struct info_outcome {
 	uint32_t recipient;
-	char result;		/* 'K' delivered, 'D' failed */
+	char result;		/* enum queue_outcome; of several of a recipient the last counts */
 	const char *text;	/* not NUL-terminated */
 	uint32_t text_len;
 };

@@ -43,7 +43,13 @@ queue_notice_pack(char *s, const struct queue_notice *notice)
 int
 queue_notice_unpack(struct queue_notice *notice, const char *s, uint32_t len)
 {
-	if (len <= QUEUE_NOTICE_PACK || s[len - 1] || memchr(s + QUEUE_NOTICE_PACK, '\0', len - QUEUE_NOTICE_PACK - 1))
+	const char *end = s + len, *nul;
+
+	if (len <= QUEUE_NOTICE_PACK || s[len - 1])
+		return 0;
+	nul = memchr(s + QUEUE_NOTICE_PACK, '\0', len - QUEUE_NOTICE_PACK);
+	notice->parameters = nul + 1 < end ? nul + 1 : NULL;
+	if (notice->parameters && memchr(nul + 1, '\0', (size_t)(end - nul) - 2))
 		return 0;
 	uint64_unpack_big(s, &notice->number);
 	uint64_unpack_big(s + 8, &notice->birth);
@@ -53,4 +59,16 @@ queue_notice_unpack(struct queue_notice *notice, const char *s, uint32_t len)
 	notice->tried = (uint8_t)s[32];
 	notice->sender = s + QUEUE_NOTICE_PACK;
 	return queue_place_unpack(&notice->place, s + 33);
+}
+
+int
+queue_outcome_is(char result)
+{
+	return result == OUTCOME_DONE || result == OUTCOME_FAILED || result == OUTCOME_SUCCEEDED || result == OUTCOME_DELAYED;
+}
+
+int
+queue_outcome_has_text(char result)
+{
+	return result == OUTCOME_FAILED || result == OUTCOME_SUCCEEDED;
 }

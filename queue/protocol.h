@@ -18,8 +18,10 @@
  *      keeper       NOTICE_HELLO     at once: wall clock at which deliveries may last have been tried (8): attempts
  *                                    before the connection were not later than this
  *                   NOTICE_MESSAGE   a live message begins: struct queue_notice as below
- *                   NOTICE_RCPT      some of its recipients, each: index (4), state (1: 'T' to do, 'D' failed),
- *                                    address NUL, and for 'D' the failure text NUL; those done in success are not said
+ *                   NOTICE_RCPT      some of its recipients, each: index (4), state (1: 'T' to do, 'W' the same, and its
+ *                                    delay was reported, 'D' failed, 'S' done, and a report of that is owed), address
+ *                                    NUL, and for 'D' and 'S' the text NUL; those done ('K') are not said. A state in
+ *                                    lower case: the parameters NUL stand between address and text
  *                   NOTICE_OVER      number (8): all recipients of this message were said
  *                   NOTICE_ALL       empty: every message that was live at SEND_LIST has been said
  *                   NOTICE_CONFIRM   number (8), index (4): this SEND_DONE or SEND_END is on disk
@@ -28,8 +30,9 @@
  *                                    qmail-send that was connected to an earlier keeper repeats what was not confirmed
  *                   SEND_READ        empty, from a reader such as qmail-qread: say every live message and NOTICE_ALL,
  *                                    with the recipients that are done too (state 'K'); nothing else is sent later
- *                   SEND_DONE        number (8), index (4), result (1: 'K' or 'D'), text: this recipient needs no
- *                                    further attempt; text is the failure text of 'D', empty for 'K'
+ *                   SEND_DONE        number (8), index (4), result (1: one of enum queue_outcome), text: what became of
+ *                                    this recipient; the last result counts. Text: that of the failure; for 'S' what
+ *                                    the report has to say; for the others empty
  *                   SEND_END         number (8): nothing is left to do for the message; its octets may go
  *                   SEND_DEFERRED    number (8): the message has to wait; never confirmed
  *                   SEND_WHERE       number (8): its octets were not where the notice said
@@ -50,6 +53,7 @@
 enum {
 	QUEUE_FRAME_MAX = 128 * 1024,	/* octets of payload of every frame on both sockets */
 	QUEUE_ADDRESS_MAX = 1002,	/* octets of an address in an envelope, without its NUL */
+	QUEUE_PARAMETERS_MAX = 1000,	/* octets of the parameters of an address (queue/envelope.h), without the NUL */
 	QUEUE_ENVELOPE_MAX = 16 << 20,	/* octets of an envelope; more is refused for good (exit 31) */
 	QUEUE_INLINE_MAX = 256 * 1024,	/* message and envelope together: above, the message has a file of its own */
 	QUEUE_TEXT_MAX = 10000,		/* octets of a failure text; qmail-send cuts */
@@ -64,6 +68,16 @@ enum queue_send_frame {
 	NOTICE_CONFIRM = 'C', NOTICE_PLACE = 'P',
 	SEND_LIST = 'L', SEND_READ = 'Q', SEND_DONE = 'D', SEND_END = 'X', SEND_DEFERRED = 'W', SEND_WHERE = '?', SEND_DAMAGED = 'B',
 };
+
+/* What became of a recipient: also in the ring and in info files. */
+enum queue_outcome {
+	OUTCOME_DONE = 'K',		/* nothing is left to do */
+	OUTCOME_FAILED = 'D',		/* nothing but the bounce */
+	OUTCOME_SUCCEEDED = 'S',	/* delivered; the report that its sender asked for (RFC 3461) is not yet made */
+	OUTCOME_DELAYED = 'W',		/* still to do; its delay was reported */
+};
+int queue_outcome_is(char result);	/* 1 if it is one of them */
+int queue_outcome_has_text(char result);
 
 #define QUEUE_INDEX_END UINT32_C(0xffffffff)	/* index in NOTICE_CONFIRM of a SEND_END */
 
@@ -92,7 +106,8 @@ enum { QUEUE_PLACE_PACK = 1 + 8 + 4 + 4 + QUEUE_DIGEST };
 void queue_place_pack(char *s, const struct queue_place *place);
 int queue_place_unpack(struct queue_place *place, const char *s);	/* 0: no such kind */
 
-/* On the wire: number (8), birth (8), size (8), uid (4), recipients (4), tried (1), place, sender NUL */
+/* On the wire: number (8), birth (8), size (8), uid (4), recipients (4), tried (1), place, sender NUL, and if it has any its
+ * parameters NUL */
 struct queue_notice {
 	uint64_t number;	/* never 0, never used twice */
 	uint64_t birth;		/* wall clock in seconds at which it was accepted */
@@ -102,6 +117,7 @@ struct queue_notice {
 	uint8_t tried;		/* 1: there was an attempt at it, and it was deferred; 0: perhaps none */
 	struct queue_place place;
 	const char *sender;	/* NUL-terminated, in the caller's frame */
+	const char *parameters;	/* of the sender, the same; NULL: none */
 };
 enum { QUEUE_NOTICE_PACK = 8 + 8 + 8 + 4 + 4 + 1 + QUEUE_PLACE_PACK };	/* octets before the sender */
 void queue_notice_pack(char *s, const struct queue_notice *notice);	/* without the sender */

@@ -47,7 +47,7 @@ record_parse(struct record *r, const char *s, size_t len)
 		r->result = s[13];
 		r->text = s + RECORD_OUTCOME_HEADER;
 		r->text_len = len - RECORD_OUTCOME_HEADER;
-		return (r->result == 'K' || r->result == 'D') && r->text_len <= QUEUE_TEXT_MAX;
+		return queue_outcome_is(r->result) && r->text_len <= QUEUE_TEXT_MAX;
 	case RECORD_END:
 		return len == RECORD_END_SIZE;
 	}

@@ -1,7 +1,7 @@
 /* record: what a batch of the ring holds.
  *   message   type 'M' (1), number (8), birth (8), uid (4), recipients (4), octets of the envelope (4), the envelope as
  *             qmail-queue takes it, the message to the end of the record
- *   outcome   type 'D' (1), number (8), recipient (4), result (1: 'K' delivered, 'D' failed), failure text
+ *   outcome   type 'D' (1), number (8), recipient (4), result (1: enum queue_outcome), text
  *   end       type 'X' (1), number (8)
  * Numbers are most significant octet first. */
 #ifndef RECORD_H
@@ -24,7 +24,7 @@ struct record {
 	size_t message_len;
 	/* outcome */
 	uint32_t recipient;
-	char result;
+	char result;		/* enum queue_outcome */
 	const char *text;	/* not NUL-terminated */
 	size_t text_len;
 };

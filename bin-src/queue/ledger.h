@@ -12,7 +12,7 @@ struct outcome {
 	uint64_t offset;	/* octets from the ring's start */
 	uint32_t len;		/* of the record */
 	uint32_t recipient;
-	char result;		/* 'K' or 'D' */
+	char result;		/* enum queue_outcome */
 };
 
 /* A message about which more has to be remembered than that its files are whole. */

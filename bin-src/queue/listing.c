@@ -58,25 +58,40 @@ take_string(const char **s, const char *end)
 	return string;
 }
 
+/* What a recipient's state means to a reader; 0: there is no such state. */
+static char
+plain_state(char state)
+{
+	switch (state) {
+	case 'T': case OUTCOME_DELAYED: return 'T';
+	case OUTCOME_DONE: case OUTCOME_SUCCEEDED: return 'K';
+	case OUTCOME_FAILED: return 'D';
+	default: return 0;
+	}
+}
+
 /* Takes one recipient out of the frame: 1, or 0 with errno set. */
 static int
 take_recipient(struct listing *l, struct listing_item *item)
 {
-	const char *s = l->recipients;
+	const char *s = l->recipients, *text = "";
+	int has_parameters;
+	char state;
 
-	item->recipient.text = "";
 	errno = EPROTO;
 	if (l->end - s < 5)
 		return 0;
 	uint32_unpack_big(s, &item->recipient.index);
-	item->recipient.state = s[4];
-	if (!strchr("TKD", s[4]) || !s[4])
-		return 0;
+	has_parameters = s[4] >= 'a';
+	state = has_parameters ? (char)(s[4] - 'a' + 'A') : s[4];
+	item->recipient.state = plain_state(state);
 	l->recipients = s + 5;
-	item->recipient.address = take_string(&l->recipients, l->end);
-	if (item->recipient.address && item->recipient.state == 'D')
-		item->recipient.text = take_string(&l->recipients, l->end);
-	return item->recipient.address && item->recipient.text;
+	if (!item->recipient.state || !(item->recipient.address = take_string(&l->recipients, l->end)) ||
+	    (has_parameters && !take_string(&l->recipients, l->end)) ||
+	    (queue_outcome_has_text(state) && !(text = take_string(&l->recipients, l->end))))
+		return 0;
+	item->recipient.text = text;
+	return 1;
 }
 
 enum listing_kind

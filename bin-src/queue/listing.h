@@ -26,7 +26,7 @@ struct listing_item {
 		uint32_t index;		/* in the envelope, from 0 */
 		char state;		/* 'T' to do, 'K' delivered, 'D' failed for good */
 		const char *address;	/* as in the envelope, NUL-terminated */
-		const char *text;	/* of 'D': why; else "" */
+		const char *text;	/* of 'D': why; else of no meaning */
 	} recipient;
 };
 

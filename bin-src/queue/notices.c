@@ -24,15 +24,18 @@ put_rcpt_frame(struct channel *c, stralloc *payload, int at_least)
 	return ok;
 }
 
+/* A recipient's entry; o: what became of it, NULL if nothing did. */
 static int
-add_rcpt(stralloc *payload, uint32_t index, char state, const char *address, const struct info_outcome *o)
+add_rcpt(stralloc *payload, uint32_t index, const char *address, const struct info_outcome *o)
 {
-	char header[5];
+	char header[5], state = o ? o->result : 'T';
+	const char *parameters = envelope_parameters(address);
 
 	uint32_pack_big(header, index);
-	header[4] = state;
+	header[4] = parameters ? (char)(state - 'A' + 'a') : state;
 	return stralloc_catb(payload, header, sizeof header) && stralloc_catb(payload, address, strlen(address) + 1) &&
-	    (state != 'D' || (stralloc_catb(payload, o->text, o->text_len) && stralloc_0(payload)));
+	    (!parameters || stralloc_catb(payload, parameters, strlen(parameters) + 1)) &&
+	    (!queue_outcome_has_text(state) || (stralloc_catb(payload, o->text, o->text_len) && stralloc_0(payload)));
 }
 
 /* The last outcome of each recipient, by index; NULL: none. */
@@ -56,10 +59,9 @@ put_rcpts(struct channel *c, const char *envelope, const struct info_outcome **b
 
 	for (uint32_t i = 0; ok && (address = envelope_next(address)); i++) {
 		const struct info_outcome *o = by_index ? by_index[i] : NULL;
-		char state = o ? o->result : 'T';
 
-		if (state != 'K' || with_done)
-			ok = add_rcpt(&payload, i, state, address, o) && put_rcpt_frame(c, &payload, RCPT_PIECE);
+		if (!o || o->result != OUTCOME_DONE || with_done)
+			ok = add_rcpt(&payload, i, address, o) && put_rcpt_frame(c, &payload, RCPT_PIECE);
 	}
 	ok = ok && put_rcpt_frame(c, &payload, 0);
 	stralloc_free(&payload);
@@ -71,9 +73,11 @@ notices_put(struct channel *c, const struct queue_notice *n, const char *envelop
     const struct info_outcome *outcomes, uint32_t outcomes_len, int with_done)
 {
 	char header[QUEUE_NOTICE_PACK], number[8];
-	struct iovec v[2] = {
+	const char *parameters = envelope_parameters(envelope_sender(envelope));
+	struct iovec v[3] = {
 		{ .iov_base = header, .iov_len = sizeof header },
 		{ .iov_base = (void *)(uintptr_t)n->sender, .iov_len = strlen(n->sender) + 1 },
+		{ .iov_base = (void *)(uintptr_t)parameters, .iov_len = parameters ? strlen(parameters) + 1 : 0 },
 	};
 	const struct info_outcome **by_index = NULL;
 	int ok;
@@ -82,7 +86,7 @@ notices_put(struct channel *c, const struct queue_notice *n, const char *envelop
 		return 0;
 	queue_notice_pack(header, n);
 	uint64_pack_big(number, n->number);
-	ok = channel_put(c, NOTICE_MESSAGE, v, 2) && put_rcpts(c, envelope, by_index, with_done) &&
+	ok = channel_put(c, NOTICE_MESSAGE, v, 3) && put_rcpts(c, envelope, by_index, with_done) &&
 	    channel_put1(c, NOTICE_OVER, number, sizeof number);
 	free(by_index);
 	return ok;
@@ -292,7 +296,7 @@ take_report(struct keeper *k, const struct channel_frame *f)
 	if (f->type == SEND_DONE) {
 		uint32_unpack_big(f->s + 8, &r.recipient);
 		r.result = f->s[12];
-		if ((r.result != 'K' && r.result != 'D') || r.recipient == QUEUE_INDEX_END)
+		if (!queue_outcome_is(r.result) || r.recipient == QUEUE_INDEX_END)
 			return 0;
 	}
 	if (!r.number)

@@ -155,8 +155,13 @@ notices(void **state)
 	assert_string_equal(got.sender, "a@b");
 	assert_int_equal(got.place.message_at, 8);
 	assert_false(queue_notice_unpack(&got, s, sizeof s - 1));	/* sender without its NUL */
+	assert_null(got.parameters);
 	s[QUEUE_NOTICE_PACK + 1] = '\0';
-	assert_false(queue_notice_unpack(&got, s, sizeof s));		/* octets behind the sender */
+	assert_true(queue_notice_unpack(&got, s, sizeof s));		/* parameters behind the sender */
+	assert_string_equal(got.sender, "a");
+	assert_string_equal(got.parameters, "b");
+	s[QUEUE_NOTICE_PACK + 2] = '\0';
+	assert_false(queue_notice_unpack(&got, s, sizeof s));		/* octets behind the parameters */
 	s[33] = 9;
 	assert_false(queue_notice_unpack(&got, s, QUEUE_NOTICE_PACK + 2));	/* no such place */
 }
