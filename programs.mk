@@ -24,7 +24,7 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 
 # --- send --------------------------------------------------------------------
 $(eval $(call program,qmail-send,$(addprefix $S/send/,qmail-send keeper pass delivery worker octets bouncer \
-	route schedule verp message destination owner heap log bounce loop) \
+	route schedule verp message notify destination owner heap log bounce loop) \
 	$L/job $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),$(STATIC)))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
@@ -46,11 +46,10 @@ $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/a
 # --- remote ------------------------------------------------------------------
 # where mail for a host goes
 REMOTE_HOST := $L/dns $(addprefix $S/remote/,mx smtproute localaddress tcpto)
+$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection smtp_reply mail_data report) \
+	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
 
-# --- users -------------------------------------------------------------------
-$(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
-$(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
 # --- smtpd -------------------------------------------------------------------
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes slow_lookup) $S/send/route \
 	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
@@ -60,6 +59,9 @@ $(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbo
 $(eval $(call program,qmail-tcpto,$S/remote/qmail-tcpto $S/remote/tcpto $L/sandbox $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,$(SK),$(STATIC)))
 
+# --- users -------------------------------------------------------------------
+$(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
+$(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 

@@ -45,6 +45,22 @@ job_string(const struct job *job, uint32_t n)
 	return s;
 }
 
+uint32_t
+job_remote_recipients(const struct job *job)
+{
+	uint32_t n = job->strings_len - JOB_REMOTE_FIRST_RECIPIENT;
+
+	if (job->strings_len <= JOB_REMOTE_FIRST_RECIPIENT || n % 2 || n / 2 > JOB_RECIPIENTS_MAX)
+		return 0;
+	return n / 2;
+}
+
+uint32_t
+job_remote_recipient(uint32_t n)
+{
+	return JOB_REMOTE_FIRST_RECIPIENT + 2 * n;
+}
+
 int
 job_put(struct channel *c, uint32_t id, const char *strings, uint32_t strings_len, size_t strings_size,
     uint64_t size, const char *message, int fd)

@@ -7,10 +7,13 @@
  *      qmail-send   JOB        id (4), strings (4), message size (8), the strings each ended by NUL, the message.
  *                   JOB_FILE   the same without the message: it is the file whose descriptor rides on the frame,
  *                              opened for this job alone, read-only, at offset 0; its length is the message size
- *      worker       JOB_DONE   id (4), recipient (4), letter (1: K delivered, Z deferred, D failed), text
+ *      worker       JOB_DONE   id (4), recipient (4), letter (1: K delivered, k handed to a host that sees to the
+ *                              delivery reports of RFC 3461 itself, Z deferred, D failed), text
  *
  *    Strings of a local job    sender, local, dash, ext, domain                (one recipient, number 0)
- *    Strings of a remote job   sender, host, recipient, recipient, ...         (recipients counted from 0)
+ *    Strings of a remote job   sender, its parameters, host, then for each recipient: recipient, its parameters
+ *                              (recipients counted from 0; job_remote_recipient)
+ *    Parameters are those of queue/envelope.h, empty if there are none.
  *
  * 2. Spawner, on descriptor 3 of the spawner.
  *
@@ -39,6 +42,11 @@ enum {
 	JOB_WORKER_SECONDS = 600,	/* or after this time */
 };
 
+enum job_local_string { JOB_LOCAL_SENDER, JOB_LOCAL_PART, JOB_LOCAL_DASH, JOB_LOCAL_EXT, JOB_LOCAL_DOMAIN, JOB_LOCAL_STRINGS };
+enum job_remote_string {
+	JOB_REMOTE_SENDER, JOB_REMOTE_SENDER_PARAMETERS, JOB_REMOTE_HOST, JOB_REMOTE_FIRST_RECIPIENT,
+};
+
 enum job_frame { JOB = 'J', JOB_FILE = 'F', JOB_DONE = 'A' };
 enum spawn_frame {
 	SPAWN_WHO = '?', SPAWN_START = 'S', SPAWN_KILL = 'X', SPAWN_OK = 'K', SPAWN_TEMP = 'Z', SPAWN_PERM = 'D',
@@ -59,6 +67,12 @@ int job_parse(struct job *job, struct channel *c, const struct channel_frame *f)
 
 /* The nth string (from 0) of a job, NUL-terminated; NULL if there are not as many. */
 const char *job_string(const struct job *job, uint32_t n);
+
+/* Recipients of a remote job; 0 if its strings are not those of one, or of more than JOB_RECIPIENTS_MAX. */
+uint32_t job_remote_recipients(const struct job *job);
+
+/* The place of the nth recipient (from 0) among the strings of a remote job; its parameters are in the next one. */
+uint32_t job_remote_recipient(uint32_t n);
 
 /* Queues a job for a worker. strings: strings_len strings, each ended by NUL, strings_size octets in all. message NULL:
  * fd is sent (and closed by the channel). Returns 1, or 0 with errno set (fd stays the caller's). */

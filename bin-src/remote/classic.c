@@ -18,8 +18,6 @@
 #define REMOTE "bin/qmail-remote"
 #define OURS "libexec/qmail-remote"	/* the same file, unless the administrator replaced it */
 
-enum { HOST = 1, FIRST_RECIPIENT = 2 };	/* strings of a remote job */
-
 struct worker {
 	struct channel channel;
 	stralloc report, text;
@@ -128,7 +126,7 @@ deliver(struct worker *w, const struct job *job, const char *program, const char
 	const char *trouble;
 
 	for (unsigned int i = 0; i < count; i++)
-		argv[3 + i] = job_string(job, FIRST_RECIPIENT + first + i);
+		argv[3 + i] = job_string(job, job_remote_recipient(first + i));
 	argv[3 + count] = NULL;
 	trouble = run(w, program, argv, message);
 	for (unsigned int i = 0; i < count; i++) {
@@ -147,8 +145,9 @@ deliver(struct worker *w, const struct job *job, const char *program, const char
 static void
 do_job(struct worker *w, const struct job *job)
 {
-	const char *argv[3 + JOB_RECIPIENTS_MAX + 1] = { "qmail-remote", job_string(job, HOST), job_string(job, 0) };
-	unsigned int recipients = job->strings_len - FIRST_RECIPIENT;
+	const char *argv[3 + JOB_RECIPIENTS_MAX + 1] = { "qmail-remote", job_string(job, JOB_REMOTE_HOST),
+		job_string(job, JOB_REMOTE_SENDER) };
+	unsigned int recipients = job_remote_recipients(job);
 	int is_ours;
 	const char *program = choose_program(&is_ours);
 	unsigned int step = is_ours ? recipients : 1;
@@ -173,8 +172,7 @@ do_jobs(struct worker *w)
 	int n;
 
 	while ((n = channel_next(&w->channel, &f)) == 1) {
-		if (!job_parse(&job, &w->channel, &f) || job.strings_len <= FIRST_RECIPIENT
-		    || job.strings_len > FIRST_RECIPIENT + JOB_RECIPIENTS_MAX)
+		if (!job_parse(&job, &w->channel, &f) || !job_remote_recipients(&job))
 			return 0;
 		do_job(w, &job);
 		if (channel_flush(&w->channel) < 0)

@@ -1,10 +1,12 @@
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <skalibs/types.h>
 #include "control/control.h"
 #include "date822.h"
 #include "bounce.h"
+#include "queue/envelope.h"
 #include "quote.h"
 #include "verp.h"
 
@@ -242,6 +244,7 @@ struct survey {
 	int header_only;
 	int text_8bit, text_utf8;	/* the first part */
 	int message_8bit;
+	uint32_t first_index;	/* of the first recipient */
 	int is_global;		/* RFC 6533: the sender's address is not ASCII */
 };
 
@@ -256,6 +259,8 @@ survey_recipients(struct survey *v, const struct bounce *b)
 	for (uint32_t n = 0; (found = b->recipient(b->data, n, &r)) == 1; n++) {
 		size_t len = strlen(r.address);
 
+		if (n == 0)
+			v->first_index = r.index;
 		v->text_8bit |= is_8bit(r.address, len) || is_8bit(r.text, r.text_len);
 		v->text_utf8 &= is_utf8(r.address, len) && is_utf8(r.text, r.text_len);
 	}
@@ -321,6 +326,16 @@ survey_message(struct survey *v, const struct bounce *b)
 	return 1;
 }
 
+/* RFC 3461 section 4.3: RET=HDRS. */
+static int
+wants_header(const struct bounce *b)
+{
+	size_t len;
+	const char *value = envelope_parameter(b->parameters, "RET=", &len);
+
+	return value && len == 4 && strncasecmp(value, "HDRS", 4) == 0;
+}
+
 static int
 survey(struct survey *v, const struct bounce *b)
 {
@@ -329,7 +344,8 @@ survey(struct survey *v, const struct bounce *b)
 
 	*v = (struct survey){ .returned = b->without_message ? 0 : b->size };
 	v->is_global = is_8bit(b->sender, sender_len) && is_utf8(b->sender, sender_len);
-	v->header_only = !b->without_message && b->settings->max && b->size > b->settings->max;
+	v->header_only = !b->without_message && (b->report != BOUNCE_FAILED || wants_header(b) ||
+	    (b->settings->max && b->size > b->settings->max));
 	if (!survey_recipients(v, b) || (v->header_only && !find_header(v, b)))
 		return 0;
 	for (unsigned int i = 0; i < BOUNDARY_TRIES && r == 2; i++)
@@ -339,7 +355,19 @@ survey(struct survey *v, const struct bounce *b)
 	return r == 1;
 }
 
+/* Without MIME: such a bounce cannot say what a report of success or delay has to say. */
+static int
+is_plain(const struct bounce *b)
+{
+	return b->settings->is_plain && b->report == BOUNCE_FAILED;
+}
+
 /* --- the parts -------------------------------------------------------------------------- */
+
+/* By enum bounce_report: the subject; what the Message-ID says; the class of the status, RFC 3463 section 3.1. */
+static const struct { const char *subject, *id; char status; } words[] = {
+	{ "failure notice", ".bounce", '5' }, { "delivery report", ".success.", '2' }, { "delay notice", ".delay.", '4' },
+};
 
 static void
 put_header(const struct bounce *b, const struct survey *v)
@@ -358,14 +386,19 @@ put_header(const struct bounce *b, const struct survey *v)
 	    join_address(&address, &s->double_to, &s->double_host))
 		put_address(b, address.s);
 	stralloc_free(&address);
-	puts_to(b, "\nSubject: failure notice\nMessage-ID: <");
+	puts_to(b, "\nSubject: ");
+	puts_to(b, words[b->report].subject);
+	puts_to(b, "\nMessage-ID: <");
 	put_number(b, b->number);
 	puts_to(b, ".");
 	put_number(b, b->birth > 0 ? (uint64_t)b->birth : 0);
-	puts_to(b, ".bounce@");
+	puts_to(b, words[b->report].id);
+	if (b->report != BOUNCE_FAILED)	/* a message may have several */
+		put_number(b, v->first_index);
+	puts_to(b, "@");
 	put_visible(b, s->host.s);
 	puts_to(b, ">\nAuto-Submitted: auto-replied\n");
-	if (s->is_plain)
+	if (is_plain(b))
 		return;
 	puts_to(b, "MIME-Version: 1.0\nContent-Type: multipart/report; report-type=");
 	puts_to(b, v->is_global ? "global-delivery-status" : "delivery-status");
@@ -411,22 +444,57 @@ put_report(const struct bounce *b, const char *s, size_t len)
 	puts_to(b, "\n\n");
 }
 
+/* The first paragraph. Only that of a failure begins as list managers know it. */
+static void
+put_greeting(const struct bounce *b)
+{
+	char date[DATE822_MAX];
+
+	puts_to(b, b->report == BOUNCE_FAILED ? "Hi. This is the qmail-send program at " : "This is the mail server at ");
+	put_visible(b, b->settings->host.s);
+	switch (b->report) {
+	case BOUNCE_SUCCEEDED:
+		puts_to(b, ".\nYou asked to be told: your message got to the addresses below.\n\n");
+		break;
+	case BOUNCE_DELAYED:
+		puts_to(b, ".\nYour message did not reach the addresses below yet. You need not send it again: I keep trying\nuntil ");
+		b->put(b->data, date, date822_date(date, (time_t)b->until));
+		puts_to(b, ".\n\n");
+		break;
+	default:
+		puts_to(b, b->kind == BOUNCE_SINGLE ?
+		    ".\nYour message did not reach the addresses below. I have given up on them.\n\n" :
+		    ".\nA bounce message could not be delivered, it bounced itself. I have given up on it.\n\n");
+	}
+}
+
+/* What became of a recipient. What programs of a local user said at his delivery is not for the sender. */
+static void
+put_reason(const struct bounce *b, const struct bounce_recipient *r)
+{
+	if (b->report != BOUNCE_SUCCEEDED)
+		put_report(b, r->text, r->text_len);
+	else if (r->action == NOTIFY_EXPANDED)
+		puts_to(b, "It was forwarded from there to another address, or several.\n\n");
+	else if (r->action == NOTIFY_RELAYED) {
+		puts_to(b, "It was handed on to a mail server that will not report its delivery.\n");
+		put_report(b, r->text, r->text_len);
+	} else
+		puts_to(b, "It was delivered.\n\n");
+}
+
 static int
 put_text(const struct bounce *b, const struct survey *v)
 {
 	struct bounce_recipient r;
 	int found;
 
-	puts_to(b, "Hi. This is the qmail-send program at ");
-	put_visible(b, b->settings->host.s);
-	puts_to(b, b->kind == BOUNCE_SINGLE ?
-	    ".\nYour message did not reach the addresses below. I have given up on them.\n\n" :
-	    ".\nA bounce message could not be delivered, it bounced itself. I have given up on it.\n\n");
+	put_greeting(b);
 	for (uint32_t n = 0; (found = b->recipient(b->data, n, &r)) == 1; n++) {
 		puts_to(b, "<");
 		put_visible(b, r.address);
 		puts_to(b, ">:\n");
-		put_report(b, r.text, r.text_len);
+		put_reason(b, &r);
 	}
 	puts_to(b, b->without_message ? "--- The message itself could not be returned.\n" :
 	    v->header_only ? "--- Below this line is a copy of the message's header.\n" :
@@ -517,13 +585,73 @@ find_reply(const char **s, size_t len)
 }
 
 static void
-put_recipient_status(const struct bounce *b, const struct survey *v, const struct bounce_recipient *r)
+put_ascii(const struct bounce *b, const char *s)
 {
-	size_t len = strlen(r->address), reply_len;
-	const char *reply = r->text;
-	char status[BOUNCE_STATUS_MAX] = "5.0.0";
+	for (; *s; s++)
+		b->put(b->data, (unsigned char)*s < 32 || (unsigned char)*s > 126 ? "_" : s, 1);
+}
 
-	puts_to(b, "\nFinal-Recipient: ");
+static int
+hex_digit(char c)
+{
+	return is_digit(c) ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Decodes xtext, RFC 3461 section 4: "+HH". What is malformed stays as it is; NUL becomes '_'. Returns 1, or 0 (ENOMEM). */
+static int
+decode_xtext(stralloc *out, const char *s, size_t len)
+{
+	out->len = 0;
+	for (size_t i = 0; i < len; i++) {
+		char c = s[i];
+
+		if (c == '+' && len - i > 2 && hex_digit(s[i + 1]) >= 0 && hex_digit(s[i + 2]) >= 0) {
+			c = (char)(hex_digit(s[i + 1]) << 4 | hex_digit(s[i + 2]));
+			i += 2;
+		}
+		if (!stralloc_append(out, c ? c : '_'))
+			return 0;
+	}
+	return stralloc_0(out);
+}
+
+/* The line of a field with the value of an ENVID or ORCPT parameter, RFC 3464 sections 2.2.1 and 2.3.1; none if it is absent, or
+ * without memory. type: octets of the address type before the value, which is not encoded, with its ';'. */
+static void
+put_original(const struct bounce *b, const struct survey *v, const char *field, const char *value, size_t type, size_t len)
+{
+	stralloc decoded = STRALLOC_ZERO;
+
+	if (value && len && stralloc_copyb(&decoded, value, type) && stralloc_0(&decoded)) {
+		puts_to(b, field);
+		put_ascii(b, decoded.s);
+		if (type)
+			puts_to(b, " ");
+		if (!decode_xtext(&decoded, value + type, len - type))
+			puts_to(b, "_");
+		else if (!is_8bit(decoded.s, decoded.len) || !is_utf8(decoded.s, decoded.len))
+			put_ascii(b, decoded.s);
+		else if (v->is_global)
+			put_visible(b, decoded.s);
+		else
+			put_xtext(b, decoded.s);
+		puts_to(b, "\n");
+	}
+	stralloc_free(&decoded);
+}
+
+static void
+put_addresses(const struct bounce *b, const struct survey *v, const struct bounce_recipient *r)
+{
+	size_t len, original_len = 0;
+	const char *original = envelope_parameter(r->parameters, "ORCPT=", &original_len);
+	const char *semicolon = original ? memchr(original, ';', original_len) : NULL;
+
+	puts_to(b, "\n");
+	if (semicolon && semicolon > original)
+		put_original(b, v, "Original-Recipient: ", original, (size_t)(semicolon + 1 - original), original_len);
+	puts_to(b, "Final-Recipient: ");
+	len = strlen(r->address);
 	if (is_8bit(r->address, len) && is_utf8(r->address, len)) {
 		puts_to(b, "utf-8; ");
 		if (v->is_global)
@@ -532,19 +660,59 @@ put_recipient_status(const struct bounce *b, const struct survey *v, const struc
 			put_xtext(b, r->address);
 	} else {
 		puts_to(b, "rfc822; ");
-		for (const char *s = r->address; *s; s++)
-			b->put(b->data, (unsigned char)*s < 32 || (unsigned char)*s > 126 ? "_" : s, 1);
+		put_ascii(b, r->address);
 	}
-	bounce_status(status, r->text, r->text_len);
-	status[0] = '5';
-	if (memmem(r->text, r->text_len, bounce_too_long, sizeof bounce_too_long - 2))
+}
+
+static const char *
+action_of(const struct bounce *b, const struct bounce_recipient *r)
+{
+	if (b->report == BOUNCE_FAILED)
+		return "failed";
+	if (b->report == BOUNCE_DELAYED)
+		return "delayed";
+	return r->action == NOTIFY_RELAYED ? "relayed" : r->action == NOTIFY_EXPANDED ? "expanded" : "delivered";
+}
+
+/* The status of a recipient, RFC 3463. */
+static void
+put_code(const struct bounce *b, const struct bounce_recipient *r)
+{
+	char status[BOUNCE_STATUS_MAX] = "5.0.0";
+
+	/* a success at a remote host has its words; those of a local one are a program's */
+	if (b->report != BOUNCE_SUCCEEDED || r->action == NOTIFY_RELAYED)
+		bounce_status(status, r->text, r->text_len);
+	if (b->report == BOUNCE_SUCCEEDED && status[0] != '2')
+		strcpy(status, "2.0.0");
+	status[0] = words[b->report].status;
+	if (b->report == BOUNCE_FAILED && memmem(r->text, r->text_len, bounce_too_long, sizeof bounce_too_long - 2))
 		strcpy(status, "4.4.7");	/* RFC 3463: delivery time expired */
-	puts_to(b, "\nAction: failed\nStatus: ");
 	puts_to(b, status);
-	puts_to(b, "\nDiagnostic-Code: ");
-	reply_len = find_reply(&reply, r->text_len);
-	puts_to(b, reply_len ? "smtp; " : "X-Qmail; ");
-	put_folded(b, v, reply, reply_len ? reply_len : r->text_len);
+}
+
+static void
+put_recipient_status(const struct bounce *b, const struct survey *v, const struct bounce_recipient *r)
+{
+	const char *reply = r->text;
+	size_t reply_len = find_reply(&reply, r->text_len);
+
+	put_addresses(b, v, r);
+	puts_to(b, "\nAction: ");
+	puts_to(b, action_of(b, r));
+	puts_to(b, "\nStatus: ");
+	put_code(b, r);
+	if (b->report != BOUNCE_SUCCEEDED || (reply_len && r->action == NOTIFY_RELAYED)) {
+		puts_to(b, "\nDiagnostic-Code: ");
+		puts_to(b, reply_len ? "smtp; " : "X-Qmail; ");
+		put_folded(b, v, reply, reply_len ? reply_len : r->text_len);
+	}
+	if (b->report == BOUNCE_DELAYED) {	/* RFC 3464 section 2.3.9 */
+		char date[DATE822_MAX];
+
+		puts_to(b, "\nWill-Retry-Until: ");
+		b->put(b->data, date, date822_date(date, (time_t)b->until));
+	}
 	puts_to(b, "\n");
 }
 
@@ -553,11 +721,15 @@ put_status(const struct bounce *b, const struct survey *v)
 {
 	char date[DATE822_MAX];
 	struct bounce_recipient r;
+	size_t len = 0;
+	const char *envid = envelope_parameter(b->parameters, "ENVID=", &len);
 	int found;
 
 	put_delimiter(b, v, v->is_global ?
-	    "\nContent-Type: message/global-delivery-status\nContent-Transfer-Encoding: 8bit\n\nReporting-MTA: dns; " :
-	    "\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; ");
+	    "\nContent-Type: message/global-delivery-status\nContent-Transfer-Encoding: 8bit\n\n" :
+	    "\nContent-Type: message/delivery-status\n\n");
+	put_original(b, v, "Original-Envelope-Id: ", envid, 0, len);
+	puts_to(b, "Reporting-MTA: dns; ");
 	put_visible(b, b->settings->host.s);
 	puts_to(b, "\nArrival-Date: ");
 	b->put(b->data, date, date822_date(date, (time_t)b->birth));
@@ -600,14 +772,16 @@ put_returned(const struct bounce *b, const struct survey *v)
 }
 
 int
-bounce_write(const struct bounce *b)
+bounce_write(const struct bounce *b, const char **parameters)
 {
 	struct survey v;
 
 	if (!survey(&v, b))
 		return 0;
+	/* BODY=8BITMIME is not among them: it would fail at a next hop that does not know it, instead of being tried */
+	*parameters = v.is_global ? "SMTPUTF8" : "";
 	put_header(b, &v);
-	if (b->settings->is_plain) {
+	if (is_plain(b)) {
 		puts_to(b, "\n");
 		if (!put_text(b, &v))
 			return 0;

@@ -29,7 +29,7 @@ struct work {
 	struct message *message;
 	const char *octets;		/* of a small message */
 	int fd;				/* of a large one, else -1 */
-	uint32_t nth, position;		/* the nth recipient that failed is at position or later */
+	uint32_t nth, position;		/* the nth recipient that it names is at position or later */
 	stralloc address;
 };
 
@@ -67,6 +67,12 @@ put_octets(void *data, const char *octets, size_t len)
 }
 
 static int
+is_named(const struct message *m, const struct recipient *r)
+{
+	return m->in_report ? r->in_report : r->state == RECIPIENT_FAILED;
+}
+
+static int
 find_recipient(void *data, uint32_t n, struct bounce_recipient *found)
 {
 	struct work *w = data;
@@ -78,14 +84,19 @@ find_recipient(void *data, uint32_t n, struct bounce_recipient *found)
 		w->nth = w->position = 0;
 	for (; w->position < m->recipients_len; w->position++) {
 		r = &m->recipients[w->position];
-		if (r->state != RECIPIENT_FAILED || w->nth++ != n)
+		if (!is_named(m, r) || w->nth++ != n)
 			continue;
 		w->position++;
 		if (!route_find(&w->s->rules, recipient_address(r), &w->address, &route))
 			return -1;
 		*found = (struct bounce_recipient){
 			.address = w->address.s + route.prepended, .text = r->text->s, .text_len = r->text->len,
+			.parameters = recipient_parameters(r), .index = r->index,
 		};
+		if (r->state == RECIPIENT_SUCCEEDED && found->text_len) {
+			found->action = (unsigned char)*found->text++;
+			found->text_len--;
+		}
 		return 1;
 	}
 	return 0;
@@ -161,21 +172,30 @@ submit(struct work *w)
 	struct bounce b = {
 		.settings = settings, .kind = bounce_kind_of(settings, sender), .number = m->number, .birth = m->birth,
 		.now = w->s->now, .sender = sender, .size = m->size, .without_message = m->bounce_refused,
+		.report = !m->in_report ? BOUNCE_FAILED : m->is_delay_report ? BOUNCE_DELAYED : BOUNCE_SUCCEEDED,
+		.parameters = message_parameters(m), .until = m->birth + w->s->lifetime,
 		.data = w, .recipient = find_recipient, .read = read_octets, .put = put_octets,
 	};
 	stralloc from = STRALLOC_ZERO, to = STRALLOC_ZERO;
+	const char *parameters;
 	struct queue_result result;
+	struct bounce_recipient first;
 
+	if (m->in_report && find_recipient(w, 0, &first) == 0) {	/* the delay is over */
+		report(w, REPORT_QUEUED, 0, "");
+		return;
+	}
 	if (!m->bounce_refused && !open_octets(w)) {
 		report(w, REPORT_NO_OCTETS, 0, "");
 		return;
 	}
 	queue_client_begin(&w->client);
-	if (!bounce_envelope(settings, b.kind, sender, &from, &to) || !bounce_write(&b)) {
+	if (!bounce_envelope(settings, b.kind, sender, &from, &to) || !bounce_write(&b, &parameters)) {
 		queue_client_abandon(&w->client);
 		report(w, REPORT_NOT_NOW, 0, strerror(errno));
 	} else {
 		queue_client_sender(&w->client, from.s, from.len - 1);
+		queue_client_sender_parameters(&w->client, parameters);
 		queue_client_recipient(&w->client, to.s, to.len - 1);
 		queue_client_end(&w->client, 1, &result);
 		report(w, result.code == 0 ? REPORT_QUEUED : result.permanent ? REPORT_REFUSED : REPORT_NOT_NOW,
@@ -228,8 +248,24 @@ bouncer_add(struct send *s, struct message *m)
 {
 	if (!stralloc_catb(&s->bouncer.waiting, (char *)&m, sizeof m))
 		return 0;
-	m->in_bounce = 1;
 	return 1;
+}
+
+/* Marks the recipients that the report of m names: those that succeeded, or if there are none those that are delayed. If
+ * the others are not for this report, another one is owed. */
+static void
+mark_report(struct message *m)
+{
+	int succeeded = 0, delayed = 0;
+
+	for (uint32_t i = 0; i < m->recipients_len; i++) {
+		succeeded |= m->recipients[i].state == RECIPIENT_SUCCEEDED;
+		delayed |= m->recipients[i].state == RECIPIENT_DELAYED;
+	}
+	m->is_delay_report = !succeeded;
+	m->owes_report = succeeded && delayed;
+	for (uint32_t i = 0; i < m->recipients_len; i++)
+		m->recipients[i].in_report = m->recipients[i].state == (succeeded ? RECIPIENT_SUCCEEDED : RECIPIENT_DELAYED);
 }
 
 static void
@@ -240,9 +276,44 @@ log_bounce(struct send *s, const char *before, const struct message *m, const ch
 	log_text(&s->log, after);
 }
 
+/* What became of a report of success or delay. One that is refused for good is given up: the sender hears of failures
+ * all the same. */
+static void
+handle_notice(struct send *s, struct message *m, enum report what, uint64_t number, const char *text, size_t len)
+{
+	switch (what) {
+	case REPORT_QUEUED:
+		if (number) {
+			log_bounce(s, "report msg ", m, " qp ");
+			log_number(&s->log, number);
+			log_end(&s->log);
+		}
+		pass_reported(s, m);
+		return;
+	case REPORT_NO_OCTETS:
+		if (octets_missing(s, m) == OCTETS_BAD)
+			m->bounce_refused = 1;	/* then it goes without the message */
+		pass_not_reported(s, m);
+		return;
+	default:
+		log_bounce(s, "warning: unable to queue the report of msg ", m, ": ");
+		log_quoted(&s->log, text, len);
+		log_text(&s->log, what == REPORT_REFUSED ? "; it is given up" : "; trying again later");
+		log_end(&s->log);
+		if (what == REPORT_REFUSED)
+			pass_reported(s, m);
+		else
+			pass_not_reported(s, m);
+	}
+}
+
 static void
 handle_report(struct send *s, struct message *m, enum report what, uint64_t number, const char *text, size_t len)
 {
+	if (m->in_report) {
+		handle_notice(s, m, what, number, text, len);
+		return;
+	}
 	if (what == REPORT_QUEUED) {
 		log_bounce(s, "bounce msg ", m, " qp ");
 		log_number(&s->log, number);
@@ -313,7 +384,9 @@ end_child(struct send *s, struct bouncer_child *c)
 	c->pid = 0;
 	stralloc_free(&c->in);
 	for (unsigned int i = 0; i < c->count; i++)
-		if (c->messages[i])
+		if (c->messages[i] && c->messages[i]->in_report)
+			pass_not_reported(s, c->messages[i]);
+		else if (c->messages[i])
 			pass_not_bounced(s, c->messages[i]);
 }
 
@@ -354,6 +427,9 @@ start_child(struct send *s, struct bouncer_child *c)
 		return 0;
 	memcpy(c->messages, b->waiting.s + b->waiting_done, len);
 	c->count = (unsigned int)(len / sizeof *c->messages);
+	for (unsigned int i = 0; i < c->count; i++)
+		if (c->messages[i]->in_report)
+			mark_report(c->messages[i]);
 	c->source = (struct loop_source){ .fd = ends[0], .ready = pipe_ready, .owner = c };
 	c->pid = loop_add(&s->loop, &c->source, EPOLLIN) ? fork() : -1;
 	if (c->pid == 0)

@@ -41,7 +41,7 @@ log_outcome(struct send *s, uint64_t number, char letter, const char *text, size
 	log_text(&s->log, "delivery ");
 	log_number(&s->log, number);
 	switch (letter) {
-	case 'K': log_text(&s->log, ": success: "); break;
+	case 'K': case 'k': log_text(&s->log, ": success: "); break;
 	case 'D': log_text(&s->log, ": failure: "); break;
 	case 'Z': log_text(&s->log, ": deferral: "); break;
 	default: log_text(&s->log, ": report mangled, will defer"); len = 0;
@@ -280,14 +280,16 @@ add_remote_strings(struct send *s, struct destination *d)
 	uint32_t count = 0, most = verp_is(message_sender(m)) ? 1 : JOB_RECIPIENTS_MAX;
 	struct route route;
 
-	if (!add_string(&s->strings, d->name, strlen(d->name)))
+	if (!add_string(&s->strings, message_parameters(m), strlen(message_parameters(m))) ||
+	    !add_string(&s->strings, d->name, strlen(d->name)))
 		return 0;
 	for (; r && recipient_message(r) == m && count < most && s->strings.len < STRINGS_MAX; r = r->next) {
 		/* without memory, or after a change of the rules: not in this job */
 		if (!route_find(&s->rules, recipient_address(r), &s->address, &route) || route.channel != ROUTE_REMOTE ||
 		    strcasecmp(s->address.s + route.at + 1, d->name) != 0)
 			break;
-		if (!stralloc_catb(&s->strings, s->address.s, s->address.len))
+		if (!stralloc_catb(&s->strings, s->address.s, s->address.len) ||
+		    !add_string(&s->strings, recipient_parameters(r), strlen(recipient_parameters(r))))
 			return 0;
 		count++;
 	}
@@ -396,9 +398,9 @@ give(struct send *s, struct destination *d, struct worker *w)
 	    !stralloc_copyb(&s->strings, s->sender.s, s->sender.len))
 		return CANNOT_GIVE;
 	if (d->channel == ROUTE_LOCAL)
-		return add_local_strings(s, &route, o) ? hand_over(s, d, w, m, 1, 5) : CANNOT_GIVE;
+		return add_local_strings(s, &route, o) ? hand_over(s, d, w, m, 1, JOB_LOCAL_STRINGS) : CANNOT_GIVE;
 	count = add_remote_strings(s, d);
-	return count ? hand_over(s, d, w, m, count, 2 + count) : drop_first(s, d);
+	return count ? hand_over(s, d, w, m, count, job_remote_recipient(count)) : drop_first(s, d);
 }
 
 /* Gives w up to count jobs. Returns 1 if anything moved. */
@@ -570,7 +572,9 @@ delivery_answer(struct send *s, struct destination *d, struct delivery *job, uin
 
 	len = strnlen(text, len < JOB_TEXT_MAX ? len : JOB_TEXT_MAX);
 	log_outcome(s, job->first + n, letter, text, len);
-	if (letter != 'K' && letter != 'D')
+	if (letter == 'k' && job->channel == ROUTE_LOCAL)
+		letter = 'K';
+	if (letter != 'K' && letter != 'k' && letter != 'D')
 		letter = 'Z';
 	job->recipients[n] = NULL;
 	job->left--;

@@ -20,7 +20,7 @@ void delivery_enqueue(struct send *s, struct recipient *r, const struct route *r
 /* Gives out what can be given now. */
 void delivery_assign(struct send *s);
 
-/* What the worker says about the nth recipient of a job; a letter other than K, Z, D is taken as deferral. The job is
+/* What the worker says about the nth recipient of a job; a letter other than K, k, Z, D is taken as deferral. The job is
  * freed by who calls, once left is 0. */
 void delivery_answer(struct send *s, struct destination *d, struct delivery *job, uint32_t n, char letter,
     const char *text, size_t len);

@@ -71,23 +71,37 @@ put_number(struct send *s, char type, uint64_t number)
 	return put(s, type, head, sizeof head, "", 0);
 }
 
+static char
+outcome_of(const struct recipient *r)
+{
+	switch (r->state) {
+	case RECIPIENT_DONE: return OUTCOME_DONE;
+	case RECIPIENT_FAILED: return OUTCOME_FAILED;
+	case RECIPIENT_SUCCEEDED: return OUTCOME_SUCCEEDED;
+	default: return OUTCOME_DELAYED;
+	}
+}
+
 static int
 put_recipient(struct send *s, struct message *m, struct recipient *r)
 {
 	char head[13];
-	int failed = r->state == RECIPIENT_FAILED;
-	size_t len = failed ? r->text->len : 0;
+	int has_text;
+	size_t len;
 
 	uint64_pack_big(head, m->number);
 	uint32_pack_big(head + 8, r->index);
-	head[12] = failed ? 'D' : 'K';
-	return put(s, SEND_DONE, head, sizeof head, failed ? r->text->s : "", len < QUEUE_TEXT_MAX ? len : QUEUE_TEXT_MAX);
+	head[12] = outcome_of(r);
+	has_text = queue_outcome_has_text(head[12]);
+	len = has_text ? r->text->len : 0;
+	return put(s, SEND_DONE, head, sizeof head, has_text ? r->text->s : "", len < QUEUE_TEXT_MAX ? len : QUEUE_TEXT_MAX);
 }
 
 void
 keeper_tell_recipient(struct send *s, struct message *m, struct recipient *r)
 {
-	r->unconfirmed = 1;
+	/* delayed, succeeded, done: never more than the counter holds */
+	r->unconfirmed = (r->unconfirmed + 1u) & 3;
 	s->keeper.open++;
 	put_recipient(s, m, r);
 }
@@ -134,8 +148,12 @@ introduce(struct send *s)
 	while (k->said_hello && (m = message_next(&s->messages, &at))) {
 		m->is_named = 0;
 		for (uint32_t i = 0; k->open && i < m->recipients_len && k->said_hello; i++)
-			if (m->recipients[i].unconfirmed)
+			if (m->recipients[i].unconfirmed) {
+				/* the last of them says it all */
+				k->open -= m->recipients[i].unconfirmed - 1u;
+				m->recipients[i].unconfirmed = 1;
 				put_recipient(s, m, &m->recipients[i]);
+			}
 		if (m->is_ended)
 			put_number(s, SEND_END, m->number);
 	}
@@ -207,31 +225,49 @@ take_string(const char **p, const char *end)
 	return string;
 }
 
+/* Reads the recipient at *p, without its text. Returns 1, or 0 if it is malformed. */
+static int
+take_recipient(struct message_draft_recipient *r, const char **reason, const char **p, const char *end)
+{
+	int has_parameters;
+	char state;
+
+	*r = (struct message_draft_recipient){ .state = RECIPIENT_TODO };
+	*reason = NULL;
+	if (end - *p < 6)
+		return 0;
+	uint32_unpack_big(*p, &r->index);
+	state = (*p)[4];
+	*p += 5;
+	has_parameters = state >= 'a';
+	if (has_parameters)
+		state = (char)(state - 'a' + 'A');
+	switch (state) {
+	case 'T': break;
+	case OUTCOME_DELAYED: r->was_delayed = 1; break;
+	case OUTCOME_FAILED: r->state = RECIPIENT_FAILED; break;
+	case OUTCOME_SUCCEEDED: r->state = RECIPIENT_SUCCEEDED; break;
+	default: return 0;
+	}
+	return (r->address = take_string(p, end)) && (!has_parameters || (r->parameters = take_string(p, end))) &&
+	    (r->state == RECIPIENT_TODO || (*reason = take_string(p, end)));
+}
+
 static int
 notice_recipients(struct send *s, const char *p, size_t len)
 {
 	struct keeper *k = &s->keeper;
-	const char *end = p + len;
+	const char *end = p + len, *reason;
+	struct message_draft_recipient r;
 
 	while (p < end) {
-		const char *address, *reason = NULL;
-		struct text *text = NULL;
-		uint32_t index;
-		char state;
-
-		if (end - p < 6)
-			return 0;
-		uint32_unpack_big(p, &index);
-		state = p[4];
-		p += 5;
-		address = take_string(&p, end);
-		if (!address || (state != 'T' && state != 'D') || (state == 'D' && !(reason = take_string(&p, end))))
+		if (!take_recipient(&r, &reason, &p, end))
 			return 0;
 		if (k->is_known || k->draft_failed)
 			continue;
-		if (reason && !(text = text_new(reason, strlen(reason))))
+		if (reason && !(r.text = text_new(reason, strlen(reason))))
 			k->draft_failed = 1;
-		else if (!message_draft_recipient(&k->draft, index, address, text))
+		else if (!message_draft_recipient(&k->draft, &r))
 			k->draft_failed = 1;
 	}
 	return 1;
@@ -299,7 +335,7 @@ notice_confirm(struct send *s, const char *p, size_t len)
 	}
 	r = message_recipient(m, index);
 	if (r && r->unconfirmed) {
-		r->unconfirmed = 0;
+		r->unconfirmed = (r->unconfirmed - 1u) & 3;
 		s->keeper.open--;
 	}
 	return 1;

@@ -10,7 +10,7 @@ void keeper_init(struct send *s);
 /* Connects if it is time. Returns when to call again (monotonic ms), INT64_MAX while connected. */
 int64_t keeper_tick(struct send *s);
 
-/* What became of a recipient, by its state, which is DONE or FAILED. */
+/* What became of a recipient, by its state: DONE, FAILED, SUCCEEDED; any other: its delay was reported. */
 void keeper_tell_recipient(struct send *s, struct message *m, struct recipient *r);
 
 /* Nothing is left to do for the message; it is forgotten when the keeper confirms. */

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "message.h"
 
-/* octets of all failure texts */
+/* octets of all texts */
 static size_t texts_total;
 
 struct text *
@@ -30,6 +30,12 @@ text_free(struct text *t)
 	free(t);
 }
 
+static int
+has_text(const struct recipient *r)
+{
+	return r->state == RECIPIENT_FAILED || r->state == RECIPIENT_SUCCEEDED || r->state == RECIPIENT_DELAYED;
+}
+
 /* --- drafts -------------------------------------------------------------------- */
 
 static struct recipient *
@@ -48,7 +54,7 @@ void
 message_draft_begin(struct message_draft *d)
 {
 	for (size_t i = 0; i < draft_count(d); i++)
-		if (draft_recipients(d)[i].state == RECIPIENT_FAILED)
+		if (has_text(&draft_recipients(d)[i]))
 			text_free(draft_recipients(d)[i].text);
 	d->notice = (struct queue_notice){ .number = 0 };
 	d->strings.len = d->recipients.len = 0;
@@ -62,29 +68,43 @@ message_draft_free(struct message_draft *d)
 	stralloc_free(&d->recipients);
 }
 
+/* Adds an address and its parameters. */
+static int
+add_strings(stralloc *strings, const char *address, const char *parameters)
+{
+	return stralloc_catb(strings, address, strlen(address) + 1) &&
+	    (!parameters || stralloc_catb(strings, parameters, strlen(parameters) + 1));
+}
+
 int
 message_draft_notice(struct message_draft *d, const struct queue_notice *n)
 {
 	message_draft_begin(d);
 	d->notice = *n;
 	d->notice.sender = NULL;
-	return stralloc_catb(&d->strings, n->sender, strlen(n->sender) + 1);
+	/* what was said with the notice is gone after it: only whether there is any is kept */
+	if (n->parameters)
+		d->notice.parameters = "";
+	return add_strings(&d->strings, n->sender, n->parameters);
 }
 
 int
-message_draft_recipient(struct message_draft *d, uint32_t index, const char *address, struct text *text)
+message_draft_recipient(struct message_draft *d, const struct message_draft_recipient *recipient)
 {
 	struct recipient r = {
-		.index = index,
+		.index = recipient->index,
 		.address = (uint32_t)d->strings.len,
-		.state = text ? RECIPIENT_FAILED : RECIPIENT_TODO,
-		.text = text,
+		.state = recipient->state & 7,
+		.text = recipient->text,
+		.has_parameters = recipient->parameters != NULL,
+		.was_delayed = recipient->was_delayed ? 1 : 0,
 	};
 
-	if (draft_count(d) < MESSAGE_RECIPIENTS_MAX && stralloc_readyplus(&d->recipients, sizeof r) && stralloc_catb(&d->strings, address, strlen(address) + 1) &&
+	if (draft_count(d) < MESSAGE_RECIPIENTS_MAX && stralloc_readyplus(&d->recipients, sizeof r) &&
+	    add_strings(&d->strings, recipient->address, recipient->parameters) &&
 	    stralloc_catb(&d->recipients, (char *)&r, sizeof r))
 		return 1;
-	text_free(text);
+	text_free(recipient->text);
 	return 0;
 }
 
@@ -183,6 +203,8 @@ settle_recipients(struct message *m)
 		m->recipients[i].position = i & 0xffffff;
 		if (m->recipients[i].state == RECIPIENT_FAILED)
 			m->has_failed = 1;
+		else if (m->recipients[i].state == RECIPIENT_SUCCEEDED)
+			m->owes_report = 1;
 		else
 			m->todo++;
 	}
@@ -210,6 +232,7 @@ message_new(struct message_table *t, struct message_draft *d)
 		.due = { MESSAGE_NEVER, MESSAGE_NEVER },
 		.recipients_len = draft_count(d) & 0xffffff,
 		.is_named = 1,
+		.has_parameters = n->parameters != NULL,
 	};
 	if (place)
 		*place = n->place;
@@ -227,7 +250,7 @@ void
 message_free(struct message_table *t, struct message *m)
 {
 	for (uint32_t i = 0; i < m->recipients_len; i++)
-		if (m->recipients[i].state == RECIPIENT_FAILED)
+		if (has_text(&m->recipients[i]))
 			text_free(m->recipients[i].text);
 	table_remove(t, slot_of(t, m->number));
 	free(m->place);
@@ -264,6 +287,40 @@ const char *
 message_sender(const struct message *m)
 {
 	return strings_of(m);
+}
+
+/* What follows the string s. */
+static const char *
+after(const char *s)
+{
+	return s + strlen(s) + 1;
+}
+
+const char *
+recipient_parameters(struct recipient *r)
+{
+	return r->has_parameters ? after(recipient_address(r)) : "";
+}
+
+const char *
+message_parameters(const struct message *m)
+{
+	return m->has_parameters ? after(message_sender(m)) : "";
+}
+
+void
+recipient_set(struct recipient *r, enum recipient_state state, struct text *text)
+{
+	if (has_text(r))
+		text_free(r->text);
+	r->state = state & 7;
+	r->text = text;
+}
+
+int
+recipient_is_waiting(const struct recipient *r)
+{
+	return r->state == RECIPIENT_TODO || r->state == RECIPIENT_DELAYED;
 }
 
 void

@@ -2,6 +2,7 @@
  * Memory    one block a message: its facts, its recipients, the octets of its sender and of its addresses; beside it 16
  *           octets in the heap of times and 9 to 18 in the table of numbers. 180 octets for a message with one recipient and
  *           addresses of 25 octets; a further recipient costs 24 and its address
+ *           parameters stand behind the addresses: a message without any costs nothing for them
  * Not kept  recipients that were delivered before, and where each recipient goes: it is routed anew at each attempt */
 #ifndef MESSAGE_H
 #define MESSAGE_H
@@ -15,9 +16,11 @@ enum recipient_state {
 	RECIPIENT_BUSY,		/* in a queue of a destination, being looked up, or in a job */
 	RECIPIENT_DONE,
 	RECIPIENT_FAILED,	/* its text is for the bounce */
+	RECIPIENT_SUCCEEDED,	/* done, and a report of that is owed: the first octet of its text says which (notify.h) */
+	RECIPIENT_DELAYED,	/* waits for the next pass, and a report of its delay is owed: its text is of the last attempt */
 };
 
-/* A failure text. */
+/* A text about a recipient. */
 struct text {
 	uint32_t len;
 	char s[];
@@ -26,13 +29,16 @@ struct text {
 struct recipient {
 	union {
 		struct recipient *next;	/* busy: the next one of the list that it is in */
-		struct text *text;	/* failed */
+		struct text *text;	/* failed, succeeded, delayed */
 	};
 	uint32_t index;			/* in the envelope, from 0 */
 	uint32_t address;		/* octets from the message's strings to the address */
 	uint32_t position : 24;		/* in the message's recipients */
 	uint32_t state : 3;		/* enum recipient_state */
-	uint32_t unconfirmed : 1;	/* the keeper was told (or is to be told) the outcome and has not confirmed it */
+	uint32_t unconfirmed : 2;	/* outcomes that the keeper was told (or is to be told) and has not confirmed */
+	uint32_t has_parameters : 1;	/* they follow the address's NUL */
+	uint32_t was_delayed : 1;	/* its delay was reported, or need not be any more */
+	uint32_t in_report : 1;		/* of success or delay, which a child is submitting */
 };
 
 #define MESSAGE_NEVER INT64_MAX
@@ -64,6 +70,10 @@ struct message {
 	uint32_t is_lost : 1;		/* the keeper does not know it (any more): forget it when nothing is busy */
 	uint32_t is_ended : 1;		/* SEND_END was said and is not confirmed */
 	uint32_t is_sought : 1;		/* SEND_WHERE or SEND_DAMAGED was said and is not answered */
+	uint32_t has_parameters : 1;	/* those of the sender follow its NUL */
+	uint32_t owes_report : 1;	/* a recipient succeeded or is delayed, and the report is not begun */
+	uint32_t in_report : 1;		/* such a report is being submitted, or waits for that: unlike in_bounce, passes go on */
+	uint32_t is_delay_report : 1;	/* that report is of delays */
 	uint32_t misfits : 4;		/* places in a row where its octets were not */
 	struct recipient recipients[];	/* ordered by index; then the strings: the sender first */
 };
@@ -86,8 +96,17 @@ void message_draft_free(struct message_draft *d);
 /* Begins with a notice. Returns 1, or 0 (ENOMEM). */
 int message_draft_notice(struct message_draft *d, const struct queue_notice *n);
 
-/* Adds a recipient; text belongs to the draft from now on (NULL: to do). Returns 1, or 0 (ENOMEM; text is freed). */
-int message_draft_recipient(struct message_draft *d, uint32_t index, const char *address, struct text *text);
+/* A recipient as the keeper tells it. */
+struct message_draft_recipient {
+	uint32_t index;
+	enum recipient_state state;	/* to do, failed or succeeded */
+	int was_delayed;
+	const char *address, *parameters;	/* NULL: none */
+	struct text *text;		/* of one that is not to do */
+};
+
+/* Adds a recipient; its text belongs to the draft from now on. Returns 1, or 0 (ENOMEM; the text is freed). */
+int message_draft_recipient(struct message_draft *d, const struct message_draft_recipient *recipient);
 
 /* Makes the message of a draft and enters it in the table. Returns it, or NULL (ENOMEM). The draft is empty then. */
 struct message *message_new(struct message_table *t, struct message_draft *d);
@@ -108,13 +127,23 @@ struct message *recipient_message(struct recipient *r);
 const char *recipient_address(struct recipient *r);	/* as in the envelope */
 const char *message_sender(const struct message *m);
 
+/* The ESMTP parameters of both (queue/envelope.h), "" if there are none. */
+const char *recipient_parameters(struct recipient *r);
+const char *message_parameters(const struct message *m);
+
+/* The recipient gets another state; a text that it has is freed, and text is its own from now on (NULL: none). */
+void recipient_set(struct recipient *r, enum recipient_state state, struct text *text);
+
+/* 1 if it waits for the next pass. */
+int recipient_is_waiting(const struct recipient *r);
+
 /* A list of recipients, first in, first out. {0} is empty. */
 struct recipient_list { struct recipient *first, *last; };
 void recipient_list_append(struct recipient_list *l, struct recipient *r);
 void recipient_list_prepend(struct recipient_list *l, struct recipient *r);
 struct recipient *recipient_list_take(struct recipient_list *l);	/* NULL: empty */
 
-/* Failure texts have a bound of their own: while all of them hold more than TEXTS_MAX octets, a new one is cut at
+/* Texts have a bound of their own: while all of them hold more than TEXTS_MAX octets, a new one is cut at
  * TEXT_SHORT, for the bounce and for the queue, but not in the log. */
 enum { TEXTS_MAX = 64 << 20, TEXT_SHORT = 200 };
 struct text *text_new(const char *s, size_t len);	/* NULL: ENOMEM */

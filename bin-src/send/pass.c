@@ -5,6 +5,7 @@
 #include "delivery.h"
 #include "job.h"
 #include "keeper.h"
+#include "notify.h"
 #include "octets.h"
 #include "pass.h"
 #include "schedule.h"
@@ -91,8 +92,7 @@ static void
 close_outcomes(struct send *s, struct message *m)
 {
 	for (uint32_t i = 0; i < m->recipients_len; i++)
-		if (m->recipients[i].unconfirmed)
-			s->keeper.open--;
+		s->keeper.open -= m->recipients[i].unconfirmed;
 	if (m->is_ended)
 		s->keeper.open--;
 }
@@ -111,12 +111,43 @@ pass_ended(struct send *s, struct message *m)
 	forget(s, m);
 }
 
+/* Tries what failed to be submitted for m again later. */
+static void
+finish_later(struct send *s, struct message *m)
+{
+	m->due[ROUTE_LOCAL] = s->now + SEND_SYSTEM_RETRY;
+	m->due[ROUTE_REMOTE] = MESSAGE_NEVER;
+	if (m->is_lost)
+		forget(s, m);
+	else
+		set_time(s, m);
+}
+
+/* Begins the report of successes or delays that is owed. */
+static void
+begin_report(struct send *s, struct message *m)
+{
+	if (!m->owes_report || m->in_report || s->is_leaving || !bouncer_add(s, m))
+		return;
+	m->owes_report = 0;
+	m->in_report = 1;
+}
+
 /* All recipients have an outcome. */
 static void
 finish(struct send *s, struct message *m)
 {
 	enum bounce_kind kind = bounce_kind_of(&s->bouncer.settings, message_sender(m));
 
+	begin_report(s, m);
+	if (m->in_report) {	/* what is left comes after it */
+		heap_remove(&s->due, m);
+		return;
+	}
+	if (m->owes_report) {
+		finish_later(s, m);
+		return;
+	}
 	if (!m->has_failed) {
 		end(s, m);
 		return;
@@ -128,9 +159,10 @@ finish(struct send *s, struct message *m)
 		return;
 	}
 	/* one that is not begun any more is begun at the next start */
-	if (!s->is_leaving && bouncer_add(s, m))
+	if (!s->is_leaving && bouncer_add(s, m)) {
+		m->in_bounce = 1;
 		heap_remove(&s->due, m);
-	else
+	} else
 		pass_not_bounced(s, m);
 }
 
@@ -145,12 +177,59 @@ void
 pass_not_bounced(struct send *s, struct message *m)
 {
 	m->in_bounce = 0;
-	m->due[ROUTE_LOCAL] = s->now + SEND_SYSTEM_RETRY;
-	m->due[ROUTE_REMOTE] = MESSAGE_NEVER;
+	finish_later(s, m);
+}
+
+/* A recipient whose success, or delay, was reported. */
+static void
+recipient_reported(struct send *s, struct message *m, struct recipient *r)
+{
+	r->in_report = 0;
+	if (m->is_delay_report) {
+		r->was_delayed = 1;
+		if (r->state == RECIPIENT_DELAYED)
+			recipient_set(r, RECIPIENT_TODO, NULL);
+		/* what became of it meanwhile says more */
+		if (r->state == RECIPIENT_TODO || r->state == RECIPIENT_BUSY)
+			keeper_tell_recipient(s, m, r);
+		return;
+	}
+	recipient_set(r, RECIPIENT_DONE, NULL);
+	if (m->todo || m->has_failed || m->owes_report)
+		keeper_tell_recipient(s, m, r);
+}
+
+void
+pass_reported(struct send *s, struct message *m)
+{
+	for (uint32_t i = 0; i < m->recipients_len; i++)
+		if (m->recipients[i].in_report)
+			recipient_reported(s, m, &m->recipients[i]);
+	m->in_report = 0;
+	if (is_active(m))
+		return;
 	if (m->is_lost)
 		forget(s, m);
+	else if (m->todo)
+		begin_report(s, m);
 	else
-		set_time(s, m);
+		finish(s, m);
+}
+
+void
+pass_not_reported(struct send *s, struct message *m)
+{
+	for (uint32_t i = 0; i < m->recipients_len; i++)
+		m->recipients[i].in_report = 0;
+	m->in_report = 0;
+	m->owes_report = 1;
+	if (is_active(m))
+		return;
+	if (m->is_lost)
+		forget(s, m);
+	else if (!m->todo)
+		finish_later(s, m);
+	/* else the end of its next pass begins it again */
 }
 
 void
@@ -161,7 +240,7 @@ pass_forget_lost(struct send *s)
 	uint32_t at = 0;
 
 	while ((m = message_next(&s->messages, &at)))
-		if (m->is_lost && !is_active(m) && !m->in_bounce && !stralloc_catb(&lost, (char *)&m, sizeof m))
+		if (m->is_lost && !is_active(m) && !m->in_bounce && !m->in_report && !stralloc_catb(&lost, (char *)&m, sizeof m))
 			break;	/* without memory they stay, and are forgotten at the next list */
 	for (size_t i = 0; i < lost.len; i += sizeof m) {
 		memcpy(&m, lost.s + i, sizeof m);
@@ -197,12 +276,15 @@ rest(struct send *s, struct message *m)
 		finish(s, m);
 		return;
 	}
+	begin_report(s, m);
 	if (m->deferred && !m->was_told) {
 		m->was_told = 1;
 		keeper_tell_deferred(s, m);
 		/* by the next pass it lies in its file */
-		free(m->place);
-		m->place = NULL;
+		if (!m->in_report) {
+			free(m->place);
+			m->place = NULL;
+		}
 	}
 	/* something is to do, but nobody knows when: not to be expected */
 	if (m->due[ROUTE_LOCAL] == MESSAGE_NEVER && m->due[ROUTE_REMOTE] == MESSAGE_NEVER && !m->is_sought)
@@ -238,7 +320,7 @@ route_recipient(struct send *s, struct spread *p, struct recipient *r)
 		p->seen |= bit(route.channel);
 		return;
 	}
-	r->state = RECIPIENT_BUSY;
+	recipient_set(r, RECIPIENT_BUSY, NULL);
 	add_active(m, route.channel);
 	delivery_enqueue(s, r, &route, &s->address);
 }
@@ -252,7 +334,7 @@ spread_slice(struct send *s, struct spread *p, uint32_t count)
 
 	count = count < left ? count : left;
 	for (; p->position < from + count; p->position++)
-		if (m->recipients[p->position].state == RECIPIENT_TODO)
+		if (recipient_is_waiting(&m->recipients[p->position]))
 			route_recipient(s, p, &m->recipients[p->position]);
 	return count;
 }
@@ -399,28 +481,77 @@ failure_text(struct send *s, const char *text, size_t len, int is_over)
 	return text_new(s->strings.s, s->strings.len);
 }
 
+/* The text of a success that will be reported. NULL: ENOMEM; then there is no report. */
+static struct text *
+success_text(struct send *s, enum route_channel channel, const char *text, size_t len)
+{
+	char action = (char)notify_action(channel, text, len);
+
+	if (len > QUEUE_TEXT_MAX - 1)
+		len = QUEUE_TEXT_MAX - 1;
+	if (!stralloc_copyb(&s->strings, &action, 1) || !stralloc_catb(&s->strings, text, len))
+		return NULL;
+	return text_new(s->strings.s, s->strings.len);
+}
+
+/* What its sender wants to hear of the recipient. A null sender, or a bounce's, hears of no success and no delay; that
+ * its message failed is for the postmaster. */
+static unsigned int
+events_of(const struct send *s, const struct message *m, struct recipient *r)
+{
+	unsigned int events = notify_events(recipient_parameters(r));
+
+	return bounce_kind_of(&s->bouncer.settings, message_sender(m)) == BOUNCE_SINGLE ? events : events & NOTIFY_FAILURE;
+}
+
+/* The state of a recipient after success. */
+static void
+succeed(struct send *s, struct message *m, struct recipient *r, struct text *report)
+{
+	recipient_set(r, report ? RECIPIENT_SUCCEEDED : RECIPIENT_DONE, report);
+	m->owes_report |= report != NULL;
+	m->todo--;
+	/* of the last success the end of the message says enough */
+	if (report || m->todo || m->has_failed || m->owes_report || m->in_report)
+		keeper_tell_recipient(s, m, r);
+}
+
+/* After a deferral, which is reported once if the message is old enough. */
+static void
+defer(struct message *m, struct recipient *r, enum route_channel channel, struct text *report)
+{
+	recipient_set(r, report ? RECIPIENT_DELAYED : RECIPIENT_TODO, report);
+	m->owes_report |= report != NULL;
+	m->deferred |= bit(channel) & 3;
+}
+
+static int
+is_delay_due(const struct send *s, const struct message *m, const struct recipient *r, unsigned int events)
+{
+	return events & NOTIFY_DELAY && !r->was_delayed && s->delay_notice && s->now - m->birth >= s->delay_notice;
+}
+
 void
 pass_outcome(struct send *s, struct recipient *r, enum route_channel channel, char letter, const char *text, size_t len)
 {
 	struct message *m = recipient_message(r);
+	unsigned int events = events_of(s, m, r);
 	int is_over = letter == 'Z' && m->is_over & bit(channel);
-	struct text *failure = letter == 'D' || is_over ? failure_text(s, text, len, is_over) : NULL;
+	struct text *failure = NULL;
 
-	if (letter == 'K') {
-		r->state = RECIPIENT_DONE;
-		m->todo--;
-	} else if (failure) {
-		r->state = RECIPIENT_FAILED;
-		r->text = failure;
+	if (letter == 'K' || letter == 'k')
+		succeed(s, m, r, letter == 'K' && events & NOTIFY_SUCCESS ? success_text(s, channel, text, len) : NULL);
+	else if (letter == 'Z' && !is_over)
+		defer(m, r, channel, is_delay_due(s, m, r, events) ? text_new(text, len) : NULL);
+	else if (!(events & NOTIFY_FAILURE))
+		succeed(s, m, r, NULL);	/* done with it: nobody is told */
+	else if ((failure = failure_text(s, text, len, is_over))) {
+		recipient_set(r, RECIPIENT_FAILED, failure);
 		m->has_failed = 1;
 		m->todo--;
-	} else {	/* also a failure whose text finds no memory */
-		r->state = RECIPIENT_TODO;
-		m->deferred |= bit(channel) & 3;
-	}
-	/* of the last success the end of the message says enough */
-	if (r->state != RECIPIENT_TODO && (m->todo || m->has_failed))
 		keeper_tell_recipient(s, m, r);
+	} else	/* no memory for its text */
+		defer(m, r, channel, NULL);
 	release(s, m, channel);
 }
 
@@ -429,7 +560,7 @@ pass_return(struct send *s, struct recipient *r, enum route_channel channel)
 {
 	struct message *m = recipient_message(r);
 
-	r->state = RECIPIENT_TODO;
+	recipient_set(r, RECIPIENT_TODO, NULL);
 	m->returned |= bit(channel) & 3;
 	release(s, m, channel);
 }
@@ -468,10 +599,12 @@ pass_new(struct send *s, struct message *m, const struct queue_notice *n)
 		log_number(&s->log, n->uid);
 		log_end(&s->log);
 	}
-	if (m->todo)
-		set_time(s, m);
-	else
+	if (!m->todo) {
 		finish(s, m);
+		return;
+	}
+	begin_report(s, m);
+	set_time(s, m);
 }
 
 void
@@ -479,7 +612,7 @@ pass_found(struct send *s, struct message *m)
 {
 	m->is_sought = 0;
 	if (m->is_lost) {
-		if (!is_active(m) && !m->in_bounce) {
+		if (!is_active(m) && !m->in_bounce && !m->in_report) {
 			log_message(s, "alert: msg ", m, " is damaged and was set aside");
 			forget(s, m);
 		}

@@ -23,7 +23,7 @@ int64_t pass_next(const struct send *s);
 /* Everything is due now (ALRM). */
 void pass_hurry(struct send *s);
 
-/* The outcome of a busy recipient: letter 'K', 'Z' or 'D', and its text. */
+/* The outcome of a busy recipient: letter 'K', 'k', 'Z' or 'D' (job.h), and its text. */
 void pass_outcome(struct send *s, struct recipient *r, enum route_channel channel, char letter, const char *text,
     size_t len);
 
@@ -51,5 +51,9 @@ void pass_bounced(struct send *s, struct message *m);
 
 /* The bounce of m could not be queued: try again later. */
 void pass_not_bounced(struct send *s, struct message *m);
+
+/* The same for a report of the successes, or delays, of the recipients that are marked in_report; m may go on. */
+void pass_reported(struct send *s, struct message *m);
+void pass_not_reported(struct send *s, struct message *m);
 
 #endif

@@ -133,7 +133,7 @@ load_limits(struct send *s)
 static void
 load_settings(struct send *s)
 {
-	unsigned long lifetime = 604800;
+	unsigned long lifetime = 604800, delay_notice = 4 * 3600;
 	const char *trouble = route_load(&s->rules);
 
 	if (!trouble)
@@ -142,9 +142,12 @@ load_settings(struct send *s)
 		trouble = load_limits(s);
 	if (!trouble && control_number(&lifetime, "control/queuelifetime", UINT32_MAX) < 0)
 		trouble = "control/queuelifetime";
+	if (!trouble && control_number(&delay_notice, "control/delaynotice", UINT32_MAX) < 0)
+		trouble = "control/delaynotice";
 	if (trouble)
 		cannot_start(s, trouble);
 	s->lifetime = (int64_t)lifetime;
+	s->delay_notice = (int64_t)delay_notice;
 }
 
 /* HUP. */

@@ -107,6 +107,7 @@ struct send {
 	int64_t clock;			/* monotonic milliseconds, of this turn */
 	struct route_rules rules;
 	int64_t lifetime;		/* control/queuelifetime */
+	int64_t delay_notice;		/* control/delaynotice: age in seconds at which a delay is reported; 0: never */
 	struct message_table messages;
 	struct heap due;		/* messages, by wall clock */
 	struct destinations destinations;

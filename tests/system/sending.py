@@ -100,7 +100,12 @@ class Job:
             self.message = rest
         assert len(self.message) == self.size
         self.sender = self.strings[0]
-        self.recipients = self.strings[2:] if worker.channel == "remote" else [f"{self.strings[1]}@{self.strings[4]}"]
+        if worker.channel == "remote":
+            self.parameters, self.host = self.strings[1:3]
+            self.recipients, self.recipient_parameters = self.strings[3::2], self.strings[4::2]
+        else:
+            self.host = None
+            self.recipients = [f"{self.strings[1]}@{self.strings[4]}"]
 
     def answer(self, letter="K", text="", recipient=None):
         for i in range(len(self.recipients)) if recipient is None else [recipient]:

@@ -64,6 +64,12 @@ def strings(*parts):
     return b"".join((p if isinstance(p, bytes) else p.encode()) + b"\0" for p in parts)
 
 
+def remote_job(sender, host, *recipients, parameters=""):
+    """The strings of a remote job. A recipient may be (address, parameters)."""
+    pairs = [r if isinstance(r, tuple) else (r, "") for r in recipients]
+    return (sender, parameters, host, *(part for pair in pairs for part in pair))
+
+
 class Worker(Channel):
     """qmail-send's end of a worker's socket."""
 

@@ -14,7 +14,7 @@ import pytest
 
 import spawn_peer
 from conftest import wait_for
-from spawn_peer import Spawner
+from spawn_peer import Spawner, remote_job
 
 # Answers each job with what it sees of itself; "crash", "sleep", "program" as sender do that instead.
 LOCAL = """#!/usr/bin/python3 -I
@@ -498,7 +498,7 @@ def rspawn(rspawn_tree, start_spawner):
 
 def remote(rspawn, host, *recipients, number=1, message=b"hello\n", **more):
     worker = rspawn.start(number, host)
-    worker.job(5, ("s@x", host, *recipients), message, **more)
+    worker.job(5, remote_job("s@x", host, *recipients), message, **more)
     answers = [worker.done() for _ in recipients]
     worker.close()
     return answers
@@ -566,7 +566,7 @@ def test_remote_QMAILREMOTE(rspawn_tree, start_spawner):
 def test_remote_batch(rspawn):
     worker = rspawn.start(1, "h")
     for number in range(16):
-        worker.job(number, ("s@x", "h", f"r{number}@h"), b"m" * 200000)
+        worker.job(number, remote_job("s@x", "h", f"r{number}@h"), b"m" * 200000)
     assert sorted(worker.done()[0] for _ in range(16)) == list(range(16))
     worker.close()
     wait_for(lambda: not children_of(rspawn.process.pid))
@@ -574,7 +574,7 @@ def test_remote_batch(rspawn):
 
 def test_remote_kill(rspawn):
     worker = rspawn.start(3, "sleep")
-    worker.job(1, ("s", "sleep", "r"))
+    worker.job(1, remote_job("s", "sleep", "r"))
     pids = wait_for(lambda: (rspawn.tree.home / "pids").exists() and (rspawn.tree.home / "pids").read_text().split())
     rspawn.ask("X", 3)
     assert worker.done() is None

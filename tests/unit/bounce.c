@@ -83,7 +83,8 @@ write_bounce(struct input *in, const char *sender, enum bounce_kind kind)
 		.settings = &settings, .kind = kind, .number = 42, .birth = 1000000000, .now = 1000000060,
 		.sender = sender, .size = in->size, .data = in, .recipient = recipient, .read = read_message, .put = put,
 	};
-	int r = bounce_write(&b);
+	const char *parameters = NULL;
+	int r = bounce_write(&b, &parameters);
 
 	assert_int_equal(stralloc_0(&in->out), 1);
 	return r;
@@ -423,11 +424,12 @@ without_the_message(void **state)
 		.settings = &settings, .kind = BOUNCE_SINGLE, .number = 42, .sender = "bob@x", .size = in.size,
 		.without_message = 1, .data = &in, .recipient = recipient, .read = read_message, .put = put,
 	};
+	const char *parameters;
 	char *parts[5];
 
 	(void)state;
 	in.broken = 1;
-	assert_int_equal(bounce_write(&b), 1);
+	assert_int_equal(bounce_write(&b, &parameters), 1);
 	stralloc_0(&in.out);
 	assert_int_equal(cut(in.out.s, parts), 3);
 	assert_null(strstr(parts[1], "copy"));

@@ -12,6 +12,13 @@
 static struct message_table table;
 static struct message_draft draft;
 
+static int
+put(struct message_draft *d, uint32_t index, const char *address, struct text *text)
+{
+	return message_draft_recipient(d, &(struct message_draft_recipient){ .index = index, .address = address,
+	    .state = text ? RECIPIENT_FAILED : RECIPIENT_TODO, .text = text });
+}
+
 static struct message *
 add(uint64_t number, uint32_t recipients, enum queue_place_kind kind)
 {
@@ -24,7 +31,7 @@ add(uint64_t number, uint32_t recipients, enum queue_place_kind kind)
 	assert_int_equal(message_draft_notice(&draft, &n), 1);
 	for (uint32_t i = 0; i < recipients; i++) {
 		snprintf(address, sizeof address, "recipient-%u@example.net", i);
-		assert_int_equal(message_draft_recipient(&draft, i, address, NULL), 1);
+		assert_int_equal(put(&draft, i, address, NULL), 1);
 	}
 	return message_new(&table, &draft);
 }
@@ -99,9 +106,9 @@ some_are_done_or_failed(void **state)
 	(void)state;
 	assert_int_equal(message_draft_notice(&draft, &n), 1);
 	/* in no order, with gaps */
-	message_draft_recipient(&draft, 70, "z@x", text_new("no such user", 12));
-	message_draft_recipient(&draft, 3, "a@x", NULL);
-	message_draft_recipient(&draft, 20, "m@x", NULL);
+	put(&draft, 70, "z@x", text_new("no such user", 12));
+	put(&draft, 3, "a@x", NULL);
+	put(&draft, 20, "m@x", NULL);
 	m = message_new(&table, &draft);
 	assert_null(m->place);
 	assert_int_equal(m->todo, 2);
@@ -114,7 +121,7 @@ some_are_done_or_failed(void **state)
 	message_free(&table, m);
 	/* a draft that is not used gives its texts back */
 	message_draft_notice(&draft, &n);
-	message_draft_recipient(&draft, 0, "a@x", text_new("x", 1));
+	put(&draft, 0, "a@x", text_new("x", 1));
 	message_draft_begin(&draft);
 }
 
@@ -133,14 +140,14 @@ texts_are_bounded(void **state)
 		struct text *t = text_new(s, sizeof s);
 
 		total += t->len;
-		message_draft_recipient(&draft, i, "a@x", t);
+		put(&draft, i, "a@x", t);
 	}
 	m = message_new(&table, &draft);
 	assert_true(total <= TEXTS_MAX + LONG + (size_t)COUNT * TEXT_SHORT);
 	message_free(&table, m);
 	/* and there is room again */
 	message_draft_notice(&draft, &n);
-	message_draft_recipient(&draft, 0, "a@x", text_new(s, sizeof s));
+	put(&draft, 0, "a@x", text_new(s, sizeof s));
 	m = message_new(&table, &draft);
 	assert_int_equal(m->recipients[0].text->len, LONG);
 	message_free(&table, m);
