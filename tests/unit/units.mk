@@ -28,6 +28,8 @@ $(eval $(call unit,rules,$L/rules control/table,-lcdb))
 $(eval $(call unit,peer,$L/peer))
 $(eval $(call unit,lookup,$S/local/lookup users/account control/table $L/spawner $L/become $L/channel,-lcdb))
 $(eval $(call unit,remote_report,$S/remote/remote_report))
+$(eval $(call unit,smtp_reply,$S/remote/smtp_reply))
+$(eval $(call unit,mail_data,$S/remote/mail_data))
 
 $(eval $(call unit,sandbox,$L/sandbox))
 # without ASan, which needs system calls of its own, and with which the module leaves the filter out
