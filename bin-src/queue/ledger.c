@@ -95,12 +95,26 @@ home_slot(const struct ledger *l, uint64_t number)
 	return (size_t)((number * UINT64_C(0x9e3779b97f4a7c15)) >> 20) & (l->slots_len - 1);
 }
 
-static struct ledger_slot *
+/* A slot is empty (0), a moved message with nothing pending (2 * number + 1), or a pointer to a struct message. */
+static struct message *
+message_in(uint64_t slot)
+{
+	return slot & 1 ? NULL : (struct message *)(uintptr_t)slot;
+}
+
+static uint64_t
+number_in(uint64_t slot)
+{
+	return slot & 1 ? slot >> 1 : message_in(slot)->number;
+}
+
+/* Where number is, or the empty slot where it would be. */
+static uint64_t *
 slot_of(const struct ledger *l, uint64_t number)
 {
 	size_t i = home_slot(l, number);
 
-	while (l->slots[i].number && l->slots[i].number != number)
+	while (l->slots[i] && number_in(l->slots[i]) != number)
 		i = (i + 1) & (l->slots_len - 1);
 	return &l->slots[i];
 }
@@ -108,7 +122,7 @@ slot_of(const struct ledger *l, uint64_t number)
 static int
 grow_slots(struct ledger *l)
 {
-	struct ledger_slot *old = l->slots;
+	uint64_t *old = l->slots;
 	size_t old_len = l->slots_len;
 
 	l->slots = calloc(old_len * 2, sizeof *l->slots);
@@ -119,82 +133,97 @@ grow_slots(struct ledger *l)
 	}
 	l->slots_len = old_len * 2;
 	for (size_t i = 0; i < old_len; i++)
-		if (old[i].number)
-			*slot_of(l, old[i].number) = old[i];
+		if (old[i])
+			*slot_of(l, number_in(old[i])) = old[i];
 	free(old);
 	return 1;
 }
 
-/* The slot of number, made if there is none. NULL: ENOMEM. */
-static struct ledger_slot *
-make_slot(struct ledger *l, uint64_t number)
+/* Fills the slot of number. 1, or 0 (ENOMEM). */
+static int
+set_slot(struct ledger *l, uint64_t number, uint64_t value)
 {
-	struct ledger_slot *s = slot_of(l, number);
+	uint64_t *s = slot_of(l, number);
 
-	if (s->number)
-		return s;
-	if (l->used + 1 > l->slots_len / 4 * 3) {
-		if (!grow_slots(l))
-			return NULL;
-		s = slot_of(l, number);
+	if (!*s) {
+		if (l->used + 1 > l->slots_len / 4 * 3) {
+			if (!grow_slots(l))
+				return 0;
+			s = slot_of(l, number);
+		}
+		l->used++;
 	}
-	l->used++;
-	*s = (struct ledger_slot){ .number = number };
-	return s;
+	*s = value;
+	return 1;
+}
+
+static uint64_t
+moved(uint64_t number)
+{
+	return number << 1 | 1;
 }
 
 /* Empties a slot and moves up what stands behind it out of its place. */
 static void
-clear_slot(struct ledger *l, struct ledger_slot *s)
+clear_slot(struct ledger *l, uint64_t *s)
 {
 	size_t mask = l->slots_len - 1, hole = (size_t)(s - l->slots);
 
-	for (size_t i = (hole + 1) & mask; l->slots[i].number; i = (i + 1) & mask)
-		if (((i - home_slot(l, l->slots[i].number)) & mask) >= ((i - hole) & mask)) {
+	for (size_t i = (hole + 1) & mask; l->slots[i]; i = (i + 1) & mask)
+		if (((i - home_slot(l, number_in(l->slots[i]))) & mask) >= ((i - hole) & mask)) {
 			l->slots[hole] = l->slots[i];
 			hole = i;
 		}
-	l->slots[hole] = (struct ledger_slot){ .number = 0 };
+	l->slots[hole] = 0;
 	l->used--;
 }
 
 int
 ledger_find(const struct ledger *l, uint64_t number, struct message **m)
 {
-	const struct ledger_slot *s = number ? slot_of(l, number) : NULL;
+	uint64_t s = number ? *slot_of(l, number) : 0;
 
-	*m = s && s->number ? s->more : NULL;
-	return s && s->number;
+	*m = message_in(s);
+	return s != 0;
+}
+
+int
+ledger_walk(const struct ledger *l, size_t *at, uint64_t *number, struct message **m)
+{
+	while (*at < l->slots_len && !l->slots[*at])
+		++*at;
+	if (*at == l->slots_len)
+		return 0;
+	*number = number_in(l->slots[*at]);
+	*m = message_in(l->slots[*at]);
+	++*at;
+	return 1;
 }
 
 int
 ledger_add_moved(struct ledger *l, uint64_t number)
 {
-	return make_slot(l, number) != NULL;
+	return set_slot(l, number, moved(number));
 }
 
 struct message *
 ledger_message(struct ledger *l, uint64_t number)
 {
-	struct message *known;
-	int moved = ledger_find(l, number, &known);
-	struct ledger_slot *s;
+	struct message *m;
+	int had_files = ledger_find(l, number, &m);
 
-	if (known)
-		return known;
-	s = make_slot(l, number);
-	if (!s)
-		return NULL;
-	s->more = calloc(1, sizeof *s->more);
-	if (!s->more) {
-		if (!moved)
-			clear_slot(l, s);
+	if (m)
+		return m;
+	m = calloc(1, sizeof *m);
+	if (m)
+		m->number = number;
+	if (!m || !set_slot(l, number, (uintptr_t)m)) {
+		free(m);
 		errno = ENOMEM;
 		return NULL;
 	}
-	s->more->number = number;
-	s->more->known = s->more->files = s->more->moved = moved ? 1 : 0;
-	return s->more;
+	m->known = m->files = m->moved = had_files ? 1 : 0;
+	return m;
 }
 
 /* --- lists -------------------------------------------------------------------- */
@@ -352,27 +381,28 @@ forget(struct ledger *l, struct message *m)
 void
 ledger_settle(struct ledger *l, struct message *m, int scanned)
 {
-	struct ledger_slot *s = slot_of(l, m->number);
+	uint64_t *s = slot_of(l, m->number);
 
 	if (m->job)
 		return;
 	if (m->end_batch ? scanned && !m->files : scanned && !m->known && !m->ended) {
-		forget(l, m);
 		clear_slot(l, s);
-	} else if (m->moved && !m->ended && !m->outcomes_len) {
 		forget(l, m);
-		s->more = NULL;
+	} else if (m->moved && !m->ended && !m->outcomes_len) {
+		*s = moved(m->number);
+		forget(l, m);
 	}
 }
 
 void
 ledger_remove(struct ledger *l, uint64_t number)
 {
-	struct ledger_slot *s = slot_of(l, number);
+	uint64_t *s = slot_of(l, number);
+	struct message *m = message_in(*s);
 
-	if (!s->number)
+	if (!*s)
 		return;
-	if (s->more)
-		forget(l, s->more);
 	clear_slot(l, s);
+	if (m)
+		forget(l, m);
 }

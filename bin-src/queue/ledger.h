@@ -39,7 +39,7 @@ struct message {
 enum ledger_list { LIST_NONE, LIST_RING, LIST_OUTCOMES };
 
 struct ledger {
-	struct ledger_slot { uint64_t number; struct message *more; } *slots;	/* more NULL: moved, nothing pending */
+	uint64_t *slots;	/* table of all, 8 octets each, since most messages that wait are mere numbers; ledger.c */
 	size_t slots_len, used;
 	/* messages that hold the tail, oldest first: by their record, or by outcomes not in their info */
 	struct message *oldest[3], *newest[3];
@@ -65,7 +65,11 @@ void ledger_forget_before(struct ledger *l, uint64_t tail);
 /* 1 if number is live or ended and not yet gone; then *m is what is remembered of it, NULL if only its files are. */
 int ledger_find(const struct ledger *l, uint64_t number, struct message **m);
 
-/* Remembers a moved message with nothing pending. */
+/* The next of all that ledger_find finds, after *at (0 at first): 1 with its number and *m, or 0 at the end. The ledger may
+ * not change meanwhile. */
+int ledger_walk(const struct ledger *l, size_t *at, uint64_t *number, struct message **m);
+
+/* Remembers a moved message with nothing pending. number is below 2^63. */
 int ledger_add_moved(struct ledger *l, uint64_t number);
 
 /* What is remembered of number, made if there is none: {.moved, .files, .known} if its files were known, else all 0.

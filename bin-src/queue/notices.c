@@ -177,18 +177,18 @@ tell_now(struct keeper *k)
 static void
 start_list(struct keeper *k)
 {
+	struct message *m;
+	uint64_t number;
+	size_t at = 0;
+
 	k->list_wanted = 0;
 	k->listing = k->list_running = 1;
-	for (const struct message *m = k->ledger.oldest[LIST_RING]; m; m = m->newer)
+	for (m = k->ledger.oldest[LIST_RING]; m; m = m->newer)
 		if (!m->ended)
 			tell_later(k, m->number);
-	for (size_t i = 0; k->listing && i < k->ledger.slots_len; i++) {
-		const struct ledger_slot *s = &k->ledger.slots[i];
-
-		if (s->number && (!s->more || (s->more->moved && !s->more->ended && s->more->known)) &&
-		    !survey_later(k, s->number))
+	while (k->listing && ledger_walk(&k->ledger, &at, &number, &m))
+		if ((!m || (m->moved && !m->ended && m->known)) && !survey_later(k, number))
 			out_of_memory(k);
-	}
 }
 
 void

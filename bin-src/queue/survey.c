@@ -235,16 +235,18 @@ run_list(struct channel *c, const struct keeper *k, const uint64_t *numbers, siz
 static void
 run_reader(struct channel *c, const struct keeper *k)
 {
-	alarm(READER_SECONDS);
-	for (size_t i = 0; i < k->ledger.slots_len; i++) {
-		const struct ledger_slot *s = &k->ledger.slots[i];
+	struct message *m;
+	uint64_t number;
+	size_t at = 0;
 
-		if (!s->number || (s->more && (s->more->ended || !s->more->known)))
+	alarm(READER_SECONDS);
+	while (ledger_walk(&k->ledger, &at, &number, &m)) {
+		if (m && (m->ended || !m->known))
 			continue;
-		if (s->more && s->more->batch)
-			survey_say_ring(c, k, s->more, 1);
+		if (m && m->batch)
+			survey_say_ring(c, k, m, 1);
 		else
-			survey_say(c, s->number, k, 1);
+			survey_say(c, number, k, 1);
 		flush(c, 65536);
 	}
 	channel_put1(c, NOTICE_ALL, "", 0);
@@ -258,16 +260,17 @@ static void
 scan_is_finished(struct keeper *k)
 {
 	struct message **all = calloc(k->ledger.used + 1, sizeof *all);
-	size_t len = 0;
+	size_t len = 0, at = 0;
+	uint64_t number;
 
 	if (!all) {
 		keeper_log("warning", "no memory to end the scan of the queue", 0, ENOMEM);
 		return;
 	}
 	k->scanned = 1;
-	for (size_t i = 0; i < k->ledger.slots_len; i++)
-		if (k->ledger.slots[i].number && k->ledger.slots[i].more)
-			all[len++] = k->ledger.slots[i].more;
+	while (ledger_walk(&k->ledger, &at, &number, &all[len]))
+		if (all[len])
+			len++;
 	for (size_t i = 0; i < len; i++) {
 		if (all[i]->end_batch && all[i]->files)
 			writers_unlink(k, all[i]);

@@ -37,6 +37,7 @@ enum {
 	LEAVE_BOUNCES_MS = 60 * 1000,	/* a child that submits bounces may take so long when everything else has ended */
 	WAIT_MAX = 86400,		/* seconds in one wait */
 	LEAVE_LOG_MS = 2000,		/* the last log lines the same */
+	TRIM_MS = 10000,		/* memory that is free is given back as often */
 };
 
 static volatile sig_atomic_t got_term, got_alarm, got_hangup;
@@ -353,11 +354,15 @@ say_goodbye(struct send *s)
 static void
 run(struct send *s, int ready_fd)
 {
-	int64_t leaving_since = 0;
+	int64_t leaving_since = 0, trim_at = 0;
 	int timeout;
 
 	for (;;) {
 		read_clocks(s);
+		if (s->clock >= trim_at) {
+			malloc_trim(0);	/* what a burst needed goes back to the system */
+			trim_at = s->clock + TRIM_MS;
+		}
 		handle_signals(s);
 		timeout = work(s);
 		flush(s);
@@ -365,7 +370,9 @@ run(struct send *s, int ready_fd)
 			announce(&ready_fd);
 		if (is_over(s, &leaving_since))
 			return;
-		if (s->is_leaving && (timeout < 0 || timeout > 1000))
+		if (timeout < 0 || timeout > TRIM_MS)
+			timeout = TRIM_MS;
+		if (s->is_leaving && timeout > 1000)
 			timeout = 1000;
 		if (!loop_wait(&s->loop, timeout))
 			strerr_diefusys(EXIT_TEMP, "wait");

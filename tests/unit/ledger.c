@@ -22,9 +22,11 @@ static int
 close_ledger(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < l.slots_len; i++)
-		while (l.slots[i].number)
-			ledger_remove(&l, l.slots[i].number);
+	struct message *m;
+	uint64_t number;
+
+	for (size_t at = 0; ledger_walk(&l, &at, &number, &m); at = 0)
+		ledger_remove(&l, number);
 	free(l.slots);
 	free(l.batches);
 	return 0;
