@@ -7,6 +7,7 @@
 #include <skalibs/stralloc.h>
 #include <skalibs/types.h>
 #include "control/control.h"
+#include "ip_address.h"
 #include "localaddress.h"
 
 /* Prefixes of RFC 6890 and RFC 6052: addresses here, or none; and IPv6 forms of an IPv4 address. */
@@ -106,13 +107,19 @@ static int
 add_entry(struct list to, const char *entry)
 {
 	struct localaddress_prefix p;
-	size_t len = ip46_scan(entry, &p.ip);
-	unsigned int most = ip46_is6(&p.ip) ? 128 : 32;
+	char text[INET6_ADDRSTRLEN];
+	size_t len = strcspn(entry, "/");
+	unsigned int most;
 
-	p.bits = most;
-	if (len && entry[len] == '/' && uint0_scan(entry + len + 1, &p.bits))
-		len = strlen(entry);
-	if (!len || entry[len] || p.bits > most) {
+	if (len < sizeof text)
+		memcpy(text, entry, len);
+	text[len < sizeof text ? len : 0] = 0;
+	if (!ip_address_parse(&p.ip, text)) {
+		errno = EINVAL;
+		return 0;
+	}
+	p.bits = most = ip46_is6(&p.ip) ? 128 : 32;
+	if (entry[len] && (!uint0_scan(entry + len + 1, &p.bits) || p.bits > most)) {
 		errno = EINVAL;
 		return 0;
 	}

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include "ip_address.h"
 #include "mx.h"
 
 enum { MX_PORT = 25, HIGHEST_PREFERENCE = 65535 };
@@ -281,7 +282,7 @@ find_literal(struct search *s)
 {
 	static const char tag[] = "[IPv6:";
 	size_t start = strncasecmp(s->host, tag, sizeof tag - 1) == 0 ? sizeof tag - 1 : 1;
-	char text[IP46_FMT];
+	char text[INET6_ADDRSTRLEN];
 	size_t len = strlen(s->host + start);
 	ip46 ip;
 
@@ -291,7 +292,7 @@ find_literal(struct search *s)
 	}
 	memcpy(text, s->host + start, len - 1);
 	text[len - 1] = 0;
-	if (ip46_scan(text, &ip) != len - 1 || ip46_is6(&ip) != (start > 1))
+	if (!ip_address_parse(&ip, text) || ip46_is6(&ip) != (start > 1))
 		fail(s, 'D', "%.255s is no address of a host. (#5.1.2)\n", s->host);
 	else
 		take_literal(s, &ip);
@@ -351,7 +352,7 @@ mx_find(struct mx *mx, struct dns *d, const struct localaddresses *l, const stru
 		s.local = NULL;
 		s.is_relay = 1;
 		s.host = route->relay;
-		if (route->is_literal && ip46_scan(route->relay, &ip)) {
+		if (route->is_literal && ip_address_parse(&ip, route->relay)) {
 			take_literal(&s, &ip);
 		} else {
 			add_host(mx, route->relay, 0);

@@ -1,7 +1,7 @@
 #include <string.h>
-#include <skalibs/ip46.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/types.h>
+#include "ip_address.h"
 #include "smtproute.h"
 
 enum { DOMAIN_MAX = 255 };	/* RFC 5321 4.5.3.1.2 */
@@ -85,7 +85,7 @@ take_relay(struct smtproute *route, const char *s, size_t len)
 		end = memchr(s, ']', len);
 		if (!end || !put(route->relay, sizeof route->relay, s + 1, (size_t)(end - s - 1)))
 			return 0;
-		route->is_literal = ip46_scan(route->relay, &ip) == strlen(route->relay);
+		route->is_literal = ip_address_parse(&ip, route->relay);
 		end++;
 		return route->is_literal && take_port(route, end, len - (size_t)(end - s));
 	}
@@ -93,7 +93,7 @@ take_relay(struct smtproute *route, const char *s, size_t len)
 		end = s + len;
 	if (!put(route->relay, sizeof route->relay, s, (size_t)(end - s)))
 		return 0;
-	route->is_literal = *route->relay && ip46_scan(route->relay, &ip) == strlen(route->relay);
+	route->is_literal = *route->relay && ip_address_parse(&ip, route->relay);
 	return take_port(route, end, len - (size_t)(end - s));
 }
 
