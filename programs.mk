@@ -61,6 +61,7 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 
 # --- users -------------------------------------------------------------------
 $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
+$(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))

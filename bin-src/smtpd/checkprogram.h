@@ -24,17 +24,18 @@ enum checkprogram_result {
 	CHECKPROGRAM_DEFER = 111,	/* 451 4.3.0 */
 	CHECKPROGRAM_IGNORE = 112,	/* it has no opinion: as if there were no program */
 	CHECKPROGRAM_OVER_LIMIT = 113,	/* 421 4.7.1, and the connection is closed */
-	CHECKPROGRAM_FAILED = 120,	/* 451 4.3.0: could not be executed, crashed, too slow; said on descriptor 2 */
+	CHECKPROGRAM_FAILED = 120,	/* 451 4.3.0: could not be executed, crashed, too slow */
 };
 
 struct checkprogram {
-	int fd;			/* -1: there is no runner */
+	int is_set;		/* there is a program */
+	int fd;			/* to the runner; -1: there is none, or none any more */
 	int for_relay_clients;	/* RCPTCHECKRELAYCLIENT is set, and neither empty nor 0 */
 	const char *trouble;	/* after CHECKPROGRAM_FAILED: what is wrong, for the log; else NULL */
 };
 
 /* Forks a runner if RCPTCHECK is set and not empty; the path is relative to the current directory. Call it when the
- * variables of the session are set, and before shutting in. Returns 1, also if there is nothing to run (p->fd is then -1),
+ * variables of the session are set, and before shutting in. Returns 1, also if there is nothing to run (p->is_set is then 0),
  * or 0 with errno set. */
 int checkprogram_start(struct checkprogram *p);
 
@@ -42,7 +43,7 @@ int checkprogram_start(struct checkprogram *p);
 static inline int
 checkprogram_applies(const struct checkprogram *p, int is_relay_client)
 {
-	return p->fd >= 0 && (!is_relay_client || p->for_relay_clients);
+	return p->is_set && (!is_relay_client || p->for_relay_clients);
 }
 
 /* Runs it for a recipient and waits for it. *text is what it wrote for the reply, cleaned, trailing blanks removed, without
