@@ -24,17 +24,17 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 
 # --- send --------------------------------------------------------------------
 $(eval $(call program,qmail-send,$(addprefix $S/send/,qmail-send keeper pass delivery worker octets bouncer \
-	route schedule verp message notify destination owner heap log bounce loop) \
-	$L/job $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),$(STATIC)))
+	route schedule verp message destination owner heap log bounce loop) \
+	$L/job $L/notify $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),$(STATIC)))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
 # --- local -------------------------------------------------------------------
-$(eval $(call program,qmail-local,$S/local/qmail-local $S/local/worker $S/local/delivery $S/local/dotqmail $S/local/environment $S/local/mbox $S/local/program $S/local/resend $S/local/trace $S/local/message $S/local/report $L/maildir $L/quote $L/job $L/home $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,qmail-local,$S/local/qmail-local $S/local/worker $S/local/delivery $S/local/dotqmail $S/local/environment $S/local/mbox $S/local/program $S/local/resend $S/local/trace $S/local/message $S/local/report $L/maildir $L/quote $L/job $L/notify $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
 $(eval $(call program,bouncesaying,$S/local/bouncesaying $S/local/condition,$(SK),$(STATIC)))
 $(eval $(call program,except,$S/local/except $S/local/condition,$(SK),$(STATIC)))
-$(eval $(call program,forward,$S/local/forward $S/local/copy $S/local/resend $S/local/message $S/local/report $L/home $(SUBMIT),$(SK),$(STATIC)))
-$(eval $(call program,condredirect,$S/local/condredirect $S/local/condition $S/local/copy $S/local/resend $S/local/message $S/local/report $L/home $(SUBMIT),$(SK),$(STATIC)))
-$(eval $(call program,qreceipt,$S/local/qreceipt $S/local/copy $S/local/resend $S/local/field $S/local/message $S/local/report $L/address822 $L/message_id $L/date822 $L/quote $L/home $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,forward,$S/local/forward $S/local/copy $S/local/resend $S/local/message $S/local/report $L/notify $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,condredirect,$S/local/condredirect $S/local/condition $S/local/copy $S/local/resend $S/local/message $S/local/report $L/notify $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,qreceipt,$S/local/qreceipt $S/local/copy $S/local/resend $S/local/field $S/local/message $S/local/report $L/address822 $L/message_id $L/date822 $L/quote $L/notify $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
 $(eval $(call program,preline,$S/local/preline,$(SK),$(STATIC)))
 $(eval $(call program,qbiff,$S/local/qbiff $S/local/field $S/local/message,$(SK),-pie))
 $(eval $(call program,maildirmake,$S/local/maildirmake $L/maildir,$(SK),$(STATIC)))
@@ -48,20 +48,28 @@ $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/a
 REMOTE_HOST := $L/dns $(addprefix $S/remote/,mx smtproute localaddress tcpto)
 $(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection smtp_reply mail_data report) \
 	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
-$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
-
-# --- smtpd -------------------------------------------------------------------
-$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes slow_lookup) $S/send/route \
-	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
-$(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/home,$(SK),$(STATIC)))
-
+$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpto,$S/remote/qmail-tcpto $S/remote/tcpto $L/sandbox $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,$(SK),$(STATIC)))
 
+# --- smtpd -------------------------------------------------------------------
+# what accepts connections
+LISTEN := $L/listener $L/rules $L/client_limits $L/endpoint $L/peer control/table
+$(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log input reply path parameters content \
+	settings policy received) $(LISTEN) $S/remote/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes slow_lookup) $S/send/route \
+	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
+$(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
+$(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
+# what takes messages by netstrings
+TRANSFER := $(addprefix $S/smtpd/,transfer netstring hops input received settings) $(LISTEN) $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT) queue/envelope
+$(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content policy rcptcheck) $(TRANSFER),-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$(STATIC)))
+
 # --- users -------------------------------------------------------------------
 $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
-$(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))

@@ -57,7 +57,7 @@ struct listener {
 	sigset_t outside;	/* the signals that were blocked before */
 	struct rules rules;
 	unsigned int generation;	/* of the rules that all idle children were started under */
-	struct limits limits;
+	struct client_limits limits;
 	stralloc variables;
 	struct child *children;
 	size_t children_len, children_max;
@@ -242,7 +242,7 @@ reap(struct listener *l)
 			if (l->idle[i].pid == pid)
 				forget_idle(l, i--);
 		if (child->state == IN_SESSION)
-			limits_give(&l->limits, &child->remote.address);
+			client_limits_give(&l->limits, &child->remote.address);
 		if (WIFSIGNALED(wstat) && may_log(l)) {
 			char text[64], ip[IP46_FMT + 1];
 
@@ -283,7 +283,7 @@ hear_idle(struct listener *l)
 			close(fd);
 			continue;
 		}
-		limits_give(&l->limits, &child->remote.address);
+		client_limits_give(&l->limits, &child->remote.address);
 		child->state = IS_IDLE;
 		if (l->idle_len == LISTENER_IDLE_MAX)
 			dismiss(l, 0);
@@ -377,7 +377,7 @@ become_child(struct listener *l, int connection, const struct endpoint *remote, 
 	set_connection(remote, with_local ? &local : NULL);
 	set_variables(&l->variables);
 	free(l->children);
-	limits_free(&l->limits);
+	client_limits_free(&l->limits);
 }
 
 /* --- refusing ----------------------------------------------------------------------------------------- */
@@ -468,11 +468,11 @@ give_to_idle(struct listener *l, int connection, const struct endpoint *remote)
 	for (unsigned int i = 0; i < l->idle_len; i++) {
 		if (!is_same_address(&l->idle[i].address, &remote->address))
 			continue;
-		if (limits_take(&l->limits, &remote->address) != LIMITS_FINE)
+		if (client_limits_take(&l->limits, &remote->address) != CLIENT_LIMITS_FINE)
 			return 0;	/* it is refused on the long way */
 		if (hand_over(l, i, connection, remote))
 			return 1;
-		limits_give(&l->limits, &remote->address);
+		client_limits_give(&l->limits, &remote->address);
 		i--;
 	}
 	return 0;
@@ -506,11 +506,11 @@ is_allowed(struct listener *l, int connection, const struct endpoint *remote)
 static int
 is_within_limits(struct listener *l, int connection, const struct endpoint *remote)
 {
-	static const char *const why[] = { [LIMITS_ALL] = "as many connections as there may be",
-		[LIMITS_ADDRESS] = "as many connections as of one address", [LIMITS_PREFIX] = "as many connections as of one network" };
-	enum limits_answer answer = l->children_len == l->children_max ? LIMITS_ALL : limits_take(&l->limits, &remote->address);
+	static const char *const why[] = { [CLIENT_LIMITS_ALL] = "as many connections as there may be",
+		[CLIENT_LIMITS_ADDRESS] = "as many connections as of one address", [CLIENT_LIMITS_PREFIX] = "as many connections as of one network" };
+	enum client_limits_answer answer = l->children_len == l->children_max ? CLIENT_LIMITS_ALL : client_limits_take(&l->limits, &remote->address);
 
-	if (answer == LIMITS_FINE)
+	if (answer == CLIENT_LIMITS_FINE)
 		return 1;
 	refuse(l, connection, &remote->address, why[answer], l->config->busy);
 	return 0;
@@ -539,7 +539,7 @@ serve(struct listener *l, int connection, const struct endpoint *remote)
 	}
 	if (pid < 0) {
 		log_trouble(l, "unable to fork");
-		limits_give(&l->limits, &remote->address);
+		client_limits_give(&l->limits, &remote->address);
 		refuse(l, connection, &remote->address, "no process can be started", l->config->busy);
 		pause_accepting(l);
 		return 0;
@@ -739,7 +739,7 @@ start(struct listener *l)
 	l->children = malloc(l->children_max * sizeof *l->children);
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (!l->children || l->epoll < 0 ||
-	    !limits_init(&l->limits, l->config->most, l->config->most_address, l->config->most_prefix))
+	    !client_limits_init(&l->limits, l->config->most, l->config->most_address, l->config->most_prefix))
 		strerr_diefusys(EXIT_TEMP, "prepare for connections");
 	if (!endpoint_clear_environment())
 		strerr_diefusys(EXIT_TEMP, "clear the environment");

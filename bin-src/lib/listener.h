@@ -1,6 +1,6 @@
 /* listener: the accept loop of a network server that was started on a listening socket: descriptor 0 listens, and the
  * variable LISTEN_EXTRA may name more descriptors that do, numbers parted by blanks (qmail-listen(8) sets both).
- * The parent    accepts, looks the client's address up in the rules (lib/rules.h), counts (lib/limits.h) and forks; it
+ * The parent    accepts, looks the client's address up in the rules (lib/rules.h), counts (lib/client_limits.h) and forks; it
  *               never reads an octet from the network, and is not shut in
  * The child     one connection, on 0 and 1; listener_serve returns only there. The caller shuts it in. Where config->reuse
  *               allows, listener_next gives it the next connection of the same client address, and of no other

@@ -7,10 +7,10 @@
 enum { IPV4_PREFIX = 24, IPV6_PREFIX = 64, PER_CONNECTION = 2 };
 
 /* What an entry stands for: the bits of an address up to prefix; prefixes of IPv4 are counted from 128. */
-static struct limits_entry
+static struct client_limits_entry
 name(const ip46 *address, int whole)
 {
-	struct limits_entry e = { .count = 0 };
+	struct client_limits_entry e = { .count = 0 };
 
 	for (int i = 0; i < 8; i++) {
 		e.high = e.high << 8 | (unsigned char)address->ip[i];
@@ -41,14 +41,14 @@ mix(uint64_t x)
 }
 
 static size_t
-place(const struct limits *l, const struct limits_entry *e)
+place(const struct client_limits *l, const struct client_limits_entry *e)
 {
 	return (size_t)mix(mix(mix(l->key ^ e->high) ^ l->key ^ e->low) ^ e->prefix) & l->mask;
 }
 
 /* The entry of that name, or the free one where it belongs. */
-static struct limits_entry *
-find(const struct limits *l, const struct limits_entry *wanted)
+static struct client_limits_entry *
+find(const struct client_limits *l, const struct client_limits_entry *wanted)
 {
 	size_t i = place(l, wanted);
 
@@ -59,9 +59,9 @@ find(const struct limits *l, const struct limits_entry *wanted)
 }
 
 static void
-add(struct limits *l, struct limits_entry wanted)
+add(struct client_limits *l, struct client_limits_entry wanted)
 {
-	struct limits_entry *e = find(l, &wanted);
+	struct client_limits_entry *e = find(l, &wanted);
 
 	wanted.count = e->count + 1;
 	*e = wanted;
@@ -69,7 +69,7 @@ add(struct limits *l, struct limits_entry wanted)
 
 /* Frees entry i; those behind it that would not be found any more move up. */
 static void
-remove_entry(struct limits *l, size_t i)
+remove_entry(struct client_limits *l, size_t i)
 {
 	size_t j = i;
 
@@ -89,9 +89,9 @@ remove_entry(struct limits *l, size_t i)
 }
 
 static void
-subtract(struct limits *l, struct limits_entry wanted)
+subtract(struct client_limits *l, struct client_limits_entry wanted)
 {
-	struct limits_entry *e = find(l, &wanted);
+	struct client_limits_entry *e = find(l, &wanted);
 
 	if (e->count > 1)
 		e->count--;
@@ -100,11 +100,11 @@ subtract(struct limits *l, struct limits_entry wanted)
 }
 
 int
-limits_init(struct limits *l, size_t most, size_t most_address, size_t most_prefix)
+client_limits_init(struct client_limits *l, size_t most, size_t most_address, size_t most_prefix)
 {
 	size_t size = 16;
 
-	*l = (struct limits){ .most = most, .most_address = most_address, .most_prefix = most_prefix };
+	*l = (struct client_limits){ .most = most, .most_address = most_address, .most_prefix = most_prefix };
 	while (size < most * PER_CONNECTION * 2)
 		size *= 2;
 	l->entries = calloc(size, sizeof *l->entries);
@@ -119,25 +119,25 @@ limits_init(struct limits *l, size_t most, size_t most_address, size_t most_pref
 	return 1;
 }
 
-enum limits_answer
-limits_take(struct limits *l, const ip46 *address)
+enum client_limits_answer
+client_limits_take(struct client_limits *l, const ip46 *address)
 {
-	struct limits_entry whole = name(address, 1), prefix = name(address, 0);
+	struct client_limits_entry whole = name(address, 1), prefix = name(address, 0);
 
 	if (l->count >= l->most)
-		return LIMITS_ALL;
+		return CLIENT_LIMITS_ALL;
 	if (find(l, &whole)->count >= l->most_address)
-		return LIMITS_ADDRESS;
+		return CLIENT_LIMITS_ADDRESS;
 	if (find(l, &prefix)->count >= l->most_prefix)
-		return LIMITS_PREFIX;
+		return CLIENT_LIMITS_PREFIX;
 	add(l, whole);
 	add(l, prefix);
 	l->count++;
-	return LIMITS_FINE;
+	return CLIENT_LIMITS_FINE;
 }
 
 void
-limits_give(struct limits *l, const ip46 *address)
+client_limits_give(struct client_limits *l, const ip46 *address)
 {
 	subtract(l, name(address, 1));
 	subtract(l, name(address, 0));
@@ -146,7 +146,7 @@ limits_give(struct limits *l, const ip46 *address)
 }
 
 void
-limits_free(struct limits *l)
+client_limits_free(struct client_limits *l)
 {
 	free(l->entries);
 	l->entries = NULL;

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "client_limits.h"
 
-static const char letters[] = { [LIMITS_FINE] = '.', [LIMITS_ALL] = 'c', [LIMITS_ADDRESS] = 'a', [LIMITS_PREFIX] = 'n' };
+static const char letters[] = { [CLIENT_LIMITS_FINE] = '.', [CLIENT_LIMITS_ALL] = 'c', [CLIENT_LIMITS_ADDRESS] = 'a', [CLIENT_LIMITS_PREFIX] = 'n' };
 
 /* steps: "+ADDRESS" a connection, "-ADDRESS" its end; want: a letter for each connection. At most 6 in all, 2 of an
  * address, 4 of a network. */
@@ -29,23 +29,23 @@ static void
 steps_row(void **state)
 {
 	const struct row *row = *state;
-	struct limits l;
+	struct client_limits l;
 	char *steps = strdup(row->steps), *save = NULL, got[64] = "";
 	size_t n = 0;
 
-	assert_int_equal(limits_init(&l, 6, 2, 4), 1);
+	assert_int_equal(client_limits_init(&l, 6, 2, 4), 1);
 	for (char *s = strtok_r(steps, " ", &save); s; s = strtok_r(NULL, " ", &save)) {
 		ip46 address;
 
 		memset(&address, 0x55, sizeof address);	/* what an IPv4 address leaves is no part of it */
 		assert_int_equal(ip46_scan(s + 1, &address), strlen(s + 1));
 		if (*s == '-')
-			limits_give(&l, &address);
+			client_limits_give(&l, &address);
 		else
-			got[n++] = letters[limits_take(&l, &address)];
+			got[n++] = letters[client_limits_take(&l, &address)];
 	}
 	assert_string_equal(got, row->want);
-	limits_free(&l);
+	client_limits_free(&l);
 	free(steps);
 }
 
@@ -55,11 +55,11 @@ random_steps(void **state)
 {
 	enum { ADDRESSES = 64, STEPS = 200000 };
 	unsigned int counts[ADDRESSES] = { 0 }, all = 0;
-	struct limits l;
+	struct client_limits l;
 
 	(void)state;
 	srand(1);
-	assert_int_equal(limits_init(&l, 100, 5, 1000), 1);
+	assert_int_equal(client_limits_init(&l, 100, 5, 1000), 1);
 	for (int i = 0; i < STEPS; i++) {
 		int a = rand() % ADDRESSES;
 		char octets[4] = { 10, (char)(a % 3), (char)(a * 7), (char)a };
@@ -67,15 +67,15 @@ random_steps(void **state)
 
 		ip46_from_ip4(&address, octets);
 		if (rand() % 2 && counts[a]) {
-			limits_give(&l, &address);
+			client_limits_give(&l, &address);
 			counts[a]--;
 			all--;
 		} else {
-			enum limits_answer want = all == 100 ? LIMITS_ALL : counts[a] == 5 ? LIMITS_ADDRESS : LIMITS_FINE;
+			enum client_limits_answer want = all == 100 ? CLIENT_LIMITS_ALL : counts[a] == 5 ? CLIENT_LIMITS_ADDRESS : CLIENT_LIMITS_FINE;
 
-			assert_int_equal(limits_take(&l, &address), want);
-			counts[a] += want == LIMITS_FINE;
-			all += want == LIMITS_FINE;
+			assert_int_equal(client_limits_take(&l, &address), want);
+			counts[a] += want == CLIENT_LIMITS_FINE;
+			all += want == CLIENT_LIMITS_FINE;
 		}
 		assert_int_equal(l.count, all);
 	}
@@ -85,11 +85,11 @@ random_steps(void **state)
 			ip46 address = IP46_ZERO;
 
 			ip46_from_ip4(&address, octets);
-			limits_give(&l, &address);
+			client_limits_give(&l, &address);
 		}
 	for (size_t i = 0; i <= l.mask; i++)
 		assert_int_equal(l.entries[i].count, 0);
-	limits_free(&l);
+	client_limits_free(&l);
 }
 
 int
@@ -101,5 +101,5 @@ main(void)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = steps_row,
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(random_steps);
-	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("client_limits", tests, NULL, NULL);
 }
