@@ -44,6 +44,15 @@ choose_program(int *is_ours)
 	return program ? program : REMOTE;
 }
 
+int
+classic_is_ours(void)
+{
+	int is_ours;
+
+	choose_program(&is_ours);
+	return is_ours;
+}
+
 /* The message of a job as a file at its start, which the caller closes; -1 if that is impossible now. */
 static int
 message_file(const struct job *job)

@@ -9,6 +9,10 @@
 
 enum { CLASSIC_REPORT_MAX = 2 << 20 };	/* octets: 100 recipients with a long text each */
 
+/* 1 if the program that jobs are to be given to is our own qmail-remote: bin/qmail-remote and libexec/qmail-remote of the current
+ * directory are one file, and QMAILREMOTE names no other. It can be a kept worker then, which needs nothing of this. */
+int classic_is_ours(void);
+
 /* Serves the jobs that come on descriptor 3 until its end, then exits. */
 _Noreturn void classic_serve(void);
 

@@ -1,7 +1,9 @@
 /* qmail-rspawn: start workers for mail to other hosts.
  * Trust: runs as qmailr, group nofiles. It reads requests of qmail-send on descriptor 3; the messages go to its workers
- * only, which are processes of their own. Neither is shut in: the workers run qmail-remote, or what the site put in its
- * place, which a filter of ours would break (lib/sandbox.h); they read no octet of the network themselves. */
+ * only, which are processes of their own: qmail-remote, which shuts itself in; or, where the site put another program in its
+ * place, one that runs that program for each message. A filter of ours would break it (lib/sandbox.h), so neither that
+ * worker nor this program is shut in; they read no octet of the network themselves. */
+#include <string.h>
 #include <unistd.h>
 #include <skalibs/iopause.h>
 #include <skalibs/selfpipe.h>
@@ -11,6 +13,27 @@
 #include "exitcode.h"
 #include "home.h"
 #include "spawner.h"
+#include "tcpto.h"
+
+/* The host as it stands in a worker's command line, for who looks at the list of processes. */
+enum { SHOWN_MAX = 255 };
+
+/* Becomes a worker for host. */
+static _Noreturn void
+serve(const char *host, size_t len)
+{
+	char shown[SHOWN_MAX + 1];
+
+	if (len > SHOWN_MAX)
+		len = SHOWN_MAX;
+	memcpy(shown, host, len);
+	shown[len] = '\0';
+	if (classic_is_ours()) {
+		execl("libexec/qmail-remote", "qmail-remote", "-W", shown, (char *)NULL);
+		spawner_log("alert", "unable to exec", "libexec/qmail-remote");
+	}
+	classic_serve();
+}
 
 static void
 take_requests(struct spawner *s)
@@ -28,7 +51,7 @@ take_requests(struct spawner *s)
 		else if (r.type == SPAWN_WHO)
 			spawner_defer(s, r.id, "qmail-rspawn knows no users. (#4.3.0)\n");
 		else if (spawner_start(s, r.id, "", 0) == 0)
-			classic_serve();
+			serve(r.name, r.len);
 	}
 }
 
@@ -88,6 +111,7 @@ main(void)
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
 	if (!spawner_init(&s))
 		strerr_diefusys(EXIT_TEMP, "take requests on descriptor 3");
+	tcpto_reset();	/* what is not there is not known */
 	while (turn(&s))
 		;
 	return EXIT_OK;

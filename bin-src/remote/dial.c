@@ -1,0 +1,256 @@
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <skalibs/socket.h>
+#include "control/control.h"
+#include "dial.h"
+#include "monotonic.h"
+#include "mx.h"
+
+/* --- control files ------------------------------------------------------------------- */
+
+static const char *
+read_helo(struct dial *d)
+{
+	int r = control_line_or_me(&d->helo, "control/helohost");
+
+	if (r <= 0 || !d->helo.len || !stralloc_0(&d->helo)) {
+		if (r >= 0)
+			errno = 0;
+		return "control/helohost and control/me";
+	}
+	return NULL;
+}
+
+static const char *
+read_outgoing(struct dial *d)
+{
+	static const char file[] = "control/outgoingip";
+	stralloc list = STRALLOC_ZERO;
+	const char *failed = control_list(&list, file) < 0 ? file : NULL;
+
+	for (size_t at = 0; !failed && at < list.len; at += strlen(list.s + at) + 1) {
+		const char *s = list.s + at;
+		ip46 ip;
+		size_t n = ip46_scan(s, &ip);
+
+		if (!n || s[n]) {
+			failed = file;
+			errno = 0;
+			break;
+		}
+		d->from[ip46_is6(&ip)] = ip;
+		/* 0.0.0.0 says "any", as in the patch that the file comes from */
+		d->has_from[ip46_is6(&ip)] = memcmp(ip.ip, IP6_ANY, ip46_is6(&ip) ? 16 : 4) != 0;
+	}
+	stralloc_free(&list);
+	return failed;
+}
+
+static const char *
+read_timeout(unsigned long *seconds, unsigned long standard, const char *file)
+{
+	*seconds = standard;
+	if (control_number(seconds, file, DIAL_TIMEOUT_MAX) < 0)
+		return file;
+	if (!*seconds)
+		*seconds = 1;
+	return NULL;
+}
+
+const char *
+dial_open(struct dial *d)
+{
+	const char *failed;
+
+	*d = (struct dial){ .dns = NULL };
+	if ((failed = read_helo(d)) || (failed = read_outgoing(d)) ||
+	    (failed = read_timeout(&d->timeout_connect, 60, "control/timeoutconnect")) ||
+	    (failed = read_timeout(&d->timeout_remote, 1200, "control/timeoutremote")))
+		return failed;
+	if (!smtproutes_read(&d->routes))
+		return "control/smtproutes";
+	if (!localaddresses_read(&d->local))
+		return "the addresses of this host, control/moreipme and control/notipme";
+	if (!(d->dns = dns_open()))
+		return "control/dnsservers or /etc/resolv.conf";
+	d->tcpto = tcpto_open(1);	/* without it nothing is known */
+	return NULL;
+}
+
+/* --- connecting -------------------------------------------------------------------------- */
+
+/* Waits until a connect has ended. Returns 1, or 0 with errno. */
+static int
+wait_for_connect(int fd, unsigned long seconds)
+{
+	uint64_t end = monotonic_ms() + seconds * 1000;
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof errno;
+	int error = 0;
+
+	for (;;) {
+		uint64_t now = monotonic_ms();
+		int r = poll(&p, 1, now < end ? (int)(end - now) : 0);
+
+		if (r > 0)
+			break;
+		if (r == 0 && now >= end) {
+			errno = ETIMEDOUT;
+			return 0;
+		}
+		if (r < 0 && errno != EINTR)
+			return 0;
+	}
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		return 0;
+	errno = error;
+	return !error;
+}
+
+/* A connected socket, or -1 with errno. */
+static int
+connect_to(const struct dial *d, const struct mx_address *a)
+{
+	int is6 = ip46_is6(&a->ip), one = 1;
+	int fd = socket_tcp46_nbcoe(is6);
+
+	if (fd < 0)
+		return -1;
+	/* what we write is whole: to hold the end of it back for an answer gains nothing */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if ((!d->has_from[is6] || socket_bind46(fd, &d->from[is6], 0) == 0) &&
+	    (socket_connect46(fd, &a->ip, a->port) == 0 ||
+	    ((errno == EINPROGRESS || errno == EALREADY || errno == EINTR) && wait_for_connect(fd, d->timeout_connect))))
+		return fd;
+	one = errno;
+	close(fd);
+	errno = one;
+	return -1;
+}
+
+/* --- texts ----------------------------------------------------------------------------------- */
+
+/* Adds strings, ended by NULL; a text that is full stays as it is, as one does for which there is no memory. */
+static void
+add(stralloc *text, const char *s, ...)
+{
+	va_list more;
+
+	va_start(more, s);
+	for (; s && text->len < DIAL_TEXT_MAX; s = va_arg(more, const char *))
+		if (!stralloc_cats(text, s))
+			break;
+	va_end(more);
+}
+
+/* A server was reached, and is none. */
+static void
+add_refusal(stralloc *text, const struct session *s, const char *what)
+{
+	add(text, "Connected to ", s->host, " but ", what, strcmp(what, "greeting") ? " was rejected. (#4.3.2)\n" :
+	    " failed. (#4.3.2)\n", "Remote host said: ", s->reply.text, NULL);
+}
+
+static void
+add_loss(stralloc *text, const struct session *s, int error)
+{
+	add(text, "Connected to ", s->host, error == EPROTO ? " but its answer made no sense" : error == ETIMEDOUT ?
+	    " but it said nothing in time" : " but connection died", " before it took a command. (#4.4.1)\n", NULL);
+}
+
+/* --- one after another --------------------------------------------------------------------------- */
+
+/* Returns 1 if the session is open. said: what the servers said that were reached; unreached: the others. */
+static int
+try_address(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached)
+{
+	const char *what;
+	int fd;
+
+	s->host[ip46_fmt(s->host, &a->ip)] = '\0';
+	fd = connect_to(d, a);
+	if (fd < 0) {
+		int error = errno;
+
+		if (error == ETIMEDOUT)
+			tcpto_timed_out(d->tcpto, &a->ip);
+		add(unreached, unreached->len ? ", " : "", s->host, ": ", error == ETIMEDOUT ? "timed out" : strerror(error), NULL);
+		return 0;
+	}
+	tcpto_answered(d->tcpto, &a->ip);
+	switch (session_open(s, fd, &what)) {
+	case SESSION_READY:
+		return 1;
+	case SESSION_REFUSED:
+		add_refusal(said, s, what);
+		return 0;
+	case SESSION_LOST:
+		add_loss(said, s, errno);
+		return 0;
+	}
+	return 0;
+}
+
+/* Tries all addresses of mx. Returns 1 if a session is open, or 0 with text set. */
+static int
+try_all(struct dial *d, const struct mx *mx, const char *host, struct session *s, stralloc *text)
+{
+	static stralloc unreached;
+	uint64_t end = monotonic_ms() + UINT64_C(1000) * DIAL_SECONDS;
+
+	text->len = unreached.len = 0;
+	for (size_t i = 0; i < mx->addresses_len && monotonic_ms() < end; i++) {
+		const struct mx_address *a = &mx->addresses[i];
+		char ip[IP46_FMT + 1];
+
+		if (tcpto_is_dead(d->tcpto, &a->ip)) {
+			ip[ip46_fmt(ip, &a->ip)] = '\0';
+			add(&unreached, unreached.len ? ", " : "", ip, ": timed out lately", NULL);
+		} else if (try_address(d, a, s, text, &unreached))
+			return 1;
+	}
+	if (unreached.len && stralloc_0(&unreached))
+		add(text, "No connection to a server of ", host, " (", unreached.s, "). (#4.4.1)\n", NULL);
+	return 0;
+}
+
+/* The host as it may stand in a text: others' control octets do not. */
+static void
+clean(stralloc *text)
+{
+	for (size_t i = 0; i < text->len; i++)
+		if (((unsigned char)text->s[i] < 32 && text->s[i] != '\n') || text->s[i] == 127)
+			text->s[i] = '?';
+}
+
+char
+dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
+{
+	static struct mx mx;
+	struct smtproute route;
+	char letter = 'Z';
+
+	s->helo = d->helo.s;
+	s->timeout = d->timeout_remote;
+	text->len = 0;
+	if (smtproute_find(&d->routes, host, &route) < 0)
+		add(text, "The line of control/smtproutes for ", host, " makes no sense. (#4.3.5)\n", NULL);
+	else {
+		mx_find(&mx, d->dns, &d->local, &route, host, monotonic_ms() + UINT64_C(1000) * DIAL_DNS_SECONDS);
+		if (mx.letter == 'K') {
+			if (try_all(d, &mx, host, s, text))
+				return 'K';
+		} else {
+			letter = mx.letter == 'D' ? 'D' : 'Z';
+			add(text, mx.text, NULL);
+		}
+	}
+	clean(text);
+	return letter;
+}

@@ -1,0 +1,43 @@
+/* dial: a session with one of the servers of a host.
+ * Which        the addresses of mx.h in their order, without those that tcpto.h knows as dead. The next one is tried after
+ *              a connection that is refused or times out, a greeting other than 220, a refusal of EHLO and HELO, or an end
+ *              before that (stock qmail deferred the mail then)
+ * From         control/outgoingip: an IPv4 address, an IPv6 address, or both, for connections of that kind
+ * Time         timeoutconnect seconds for a connection; DIAL_SECONDS after the first attempt no further one begins
+ * Result       no server: always temporary, but for what the DNS says for good */
+#ifndef DIAL_H
+#define DIAL_H
+#include <skalibs/ip46.h>
+#include <skalibs/stralloc.h>
+#include "dns.h"
+#include "localaddress.h"
+#include "session.h"
+#include "smtproute.h"
+#include "tcpto.h"
+
+enum {
+	DIAL_SECONDS = 3600,
+	DIAL_DNS_SECONDS = 120,
+	DIAL_TEXT_MAX = 6000,	/* octets of a text: what the servers said */
+	DIAL_TIMEOUT_MAX = 86400,	/* seconds, of both control files */
+};
+
+struct dial {
+	stralloc helo;			/* NUL-terminated */
+	unsigned long timeout_connect, timeout_remote;	/* seconds */
+	ip46 from[2];			/* IPv4, IPv6 */
+	int has_from[2];
+	struct smtproutes routes;
+	struct localaddresses local;
+	struct dns *dns;
+	struct tcpto *tcpto;
+};
+
+/* Reads the control files of the current directory, the qmail home, and opens what is needed; before sandbox_enter.
+ * Returns NULL, or what cannot be read, with errno (0: it makes no sense). */
+const char *dial_open(struct dial *d);
+
+/* Opens a session with a server of host. Returns 'K', or 'Z' or 'D' with text, which is set. */
+char dial_host(struct dial *d, const char *host, struct session *s, stralloc *text);
+
+#endif

@@ -1,0 +1,205 @@
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+#include "monotonic.h"
+#include "session.h"
+
+/* --- writing and reading ------------------------------------------------------------ */
+
+static uint64_t
+after(uint64_t seconds)
+{
+	return monotonic_ms() + seconds * 1000;
+}
+
+void
+session_begin(struct session *s, uint64_t seconds)
+{
+	s->deadline = after(seconds);
+}
+
+/* For one thing of a group. */
+static uint64_t
+single_deadline(const struct session *s)
+{
+	uint64_t one = after(s->timeout);
+
+	return one < s->deadline ? one : s->deadline;
+}
+
+int
+session_write(struct session *s, struct iovec *v, int n)
+{
+	return connection_write(&s->connection, v, n, single_deadline(s));
+}
+
+int
+session_reply(struct session *s)
+{
+	return connection_reply(&s->connection, &s->reply, single_deadline(s));
+}
+
+/* Says a command and reads the answer. Returns 1, or 0 with errno. */
+static int
+ask(struct session *s, const char *verb, const char *argument)
+{
+	struct iovec v[] = {
+		{ .iov_base = (void *)(uintptr_t)verb, .iov_len = strlen(verb) },
+		{ .iov_base = (void *)(uintptr_t)argument, .iov_len = strlen(argument) },
+		{ .iov_base = (void *)(uintptr_t)"\r\n", .iov_len = 2 },
+	};
+
+	if (connection_has_input(&s->connection)) {
+		errno = EPROTO;
+		return 0;
+	}
+	return session_write(s, v, 3) && session_reply(s);
+}
+
+/* --- extensions ------------------------------------------------------------------------ */
+
+/* The decimal number that the len octets s are; 0 if they are none. */
+static uint64_t
+number(const char *s, size_t len)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (s[i] < '0' || s[i] > '9' || n > UINT64_MAX / 10 - 1)
+			return 0;
+		n = n * 10 + (uint64_t)(s[i] - '0');
+	}
+	return n;
+}
+
+/* The next word of *s, which moves on. Returns its octets, 0 at the end. */
+static size_t
+next_word(const char **s, const char *end, const char **word)
+{
+	while (*s < end && **s == ' ')
+		(*s)++;
+	*word = *s;
+	while (*s < end && **s != ' ')
+		(*s)++;
+	return (size_t)(*s - *word);
+}
+
+static int
+is_word(const char *word, size_t len, const char *keyword)
+{
+	return len == strlen(keyword) && strncasecmp(word, keyword, len) == 0;
+}
+
+/* RFC 9422 section 4: MAILMAX=n, RCPTMAX=n; a limit that makes no sense is none. */
+static void
+learn_limit(struct session *s, const char *word, size_t len)
+{
+	uint64_t n;
+
+	if (len <= 8)
+		return;
+	n = number(word + 8, len - 8);
+	if (!n || n > 1000000)
+		return;
+	if (strncasecmp(word, "MAILMAX=", 8) == 0)
+		s->messages_max = (unsigned int)n;
+	else if (strncasecmp(word, "RCPTMAX=", 8) == 0 && n < s->recipients_max)
+		s->recipients_max = (unsigned int)n;
+}
+
+static void
+learn_line(struct session *s, const char *line, size_t line_len)
+{
+	static const struct { const char *keyword; enum session_extension bit; } known[] = {
+		{ "PIPELINING", SESSION_PIPELINING }, { "SIZE", SESSION_SIZE }, { "8BITMIME", SESSION_8BITMIME },
+		{ "SMTPUTF8", SESSION_SMTPUTF8 }, { "DSN", SESSION_DSN }, { "CHUNKING", SESSION_CHUNKING },
+	};
+	const char *end = line + line_len, *word, *value;
+	size_t len = next_word(&line, end, &word), value_len;
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (is_word(word, len, known[i].keyword))
+			s->extensions |= known[i].bit;
+	if (is_word(word, len, "SIZE") && (value_len = next_word(&line, end, &value)))
+		s->size_max = number(value, value_len);
+	while (is_word(word, len, "LIMITS") && (value_len = next_word(&line, end, &value)))
+		learn_limit(s, value, value_len);
+}
+
+static void
+learn_extensions(struct session *s)
+{
+	const char *line;
+	size_t at = 0, len;
+
+	/* the first line is the server's name and a word of welcome */
+	if (smtp_reply_line(&s->reply, &at, &line, &len))
+		while (smtp_reply_line(&s->reply, &at, &line, &len))
+			learn_line(s, line, len);
+}
+
+/* --- beginning and end -------------------------------------------------------------------- */
+
+static enum session_result
+lost(struct session *s)
+{
+	int error = errno;
+
+	connection_close(&s->connection);
+	errno = error;
+	return SESSION_LOST;
+}
+
+static enum session_result
+refused_by(struct session *s, const char **refused, const char *what)
+{
+	*refused = what;
+	session_quit(s);
+	return SESSION_REFUSED;
+}
+
+enum session_result
+session_open(struct session *s, int fd, const char **refused)
+{
+	connection_init(&s->connection, fd);
+	s->extensions = s->messages = s->messages_max = 0;
+	s->size_max = 0;
+	s->recipients_max = SESSION_RECIPIENTS_MAX;
+	s->needs_reset = 0;
+	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);
+	if (!session_reply(s))
+		return lost(s);
+	if (s->reply.code != 220)
+		return refused_by(s, refused, "greeting");
+	if (!ask(s, "EHLO ", s->helo))
+		return lost(s);
+	if (s->reply.code == 250) {
+		learn_extensions(s);
+		return SESSION_READY;
+	}
+	/* RFC 5321 section 3.2: any refusal for good of EHLO; some that know no EHLO answer with 501 or 550 */
+	if (s->reply.code < 500)
+		return refused_by(s, refused, "my name");
+	if (!ask(s, "HELO ", s->helo))
+		return lost(s);
+	return s->reply.code == 250 ? SESSION_READY : refused_by(s, refused, "my name");
+}
+
+int
+session_is_usable(const struct session *s)
+{
+	return s->connection.fd >= 0 && !connection_has_input(&s->connection) &&
+	    (!s->messages_max || s->messages < s->messages_max);
+}
+
+void
+session_quit(struct session *s)
+{
+	struct iovec v = { .iov_base = (void *)(uintptr_t)"QUIT\r\n", .iov_len = 6 };
+
+	if (s->connection.fd < 0)
+		return;
+	/* the deadline is over already: what the socket does not take at once is not sent */
+	connection_write(&s->connection, &v, 1, 0);
+	connection_close(&s->connection);
+}

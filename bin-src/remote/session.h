@@ -1,0 +1,74 @@
+/* session: an SMTP session with one server, from its greeting to the end; many messages may go over it.
+ * Standards   RFC 5321; extensions of the reply to EHLO: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152),
+ *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030), LIMITS (RFC 9422)
+ * Time        a reply has to be whole timeout seconds after the client began to wait for it, and all that a group of
+ *             commands needs within SESSION_TIMEOUTS times as much: no server gains time with single octets
+ * Trust       the server is hostile. What it says before it was asked, or in answer to something else, ends the session
+ * Memory      what is in this struct, and commands: at most 100 recipients of SESSION_ADDRESS_MAX octets, with parameters */
+#ifndef SESSION_H
+#define SESSION_H
+#include <stdint.h>
+#include <skalibs/stralloc.h>
+#include "connection.h"
+#include "smtp_reply.h"
+
+enum {
+	SESSION_TIMEOUTS = 3,
+	SESSION_RECIPIENTS_MAX = 100,	/* of a transaction, RFC 5321 section 4.5.3.1.8 */
+	SESSION_ADDRESS_MAX = 900,	/* octets of an address in a command; longer ones are refused */
+	SESSION_HOST_MAX = 64,		/* octets of an address as text */
+};
+
+enum session_extension {
+	SESSION_PIPELINING = 1 << 0,
+	SESSION_SIZE = 1 << 1,
+	SESSION_8BITMIME = 1 << 2,
+	SESSION_SMTPUTF8 = 1 << 3,
+	SESSION_DSN = 1 << 4,
+	SESSION_CHUNKING = 1 << 5,
+};
+
+struct session {
+	/* the caller's */
+	const char *helo;		/* our name */
+	unsigned long timeout;		/* seconds */
+	char host[SESSION_HOST_MAX];	/* the server's address, for reports */
+
+	/* the session's; connection.fd -1: there is none */
+	struct connection connection;
+	unsigned int extensions;
+	uint64_t size_max;		/* octets of a message that the server takes; 0: it did not say */
+	unsigned int recipients_max;	/* of a transaction */
+	unsigned int messages_max;	/* of the session; 0: it did not say */
+	unsigned int messages;		/* transactions that were begun */
+	int needs_reset;		/* the server may remember a transaction */
+	uint64_t deadline;		/* of the commands that are under way */
+	struct smtp_reply reply;	/* the last one */
+};
+
+enum session_result {
+	SESSION_READY,
+	SESSION_REFUSED,	/* by greeting, EHLO or HELO: reply has it; is closed */
+	SESSION_LOST,		/* errno says how; is closed */
+};
+
+/* Begins on a connected socket, which the session owns from now on: greeting, EHLO or else HELO. refused: set to
+ * "greeting" or "my name" where the result is SESSION_REFUSED. */
+enum session_result session_open(struct session *s, int fd, const char **refused);
+
+/* 1 if the next message can go over it: it is open, has said nothing since, and takes more messages. */
+int session_is_usable(const struct session *s);
+
+/* Begins a group of commands or mail data, for all of which there are so many seconds. */
+void session_begin(struct session *s, uint64_t seconds);
+
+/* Writes the n vectors (which are changed), within timeout seconds and the time of the group. Returns 1, or 0 with errno. */
+int session_write(struct session *s, struct iovec *v, int n);
+
+/* Reads a reply into s->reply, the same limits. Returns 1, or 0 with errno. */
+int session_reply(struct session *s);
+
+/* Says QUIT, if it is open and was quiet, and closes without waiting for the answer. */
+void session_quit(struct session *s);
+
+#endif

@@ -1,0 +1,709 @@
+#include <errno.h>
+#include <string.h>
+#include <skalibs/types.h>
+#include <skalibs/uint64.h>
+#include "quote.h"
+#include "queue/envelope.h"
+#include "transaction.h"
+
+/* A transaction that is under way. Steps are commands: maybe RSET, MAIL, RCPT for each of the group, DATA or BDAT. */
+struct exchange {
+	struct session *session;
+	const struct transaction *t;
+	unsigned int group[SESSION_RECIPIENTS_MAX];	/* the recipients of this mail transaction */
+	unsigned int group_len;
+	unsigned int accepted;
+	unsigned int later[SESSION_RECIPIENTS_MAX];	/* recipients for whom the server had no room */
+	unsigned int later_len;
+	size_t ends[SESSION_RECIPIENTS_MAX + 3];	/* of the steps in commands */
+	unsigned int steps, written;	/* how many there are, and were written */
+	int data_rides;			/* the last step is a BDAT whose octets go with it */
+	int all_sent;			/* the last octet of the message is out: it may have been taken */
+	int has_answered;		/* some reply came */
+	int is_over;			/* the session is */
+};
+
+static stralloc commands;		/* scratch, kept from one transaction to the next */
+static char body[TRANSACTION_BUFFER];
+
+/* --- what became of it ------------------------------------------------------------------ */
+
+static void
+settle(struct exchange *x, char letter, struct report_text text)
+{
+	for (unsigned int i = 0; i < x->group_len; i++) {
+		struct report_recipient *p = &x->t->report->recipients[x->group[i]];
+
+		if (p->message)
+			continue;
+		p->message = letter;
+		p->message_text = text;
+	}
+}
+
+static void
+end_session(struct exchange *x)
+{
+	connection_close(&x->session->connection);
+	x->is_over = 1;
+}
+
+/* The connection is of no use any more, errno says why (EIO, ENOMEM: the message cannot be read): all for whom nothing else
+ * is known are deferred. */
+static void
+lose(struct exchange *x)
+{
+	const char *what = errno == EPROTO ? " but its answer made no sense." : errno == ETIMEDOUT ?
+	    " but connection died: it took too long." : " but connection died.";
+	int is_ours = errno == EIO || errno == ENOMEM;
+
+	end_session(x);
+	if (is_ours) {
+		settle(x, 'Z', report_text(x->t->report, NULL, "Unable to read the message while it was sent. (#4.3.0)\n", NULL));
+		return;
+	}
+	settle(x, 'Z', report_text(x->t->report, NULL, "Connected to ", x->session->host, what,
+	    x->all_sent ? " Possible duplicate!" : "", " (#4.4.2)\n", NULL));
+}
+
+/* The session is over if the server says so, RFC 5321 section 3.8. */
+static void
+heed_421(struct exchange *x)
+{
+	if (x->session->reply.code == 421)
+		end_session(x);
+}
+
+static char
+letter_of(const struct smtp_reply *reply)
+{
+	return reply->code >= 500 ? 'D' : 'Z';
+}
+
+/* --- commands ------------------------------------------------------------------------------ */
+
+static int
+is_ascii(const char *s)
+{
+	while (*s && (unsigned char)*s < 128)
+		s++;
+	return !*s;
+}
+
+/* Whether SMTP can carry an address: no control octets anywhere, and no blanks or brackets in the domain. A local-part
+ * that is no dot-atom is quoted; RFC 5321 section 4.1.2. */
+static int
+is_sendable(const char *address)
+{
+	const char *at = strrchr(address, '@');
+
+	if (strlen(address) > SESSION_ADDRESS_MAX)
+		return 0;
+	for (const char *s = address; *s; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c < 32 || c == 127 || (at && s > at && (c == ' ' || strchr("<>\"\\(),;", c))))
+			return 0;
+	}
+	return 1;
+}
+
+static int
+end_step(struct exchange *x)
+{
+	if (!stralloc_cats(&commands, "\r\n"))
+		return 0;
+	x->ends[x->steps++] = commands.len;
+	return 1;
+}
+
+/* Whether a value may stand in a command: RFC 5321 section 4.1.2, esmtp-value; RFC 6531 section 3.3. */
+static int
+is_value(const struct exchange *x, const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)s[i];
+
+		if (c < 33 || c == 127 || (c > 127 && !(x->session->extensions & SESSION_SMTPUTF8)))
+			return 0;
+	}
+	return len > 0;
+}
+
+/* " KEYWORD=value", if it is among the parameters and makes sense. keyword: with '='. */
+static int
+add_parameter(const struct exchange *x, const char *parameters, const char *keyword)
+{
+	size_t len;
+	const char *value = parameters ? envelope_parameter(parameters, keyword, &len) : NULL;
+
+	if (!value || !is_value(x, value, len))
+		return 1;
+	return stralloc_append(&commands, ' ') && stralloc_cats(&commands, keyword) && stralloc_catb(&commands, value, len);
+}
+
+static int
+has_parameter(const char *parameters, const char *keyword)
+{
+	size_t len;
+
+	return parameters && envelope_parameter(parameters, keyword, &len) != NULL;
+}
+
+static int
+wants_utf8(const struct exchange *x)
+{
+	const struct transaction *t = x->t;
+
+	if (has_parameter(t->sender_parameters, "SMTPUTF8") || !is_ascii(t->sender))
+		return 1;
+	for (unsigned int i = 0; i < x->group_len; i++)
+		if (!is_ascii(t->recipients[x->group[i]].address))
+			return 1;
+	return 0;
+}
+
+static int
+wants_8bit(const struct transaction *t)
+{
+	size_t len;
+	const char *type = t->sender_parameters ? envelope_parameter(t->sender_parameters, "BODY=", &len) : NULL;
+
+	return t->data->has_8bit || (type && len == 8 && memcmp(type, "8BITMIME", 8) == 0);
+}
+
+static int
+add_number(const char *before, uint64_t n)
+{
+	char digits[UINT64_FMT];
+
+	return stralloc_cats(&commands, before) && stralloc_catb(&commands, digits, uint64_fmt(digits, n));
+}
+
+static int
+add_mail(struct exchange *x)
+{
+	const struct transaction *t = x->t;
+	unsigned int extensions = x->session->extensions;
+	int ok = stralloc_cats(&commands, "MAIL FROM:<") && quote_address(&commands, t->sender, strlen(t->sender)) &&
+	    stralloc_append(&commands, '>');
+
+	if (extensions & SESSION_SIZE)
+		ok = ok && add_number(" SIZE=", t->data->wire_size);
+	if (extensions & SESSION_8BITMIME && wants_8bit(t))
+		ok = ok && stralloc_cats(&commands, " BODY=8BITMIME");
+	if (extensions & SESSION_SMTPUTF8 && wants_utf8(x))
+		ok = ok && stralloc_cats(&commands, " SMTPUTF8");
+	if (extensions & SESSION_DSN)
+		ok = ok && add_parameter(x, t->sender_parameters, "RET=") &&
+		    add_parameter(x, t->sender_parameters, "ENVID=");
+	return ok && end_step(x);
+}
+
+static int
+add_rcpt(struct exchange *x, const struct transaction_recipient *r)
+{
+	int ok = stralloc_cats(&commands, "RCPT TO:<") && quote_address(&commands, r->address, strlen(r->address)) &&
+	    stralloc_append(&commands, '>');
+
+	if (x->session->extensions & SESSION_DSN)
+		ok = ok && add_parameter(x, r->parameters, "NOTIFY=") && add_parameter(x, r->parameters, "ORCPT=");
+	return ok && end_step(x);
+}
+
+/* All commands up to the mail data. Returns 0 on lack of memory. */
+static int
+write_commands(struct exchange *x)
+{
+	unsigned int extensions = x->session->extensions;
+	uint64_t size = x->t->data->wire_size;
+	int ok = 1;
+
+	commands.len = 0;
+	x->steps = x->written = 0;
+	if (x->session->needs_reset)
+		ok = stralloc_cats(&commands, "RSET") && end_step(x);
+	ok = ok && add_mail(x);
+	for (unsigned int i = 0; ok && i < x->group_len; i++)
+		ok = add_rcpt(x, &x->t->recipients[x->group[i]]);
+	if (!(extensions & SESSION_CHUNKING))
+		return ok && stralloc_cats(&commands, "DATA") && end_step(x);
+	x->data_rides = size <= TRANSACTION_SMALL;
+	if (x->data_rides)
+		ok = ok && add_number("BDAT ", size) && stralloc_cats(&commands, " LAST") && end_step(x);
+	return ok;
+}
+
+/* --- mail data ----------------------------------------------------------------------------- */
+
+/* Fills body. Returns how many octets, -1 with errno. */
+static ssize_t
+next_octets(struct exchange *x, size_t room)
+{
+	size_t len = 0;
+	ssize_t n = 1;
+
+	while (len + 8 <= room && !x->t->data->has_ended && n) {
+		n = mail_data_next(x->t->data, body + len, room - len);
+		if (n < 0)
+			return -1;
+		len += (size_t)n;
+	}
+	return (ssize_t)len;
+}
+
+/* Writes the commands up to step, with PIPELINING all; the mail data with them where it rides along. Returns 1, or 0 with
+ * errno. */
+static int
+write_steps(struct exchange *x, unsigned int step)
+{
+	unsigned int to = x->session->extensions & SESSION_PIPELINING ? x->steps : step + 1;
+	size_t from = x->written ? x->ends[x->written - 1] : 0;
+	struct iovec v[2] = { { .iov_base = commands.s + from, .iov_len = x->ends[to - 1] - from } };
+	int with_data = x->data_rides && to == x->steps;
+	ssize_t n;
+
+	if (with_data) {
+		mail_data_rewind(x->t->data, 0);
+		n = next_octets(x, sizeof body);
+		/* the number that was announced has to be right, or the rest of the session is read as something else */
+		if (n < 0 || (uint64_t)n != x->t->data->wire_size) {
+			errno = EIO;
+			return 0;
+		}
+		v[1] = (struct iovec){ .iov_base = body, .iov_len = (size_t)n };
+	}
+	x->written = to;
+	if (!session_write(x->session, v, 2))
+		return 0;
+	x->all_sent = with_data;
+	return 1;
+}
+
+/* The reply to a step, which is written if it was not. Returns 1, or 0 with errno. */
+static int
+reply_to(struct exchange *x, unsigned int step)
+{
+	if (step >= x->written) {
+		if (connection_has_input(&x->session->connection)) {
+			errno = EPROTO;
+			return 0;
+		}
+		if (!write_steps(x, step))
+			return 0;
+	}
+	if (!session_reply(x->session))
+		return 0;
+	x->has_answered = 1;
+	return 1;
+}
+
+/* What the server said before it stopped taking the message; errno stays if that is nothing. Returns 1 if it said something. */
+static int
+has_last_word(struct exchange *x)
+{
+	int error = errno;
+
+	session_begin(x->session, 0);
+	if (session_reply(x->session) && x->session->reply.code >= 400)
+		return 1;
+	errno = error;
+	return 0;
+}
+
+/* --- steps ----------------------------------------------------------------------------------- */
+
+static struct report_text
+said(struct exchange *x, const char *what)
+{
+	return report_text(x->t->report, &x->session->reply, x->session->host, what, NULL);
+}
+
+/* The reply to the mail data. */
+static void
+judge_data(struct exchange *x)
+{
+	const struct smtp_reply *reply = &x->session->reply;
+	unsigned int class = reply->code / 100;
+
+	if (class == 2) {
+		x->session->needs_reset = 0;
+		settle(x, x->session->extensions & SESSION_DSN ? 'k' : 'K', said(x, " accepted message.\n"));
+	} else if (class == 3) {
+		errno = EPROTO;
+		lose(x);
+	} else {
+		settle(x, letter_of(reply), said(x, " failed after I sent the message.\n"));
+		heed_421(x);
+	}
+}
+
+/* Reads the reply to the last octet of the message. was_early: octets of an answer were there before it was sent. */
+static void
+finish_data(struct exchange *x, int was_early)
+{
+	session_begin(x->session, x->session->timeout);
+	if (!session_reply(x->session)) {
+		lose(x);
+		return;
+	}
+	if (was_early && x->session->reply.code < 400) {
+		errno = EPROTO;	/* an acceptance of what had not been sent */
+		lose(x);
+		return;
+	}
+	judge_data(x);
+}
+
+/* A write of mail data failed. */
+static void
+fail_data(struct exchange *x)
+{
+	if (has_last_word(x)) {
+		judge_data(x);
+		if (!x->is_over)
+			end_session(x);
+	} else
+		lose(x);
+}
+
+/* The whole time for mail data. */
+static void
+begin_data(struct exchange *x, int with_dots)
+{
+	mail_data_rewind(x->t->data, with_dots);
+	session_begin(x->session, x->session->timeout + x->t->data->wire_size / TRANSACTION_RATE);
+}
+
+/* After 354: the message, and the dot that ends it. */
+static void
+send_with_dots(struct exchange *x)
+{
+	static const char dot[] = ".\r\n";
+	int was_early = 0;
+
+	begin_data(x, 1);
+	do {
+		ssize_t n = next_octets(x, sizeof body - sizeof dot);
+		struct iovec v = { .iov_base = body, .iov_len = (size_t)n };
+
+		if (n < 0) {
+			lose(x);
+			return;
+		}
+		if (x->t->data->has_ended) {
+			memcpy(body + n, dot, sizeof dot - 1);
+			v.iov_len += sizeof dot - 1;
+			was_early = connection_has_input(&x->session->connection);
+		}
+		if (!session_write(x->session, &v, 1)) {
+			fail_data(x);
+			return;
+		}
+	} while (!x->t->data->has_ended);
+	x->all_sent = 1;
+	finish_data(x, was_early);
+}
+
+/* Reads replies to chunks until no more than most are open. Returns 0 if one was no 2xx, which is judged then. */
+static int
+read_chunk_replies(struct exchange *x, unsigned int *open, unsigned int most)
+{
+	while (*open > most) {
+		if (!session_reply(x->session)) {
+			lose(x);
+			return 0;
+		}
+		(*open)--;
+		if (x->session->reply.code / 100 != 2) {
+			judge_data(x);
+			/* octets that are on their way would be taken for commands, or not: nobody knows */
+			if (!x->is_over)
+				end_session(x);
+			return 0;
+		}
+	}
+	return 1;
+}
+
+/* RFC 3030: a message that is not small, in chunks. */
+static void
+send_chunks(struct exchange *x)
+{
+	unsigned int open = 0, most = x->session->extensions & SESSION_PIPELINING ? TRANSACTION_CHUNKS - 1 : 0;
+
+	begin_data(x, 0);
+	do {
+		ssize_t n = next_octets(x, sizeof body);
+		struct iovec v[2];
+
+		commands.len = 0;
+		if (n < 0 || !add_number("BDAT ", (uint64_t)n) ||
+		    !stralloc_cats(&commands, x->t->data->has_ended ? " LAST\r\n" : "\r\n")) {
+			lose(x);
+			return;
+		}
+		v[0] = (struct iovec){ .iov_base = commands.s, .iov_len = commands.len };
+		v[1] = (struct iovec){ .iov_base = body, .iov_len = (size_t)n };
+		if (!session_write(x->session, v, 2)) {
+			fail_data(x);
+			return;
+		}
+		open++;
+		if (!x->t->data->has_ended && !read_chunk_replies(x, &open, most))
+			return;
+	} while (!x->t->data->has_ended);
+	x->all_sent = 1;
+	if (read_chunk_replies(x, &open, 1))
+		finish_data(x, 0);
+}
+
+/* Nobody was accepted. A server that took DATA all the same gets an empty message, RFC 2920 section 3.1. */
+static void
+give_up(struct exchange *x, unsigned int step)
+{
+	struct iovec v = { .iov_base = (void *)(uintptr_t)".\r\n", .iov_len = 3 };
+	int is_lost = 0;
+
+	settle(x, 'D', report_text(x->t->report, NULL, "Giving up on ", x->session->host, ".\n", NULL));
+	if (x->is_over || step >= x->written)
+		return;
+	is_lost = !reply_to(x, step);
+	if (!is_lost && !x->data_rides && x->session->reply.code == 354)
+		is_lost = !session_write(x->session, &v, 1) || !session_reply(x->session);
+	if (is_lost || x->session->reply.code == 421)
+		end_session(x);
+}
+
+static void
+do_data(struct exchange *x, unsigned int step)
+{
+	if (!x->accepted)
+		give_up(x, step);
+	else if (x->data_rides)
+		if (reply_to(x, step))
+			judge_data(x);
+		else
+			lose(x);
+	else if (step == x->steps)
+		send_chunks(x);
+	else if (!reply_to(x, step))
+		lose(x);
+	else if (x->session->reply.code == 354)
+		if (connection_has_input(&x->session->connection)) {
+			errno = EPROTO;
+			lose(x);
+		} else
+			send_with_dots(x);
+	else if (x->session->reply.code >= 400) {
+		settle(x, letter_of(&x->session->reply), said(x, " failed on DATA command.\n"));
+		heed_421(x);
+	} else {
+		errno = EPROTO;
+		lose(x);
+	}
+}
+
+/* Whether a refusal says that there were too many recipients: 452, or 552 from servers of RFC 821 (RFC 5321 section
+ * 4.5.3.1.10), with x.5.3 (RFC 3463) if anything. */
+static int
+is_too_many(const struct smtp_reply *reply)
+{
+	const char *status;
+	size_t len = smtp_reply_status(reply, &status);
+
+	return len ? reply->code >= 400 && len == 5 && memcmp(status + 1, ".5.3", 4) == 0 : reply->code == 452;
+}
+
+/* The reply to RCPT for the nth of the group. Returns 0 if the session makes no sense any more. */
+static int
+judge_recipient(struct exchange *x, unsigned int n)
+{
+	struct report_recipient *p = &x->t->report->recipients[x->group[n]];
+	const struct smtp_reply *reply = &x->session->reply;
+
+	if (reply->code / 100 == 3) {
+		errno = EPROTO;
+		return 0;
+	}
+	p->own = reply->code < 300 ? 'r' : reply->code >= 500 ? 'h' : 's';
+	if (p->own == 'r') {
+		x->accepted++;
+		return 1;
+	}
+	p->own_text = said(x, " does not like recipient.\n");
+	if (is_too_many(reply)) {
+		p->own = 's';
+		x->later[x->later_len++] = x->group[n];
+	}
+	return 1;
+}
+
+static void
+do_recipients(struct exchange *x, unsigned int step)
+{
+	for (unsigned int i = 0; i < x->group_len; i++, step++) {
+		if (!reply_to(x, step) || !judge_recipient(x, i)) {
+			lose(x);
+			return;
+		}
+		if (x->session->reply.code == 421) {
+			settle(x, 'Z', said(x, " ended the session.\n"));
+			end_session(x);
+			return;
+		}
+	}
+	do_data(x, step);
+}
+
+/* MAIL was refused: what else was written is answered as well, which says nothing. */
+static void
+refuse_sender(struct exchange *x, unsigned int step)
+{
+	struct iovec v = { .iov_base = (void *)(uintptr_t)".\r\n", .iov_len = 3 };
+	char letter = letter_of(&x->session->reply);
+	const char *host = x->session->host;
+
+	settle(x, letter, report_text(x->t->report, &x->session->reply, "Connected to ", host, " but sender was rejected.\n",
+	    NULL));
+	heed_421(x);
+	for (step++; step < x->written && !x->is_over; step++)
+		if (!reply_to(x, step) || x->session->reply.code == 421)
+			end_session(x);
+	if (!x->is_over && x->written > 1 && !x->data_rides && x->session->reply.code == 354)
+		if (!session_write(x->session, &v, 1) || !session_reply(x->session))
+			end_session(x);
+}
+
+/* Says RSET where it is due, and MAIL, which is *step. Returns 1, or 0 with errno. */
+static int
+ask_for_sender(struct exchange *x, unsigned int *step)
+{
+	*step = 0;
+	if (x->session->needs_reset) {
+		if (!reply_to(x, 0))
+			return 0;
+		if (x->session->reply.code == 421)
+			return 1;	/* that is the answer to MAIL as well */
+		*step = 1;
+	}
+	return reply_to(x, *step);
+}
+
+/* One mail transaction for the group. Returns 0 if it turned out before any answer that the session was over. */
+static int
+run_group(struct exchange *x)
+{
+	struct session *s = x->session;
+	int was_used = s->messages > 0;
+	unsigned int step;
+
+	if (!write_commands(x)) {
+		settle(x, 'Z', report_text(x->t->report, NULL, "No memory for an SMTP session. (#4.3.0)\n", NULL));
+		return 1;
+	}
+	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);
+	s->messages++;
+	if (!ask_for_sender(x, &step)) {
+		if (was_used && !x->has_answered && errno != EPROTO && errno != ETIMEDOUT) {
+			end_session(x);
+			return 0;
+		}
+		lose(x);
+		return 1;
+	}
+	if (s->reply.code == 421 && was_used) {
+		end_session(x);
+		return 0;
+	}
+	s->needs_reset = 1;
+	if (s->reply.code / 100 == 3) {
+		errno = EPROTO;
+		lose(x);
+	} else if (s->reply.code >= 400)
+		refuse_sender(x, step);
+	else
+		do_recipients(x, step + 1);
+	return 1;
+}
+
+/* --- all of it ---------------------------------------------------------------------------------- */
+
+/* A refusal of all for a reason of the message. */
+static void
+refuse(const struct transaction *t, const struct session *s, const char *why)
+{
+	report_all(t->report, 'D', report_text(t->report, NULL, s->host, why, NULL));
+}
+
+static void
+refuse_recipient(const struct transaction *t, unsigned int n, const char *host, const char *why)
+{
+	t->report->recipients[n].own = 'h';
+	t->report->recipients[n].own_text = report_text(t->report, NULL, host, why, NULL);
+	t->report->recipients[n].message = 'D';
+}
+
+/* What needs no question. */
+static void
+look_before(const struct session *s, const struct transaction *t)
+{
+	static const char no_utf8[] = " takes no address that is not ASCII: it does not know SMTPUTF8. (#5.6.7)\n";
+	int has_utf8 = (s->extensions & SESSION_SMTPUTF8) != 0;
+
+	if (!is_sendable(t->sender))
+		refuse(t, s, " cannot be told this sender's address: SMTP has no way to write it. (#5.1.7)\n");
+	else if (s->size_max && t->data->wire_size > s->size_max)
+		refuse(t, s, " takes no message of this size. (#5.3.4)\n");
+	else if (!has_utf8 && !is_ascii(t->sender))
+		refuse(t, s, no_utf8);
+	else if (!has_utf8 && t->data->has_8bit_header && has_parameter(t->sender_parameters, "SMTPUTF8"))
+		refuse(t, s, " takes no header that is not ASCII: it does not know SMTPUTF8. (#5.6.9)\n");
+	for (unsigned int n = 0; n < t->report->len; n++)
+		if (!report_is_open(t->report, n))
+			continue;
+		else if (!*t->recipients[n].address || !is_sendable(t->recipients[n].address))
+			refuse_recipient(t, n, s->host, " cannot be told this address: SMTP has no way to write it. (#5.1.3)\n");
+		else if (!has_utf8 && !is_ascii(t->recipients[n].address))
+			refuse_recipient(t, n, s->host, no_utf8);
+}
+
+/* The next recipients for whom nothing is known. */
+static void
+choose_group(struct exchange *x)
+{
+	const struct report *r = x->t->report;
+
+	x->group_len = 0;
+	for (unsigned int n = 0; n < r->len && x->group_len < x->session->recipients_max; n++)
+		if (report_is_open(r, n))
+			x->group[x->group_len++] = n;
+}
+
+/* Those for whom there was no room are open again, if the transaction had others. */
+static void
+reopen(struct exchange *x)
+{
+	if (!x->accepted || x->is_over)
+		return;
+	for (unsigned int i = 0; i < x->later_len; i++)
+		x->t->report->recipients[x->later[i]] = (struct report_recipient){ .own = 0 };
+}
+
+int
+transaction_run(struct session *s, const struct transaction *t)
+{
+	struct exchange x = { .session = s, .t = t };
+
+	look_before(s, t);
+	for (choose_group(&x); x.group_len; choose_group(&x)) {
+		if (!session_is_usable(s))
+			return 0;
+		x.accepted = x.later_len = 0;
+		x.data_rides = x.all_sent = x.has_answered = 0;
+		if (!run_group(&x))
+			return 0;
+		reopen(&x);
+	}
+	return 1;
+}

@@ -1,0 +1,149 @@
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+#include <skalibs/strerr.h>
+#include "exitcode.h"
+#include "job.h"
+#include "monotonic.h"
+#include "relay.h"
+#include "worker.h"
+
+enum { HOST_MAX = 1024 };	/* octets of a host whose session is kept */
+
+struct worker {
+	struct relay relay;
+	struct channel channel;
+	char host[HOST_MAX];		/* that the session is with */
+	stralloc text;
+	unsigned int jobs;
+	uint64_t deadline;		/* monotonic milliseconds */
+	int is_over;
+};
+
+/* Answers for each recipient. */
+static void
+answer(struct worker *w, const struct job *job)
+{
+	for (uint32_t n = 0; n < w->relay.report.len; n++) {
+		char letter = report_outcome(&w->relay.report, n, &w->text);
+
+		if (!job_answer(&w->channel, job->id, n, letter, w->text.s, w->text.len))
+			w->is_over = 1;	/* unanswered is as good as deferred */
+	}
+	if (channel_flush(&w->channel) < 0)
+		w->is_over = 1;
+}
+
+/* A session with another host is of no use. */
+static void
+choose_host(struct worker *w, const char *host)
+{
+	if (strcasecmp(w->host, host) == 0)
+		return;
+	session_quit(&w->relay.session);
+	w->host[0] = '\0';
+	if (strlen(host) < sizeof w->host)
+		strcpy(w->host, host);
+}
+
+/* Returns 0 if there is no memory for it. */
+static int
+do_job(struct worker *w, const struct job *job, const char *trouble)
+{
+	struct transaction_recipient recipients[JOB_RECIPIENTS_MAX];
+	const char *host = job_string(job, JOB_REMOTE_HOST), *s;
+	struct transaction t = {
+		.sender = job_string(job, JOB_REMOTE_SENDER),
+		.sender_parameters = job_string(job, JOB_REMOTE_SENDER_PARAMETERS),
+		.recipients = recipients, .report = &w->relay.report,
+	};
+	uint32_t len = job_remote_recipients(job);
+	struct mail_data data;
+
+	if (!report_begin(t.report, len))
+		return 0;
+	s = job_string(job, job_remote_recipient(0));
+	for (uint32_t n = 0; n < len; n++) {
+		recipients[n].address = s;
+		recipients[n].parameters = s + strlen(s) + 1;
+		s = recipients[n].parameters + strlen(recipients[n].parameters) + 1;
+	}
+	mail_data_init(&data, job->message, job->fd, job->size);
+	t.data = &data;
+	if (trouble)
+		report_all(t.report, 'Z', report_text(t.report, NULL, trouble, ". (#4.3.0)\n", NULL));
+	else {
+		choose_host(w, host);
+		relay_message(&w->relay, host, &t);
+	}
+	mail_data_free(&data);
+	answer(w, job);
+	return 1;
+}
+
+/* Does the jobs that have come. Returns 0 if one is none. */
+static int
+do_jobs(struct worker *w, const char *trouble)
+{
+	struct channel_frame f;
+	int n = 1;
+
+	while (!w->is_over && (n = channel_next(&w->channel, &f)) == 1) {
+		struct job job;
+		int ok;
+
+		if (!job_parse(&job, &w->channel, &f))
+			return 0;
+		ok = job_remote_recipients(&job) && do_job(w, &job, trouble);
+		if (job.fd >= 0)
+			close(job.fd);
+		if (!ok)
+			return 0;
+		w->is_over |= ++w->jobs >= JOB_WORKER_JOBS || trouble;
+	}
+	return n >= 0;
+}
+
+/* Waits for a job, and meanwhile for the server, who has nothing to say but that the session is over. Returns 0 if the
+ * worker has waited long enough. */
+static int
+wait_for_job(struct worker *w)
+{
+	struct pollfd p[2] = { { .fd = w->channel.fd, .events = POLLIN }, { .events = POLLIN } };
+
+	for (;;) {
+		uint64_t now = monotonic_ms();
+		int r;
+
+		p[1].fd = w->relay.session.connection.fd;	/* -1: poll leaves it out */
+		r = poll(p, 2, now < w->deadline ? (int)(w->deadline - now) : 0);
+		if (r < 0 && errno != EINTR)
+			return 0;
+		if (r > 0 && p[1].revents)
+			connection_close(&w->relay.session.connection);
+		if (r > 0 && p[0].revents)
+			return 1;
+		if (r == 0)
+			return 0;
+	}
+}
+
+int
+worker_run(struct dial *d, const char *trouble)
+{
+	static struct worker w;
+
+	relay_init(&w.relay, d);
+	w.deadline = monotonic_ms() + JOB_WORKER_SECONDS * UINT64_C(1000);
+	channel_init(&w.channel, JOB_WORKER_FD, JOB_FRAME_MAX);
+	while (!w.is_over && wait_for_job(&w) && channel_receive(&w.channel) >= 0)
+		if (!do_jobs(&w, trouble)) {
+			strerr_warnw("what came over the worker's socket is no job, or there is no memory for it");
+			break;
+		}
+	session_quit(&w.relay.session);
+	channel_free(&w.channel);
+	return EXIT_OK;
+}
