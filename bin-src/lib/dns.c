@@ -110,9 +110,13 @@ take_name(struct message *m, char name[DNS_NAME_MAX + 1])
 	if (m->at >= m->len ||
 	    ares_expand_name(m->octets + m->at, m->octets, (int)m->len, &s, &octets) != ARES_SUCCESS)
 		return 0;
-	m->at += (size_t)octets;
 	lower(s);
-	strcpy(name, !strcmp(s, ".") ? "" : !*s || is_name(s, 0) ? s : "\\");
+	/* c-ares 1.18 takes a label of one NUL for the root as well */
+	if (!m->octets[m->at])
+		*name = 0;
+	else
+		strcpy(name, is_name(s, 0) ? s : "\\");
+	m->at += (size_t)octets;
 	ares_free_string(s);
 	return m->at <= m->len;
 }

@@ -23,7 +23,7 @@ struct search {
 	struct asked asked[MX_HOSTS_MAX];
 };
 
-/* The result is that there is no address. */
+/* The result is that there is no address. The host is anybody's: its control characters do not show in the text. */
 static void __attribute__((format(printf, 3, 4)))
 fail(struct search *s, char letter, const char *format, ...)
 {
@@ -34,6 +34,9 @@ fail(struct search *s, char letter, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(s->mx->text, sizeof s->mx->text, format, arguments);
 	va_end(arguments);
+	for (char *c = s->mx->text; *c; c++)
+		if (((unsigned char)*c < ' ' && c[1]) || *c == 127)
+			*c = '?';
 }
 
 static void
