@@ -1,0 +1,399 @@
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include "parameters.h"
+#include "path.h"
+#include "policy.h"
+#include "recipient.h"
+#include "session.h"
+
+enum { LITERAL_MAX = 300 };
+
+/* --- what several commands need ------------------------------------------------------ */
+
+static void
+error(struct session *s, unsigned int code, const char *enhanced, const char *text)
+{
+	reply_put(&s->reply, code, enhanced, text);
+	session_count_error(s);
+}
+
+static void
+out_of_memory(struct session *s)
+{
+	reply_put(&s->reply, 421, "4.3.0", "out of memory");
+	session_close(s, SESSION_BROKEN, "out of memory");
+}
+
+/* The path of MAIL or RCPT behind its "FROM:" or "TO:", and its parameters. Returns 1, or 0: answered. */
+static int
+take_path(struct session *s, char *arg, size_t len, enum path_kind kind, struct path *path, struct parameters *parameters)
+{
+	static const struct { const char *verb, *word, *enhanced; enum parameters_command command; } rows[] = {
+		[PATH_REVERSE] = { "MAIL", "FROM:", "5.1.7", PARAMETERS_MAIL },
+		[PATH_FORWARD] = { "RCPT", "TO:", "5.1.3", PARAMETERS_RCPT },
+	};
+	const char *word = rows[kind].word;
+	size_t n = strlen(word);
+	enum path_result r;
+
+	if (len < n || strncasecmp(arg, word, n) != 0) {
+		error(s, 501, "5.5.4", kind == PATH_REVERSE ? "syntax: MAIL FROM:<address>" : "syntax: RCPT TO:<address>");
+		return 0;
+	}
+	r = path_parse(path, arg + n, len - n, kind);
+	if (r != PATH_OK) {
+		error(s, r == PATH_TOO_LONG ? 555 : 501, rows[kind].enhanced, r == PATH_TOO_LONG ? "the address is too long" : "syntax error in the address");
+		session_log_refusal(s, rows[kind].verb, arg + n, s->reply.last);
+		return 0;
+	}
+	switch (parameters_parse(parameters, arg + n + path->end, len - n - path->end, rows[kind].command)) {
+	case PARAMETERS_MALFORMED:
+		error(s, 501, "5.5.4", "syntax error in the parameters");
+		return 0;
+	case PARAMETERS_UNKNOWN:
+		error(s, 555, "5.5.4", "a parameter that is not offered");
+		return 0;
+	case PARAMETERS_OK:
+		break;
+	}
+	return 1;
+}
+
+/* --- HELO, EHLO ------------------------------------------------------------------------ */
+
+/* A name: printable; an address literal has to be one (RFC 5321 section 4.1.3). */
+static int
+is_helo_name(const char *arg, size_t len)
+{
+	char at_literal[LITERAL_MAX];
+	struct path path;
+
+	if (len == 0 || len > PATH_DOMAIN_MAX)
+		return 0;
+	for (size_t i = 0; i < len; i++)
+		if (arg[i] < 33 || arg[i] > 126)
+			return 0;
+	if (arg[0] != '[')
+		return 1;
+	snprintf(at_literal, sizeof at_literal, "<x@%s>", arg);
+	return path_parse(&path, at_literal, strlen(at_literal), PATH_FORWARD) == PATH_OK;
+}
+
+static int
+take_helo(struct session *s, char *arg, size_t len)
+{
+	if (!is_helo_name(arg, len)) {
+		error(s, 501, "5.5.4", "syntax error in the name");
+		return 0;
+	}
+	session_forget(s);
+	if (!stralloc_copyb(&s->helo, arg, len) || !stralloc_0(&s->helo)) {
+		out_of_memory(s);
+		return 0;
+	}
+	return 1;
+}
+
+static void
+run_helo(struct session *s, char *arg, size_t len)
+{
+	if (take_helo(s, arg, len))
+		reply_line(&s->reply, 250, ' ', s->settings->greeting.s);
+}
+
+static void
+run_ehlo(struct session *s, char *arg, size_t len)
+{
+	const unsigned long *numbers = s->settings->numbers;
+	char line[128];
+
+	if (!take_helo(s, arg, len))
+		return;
+	s->is_extended = s->reply.is_extended = 1;
+	reply_line(&s->reply, 250, '-', s->settings->greeting.s);
+	reply_line(&s->reply, 250, '-', "PIPELINING");
+	snprintf(line, sizeof line, "SIZE %lu", numbers[NUMBER_DATABYTES]);
+	reply_line(&s->reply, 250, '-', line);
+	reply_line(&s->reply, 250, '-', "8BITMIME");
+	reply_line(&s->reply, 250, '-', "SMTPUTF8");
+	reply_line(&s->reply, 250, '-', "ENHANCEDSTATUSCODES");
+	reply_line(&s->reply, 250, '-', "DSN");
+	reply_line(&s->reply, 250, '-', "CHUNKING");
+	snprintf(line, sizeof line, "LIMITS MAILMAX=%lu RCPTMAX=%lu", numbers[NUMBER_MAXMAIL], numbers[NUMBER_MAXRCPT]);
+	reply_line(&s->reply, 250, ' ', line);
+}
+
+/* --- MAIL, RCPT ------------------------------------------------------------------------ */
+
+/* Whether this sender's message is taken, as far as its MAIL command tells; else answers. */
+static int
+is_mail_taken(struct session *s, const struct path *path, const struct parameters *parameters)
+{
+	unsigned long most = s->settings->numbers[NUMBER_DATABYTES];
+
+	if (parameters->is_smtputf8 && !s->is_extended)
+		error(s, 555, "5.5.4", "SMTPUTF8 needs EHLO");
+	else if (path->is_internationalized && !parameters->is_smtputf8)
+		error(s, 553, "5.6.7", "such an address needs SMTPUTF8");
+	else if (most && parameters->size > most)
+		reply_put(&s->reply, 552, "5.3.4", "sorry, that message size exceeds my databytes limit");
+	else if (path->len == 0 && s->settings->numbers[NUMBER_REJECTNULL])
+		reply_put(&s->reply, 553, "5.7.1", "sorry, no mail from the null sender is taken here");
+	else
+		return 1;
+	session_log_refusal(s, "MAIL", path->address, s->reply.last);
+	return 0;
+}
+
+static void
+run_mail(struct session *s, char *arg, size_t len)
+{
+	struct path path;
+	struct parameters parameters;
+
+	session_reset(s);
+	if (s->mails >= s->settings->numbers[NUMBER_MAXMAIL]) {
+		reply_put(&s->reply, 421, "4.7.0", "too many messages in one session");
+		session_close(s, SESSION_REFUSED, "too many messages");
+		return;
+	}
+	if (!take_path(s, arg, len, PATH_REVERSE, &path, &parameters) || !is_mail_taken(s, &path, &parameters))
+		return;
+	if (!stralloc_copyb(&s->mail.sender, path.address, path.len + 1) ||
+	    !stralloc_copyb(&s->mail.sender_parameters, parameters.text, parameters.len + 1)) {
+		out_of_memory(s);
+		return;
+	}
+	s->mails++;
+	s->phase = PHASE_SENDER;
+	s->mail.is_smtputf8 = parameters.is_smtputf8;
+	s->mail.is_bad_sender = policy_is_bad_sender(s->settings, path.address, path.len, s->relayclient != NULL);
+	reply_put(&s->reply, 250, "2.1.0", "ok");
+}
+
+/* A client that names many recipients waits for each (tarpitcount, tarpitdelay). */
+static void
+tarpit(struct session *s)
+{
+	const unsigned long *numbers = s->settings->numbers;
+
+	if (s->relayclient || !numbers[NUMBER_TARPITCOUNT] || s->mail.count < numbers[NUMBER_TARPITCOUNT])
+		return;
+	reply_flush(&s->reply);
+	poll(NULL, 0, (int)numbers[NUMBER_TARPITDELAY] * 1000);
+}
+
+static void
+run_rcpt(struct session *s, char *arg, size_t len)
+{
+	struct path path;
+	struct parameters parameters;
+
+	if (!take_path(s, arg, len, PATH_FORWARD, &path, &parameters)) {
+		session_count_refusal(s);
+		return;
+	}
+	if (path.is_internationalized && !s->mail.is_smtputf8) {
+		error(s, 553, "5.6.7", "such an address needs SMTPUTF8");
+		return;
+	}
+	if (s->mail.count >= s->settings->numbers[NUMBER_MAXRCPT]) {
+		reply_put(&s->reply, 452, "4.5.3", "sorry, too many recipients");
+		session_count_refusal(s);
+		return;
+	}
+	tarpit(s);
+	if (!recipient_is_taken(s, &path)) {
+		session_count_refusal(s);
+		return;
+	}
+	if (!stralloc_catb(&s->mail.recipients, path.address, path.len + 1) ||
+	    !stralloc_catb(&s->mail.recipients, parameters.text, parameters.len + 1)) {
+		out_of_memory(s);
+		return;
+	}
+	s->mail.count++;
+	s->recipients++;
+	s->phase = PHASE_RECIPIENT;
+	reply_put(&s->reply, 250, "2.1.5", "ok");
+}
+
+/* --- DATA, BDAT -------------------------------------------------------------------------- */
+
+static void
+run_data(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	reply_put(&s->reply, 354, "", "go ahead");
+	delivery_data(s);
+}
+
+/* "SIZE" or "SIZE LAST". Returns 0 if it is neither: then nobody knows where the chunk ends. */
+static int
+scan_chunk(char *arg, uint64_t *size, int *is_last)
+{
+	char *end;
+
+	if (*arg < '0' || *arg > '9')
+		return 0;
+	errno = 0;
+	*size = strtoull(arg, &end, 10);
+	if (errno || *size > UINT64_C(1) << 62)
+		return 0;
+	*is_last = strcasecmp(end, " LAST") == 0;
+	return *is_last || !*end;
+}
+
+static void
+run_bdat(struct session *s, char *arg, size_t len)
+{
+	uint64_t size;
+	int is_last;
+
+	(void)len;
+	if (scan_chunk(arg, &size, &is_last)) {
+		delivery_chunk(s, size, is_last);
+		return;
+	}
+	reply_put(&s->reply, 501, "5.5.4", "syntax: BDAT octets [LAST]");
+	session_close(s, SESSION_REFUSED, "BDAT without a size");
+}
+
+/* --- the others --------------------------------------------------------------------------- */
+
+static void
+run_rset(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	session_reset(s);
+	reply_put(&s->reply, 250, "2.0.0", "flushed");
+}
+
+static void
+run_noop(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	reply_put(&s->reply, 250, "2.0.0", "ok");
+}
+
+static void
+run_vrfy(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	reply_put(&s->reply, 252, "2.0.0", "send some mail, i'll try my best");
+}
+
+static void
+run_help(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	reply_put(&s->reply, 214, "2.0.0", "tambo: see RFC 5321");
+}
+
+static void
+run_quit(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	reply_put(&s->reply, 221, "2.0.0", s->settings->greeting.s);
+	session_close(s, SESSION_QUIT, "");
+}
+
+static void
+run_unimplemented(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	error(s, 502, "5.5.1", "unimplemented");
+}
+
+/* Words of other protocols: what follows is not meant for us, and may be meant by somebody else. */
+static void
+run_foreign(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	reply_put(&s->reply, 500, "5.5.1", "this port speaks SMTP");
+	session_close(s, SESSION_REFUSED, "not SMTP");
+}
+
+/* --- the table ------------------------------------------------------------------------------ */
+
+typedef void handler(struct session *s, char *arg, size_t len);
+
+enum {
+	NO_ARGUMENT = 1 << 0,
+	LAST_IN_GROUP = 1 << 1,	/* what was sent before the reply came would be taken for something else (RFC 2920 section 3.1) */
+	IDLES = 1 << 2,		/* does nothing for a message: counted (control/maxsmtpidle) */
+};
+
+static const struct command {
+	const char *verb;
+	unsigned int phases, flags;
+	handler *run;
+} commands[] = {
+	{ "MAIL", PHASE_IDLE | PHASE_SENDER | PHASE_RECIPIENT, IDLES, run_mail },
+	{ "RCPT", PHASE_SENDER | PHASE_RECIPIENT, 0, run_rcpt },
+	{ "DATA", PHASE_RECIPIENT, NO_ARGUMENT | LAST_IN_GROUP, run_data },
+	{ "BDAT", PHASE_ANY, 0, run_bdat },	/* in each phase its octets have to be taken */
+	{ "RSET", PHASE_ANY, IDLES, run_rset },
+	{ "QUIT", PHASE_ANY, 0, run_quit },
+	{ "EHLO", PHASE_ANY, IDLES | LAST_IN_GROUP, run_ehlo },
+	{ "HELO", PHASE_ANY, IDLES | LAST_IN_GROUP, run_helo },
+	{ "NOOP", PHASE_ANY, IDLES, run_noop },
+	{ "VRFY", PHASE_ANY, IDLES, run_vrfy },
+	{ "HELP", PHASE_ANY, IDLES, run_help },
+	{ "GET", PHASE_ANY, 0, run_foreign },
+	{ "POST", PHASE_ANY, 0, run_foreign },
+	{ "PUT", PHASE_ANY, 0, run_foreign },
+	{ "HEAD", PHASE_ANY, 0, run_foreign },
+	{ "OPTIONS", PHASE_ANY, 0, run_foreign },
+	{ "DELETE", PHASE_ANY, 0, run_foreign },
+	{ "CONNECT", PHASE_ANY, 0, run_foreign },
+	{ "PRI", PHASE_ANY, 0, run_foreign },
+	{ "PROXY", PHASE_ANY, 0, run_foreign },
+	{ NULL, PHASE_ANY, 0, run_unimplemented },	/* EXPN and all else */
+};
+
+static const struct command *
+find(const char *verb, size_t len)
+{
+	const struct command *c = commands;
+
+	while (c->verb && (strlen(c->verb) != len || strncasecmp(c->verb, verb, len) != 0))
+		c++;
+	return c;
+}
+
+static const char *
+out_of_order(const struct session *s)
+{
+	return s->phase == PHASE_CHUNKS ? "the message is not at its end: BDAT or RSET" : s->phase == PHASE_IDLE ? "MAIL first" : "RCPT first";
+}
+
+void
+command_run(struct session *s, char *line, size_t len)
+{
+	size_t verb = strcspn(line, " \t"), blanks;
+	const struct command *c = find(line, verb);
+	char *arg;
+
+	while (len > verb && (line[len - 1] == ' ' || line[len - 1] == '\t'))
+		line[--len] = '\0';
+	blanks = strspn(line + verb, " \t");
+	arg = line + verb + blanks;
+	len -= verb + blanks;
+	if (c->flags & IDLES && ++s->idle > s->settings->numbers[NUMBER_MAXIDLE]) {
+		reply_put(&s->reply, 421, "4.7.0", "too many commands without a message");
+		session_close(s, SESSION_REFUSED, "too many commands without a message");
+	} else if (c->flags & LAST_IN_GROUP && !input_is_empty(&s->in)) {
+		reply_put(&s->reply, 503, "5.5.1", "you did not wait for the reply to this command");
+		session_close(s, SESSION_REFUSED, "did not wait for a reply");
+	} else if (!(s->phase & c->phases))
+		error(s, 503, "5.5.1", out_of_order(s));
+	else if (c->flags & NO_ARGUMENT && len)
+		error(s, 501, "5.5.4", "this command has no argument");
+	else
+		c->run(s, arg, len);
+}

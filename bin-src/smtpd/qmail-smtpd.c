@@ -1,0 +1,158 @@
+/* qmail-smtpd: receive mail by SMTP.
+ * Trust: descriptor 0 is the network, or a socket that listens for it. Runs as qmaild. What control files say is read before a
+ * process shuts itself in, and it shuts itself in before it reads the first octet; from then on it has the connection and
+ * sockets in run/, and can start nothing. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <skalibs/strerr.h>
+#include "exitcode.h"
+#include "home.h"
+#include "listener.h"
+#include "recipient.h"
+#include "sandbox.h"
+#include "session.h"
+
+#define USAGE "qmail-smtpd " LISTENER_USAGE
+#define NO_CONTROLS "421 unable to read controls (#4.3.0)\r\n"
+
+enum {
+	SESSIONS_OF_A_CHILD = 100,	/* connections of one client address that one process serves, one after another */
+	FILES_MAX = 64,
+	MEMORY_MAX = 256 << 20,	/* octets of address space: recipients, 64 KiB of the message, c-ares */
+};
+
+/* What the parent, or a process under tcpserver, prepares. */
+struct preparation {
+	struct settings settings;
+	struct localaddresses own;
+	int is_listening;	/* this program accepts for itself */
+};
+
+static int
+prepare(struct preparation *p)
+{
+	const char *file = "control";
+	struct localaddresses own;
+
+	if (!settings_read(&p->settings, &file)) {
+		strerr_warnwsys("unable to read ", file);
+		return 0;
+	}
+	if (localaddresses_read(&own)) {
+		localaddresses_free(&p->own);
+		p->own = own;
+	} else
+		strerr_warnwsys("unable to find out the addresses of this host");
+	return 1;
+}
+
+/* Before each fork: a file that changed is read again; one that cannot be read leaves everything as it was. */
+static void
+prepare_again(void *data)
+{
+	struct preparation *p = data;
+
+	if (settings_have_changed(&p->settings))
+		prepare(p);
+}
+
+/* --- a process for connections ------------------------------------------------------- */
+
+static void
+say(const char *text)
+{
+	ssize_t r = write(STDOUT_FILENO, text, strlen(text));
+
+	(void)r;
+}
+
+static void
+shut_in(const struct preparation *p, const struct queue_client *queue)
+{
+	static const struct sandbox box = { .calls = &sandbox_session, .files = FILES_MAX, .memory = MEMORY_MAX };
+	int lack;
+
+	if (queue->program.len)
+		return;	/* it is run from here */
+	lack = sandbox_enter(&box);
+	if (lack < 0) {
+		say(NO_CONTROLS);
+		strerr_diefusys(EXIT_TEMP, "shut myself in");
+	}
+	if (!p->is_listening)	/* else the parent has said it */
+		sandbox_warn(lack);
+}
+
+/* One connection after another of one client address. */
+static void
+serve(struct preparation *p)
+{
+	static struct session s;
+	struct settings settings;
+	struct queue_client queue;
+	struct recipient_checks checks = { .lists = NULL };
+
+	settings = p->settings;
+	if (!settings_open_table(&settings)) {
+		say(NO_CONTROLS);
+		strerr_diefusys(EXIT_TEMP, "read control/morercpthosts.cdb");
+	}
+	queue_client_open(&queue, -1);
+	s.queue = &queue;
+	s.checks = &checks;
+	s.own = &p->own;
+	s.settings = &settings;
+	shut_in(p, &queue);
+	do {
+		struct table table = settings.morercpthosts;
+
+		settings = p->settings;
+		settings.morercpthosts = table;
+		settings_apply_environment(&settings);
+		checks.helo_counts = !getenv("NOBADHELO");
+	} while (session_run(&s) == SESSION_QUIT && s.messages > 0 && !queue.program.len && input_is_empty(&s.in) && listener_next());
+	session_free(&s);
+	queue_client_close(&queue);
+}
+
+/* --- both ways to be started ------------------------------------------------------------ */
+
+int
+main(int argc, char **argv)
+{
+	static struct preparation p;
+	struct listener_config config;
+	int option;
+
+	PROG = "qmail-smtpd";
+	signal(SIGPIPE, SIG_IGN);
+	tzset();
+	if (!home_enter())
+		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
+	if (!listener_config_init(&config))
+		strerr_diefusys(EXIT_TEMP, "read control files");
+	while ((option = getopt(argc, argv, LISTENER_OPTIONS)) != -1)
+		if (!listener_option(&config, option, optarg))
+			strerr_dieusage(EXIT_PERM, USAGE);
+	if (optind < argc)
+		strerr_dieusage(EXIT_PERM, USAGE);
+	p.is_listening = listener_is(STDIN_FILENO);
+	if (!prepare(&p)) {
+		if (!p.is_listening)
+			say(NO_CONTROLS);
+		return p.is_listening ? EXIT_TEMP : 1;
+	}
+	if (p.is_listening) {
+		config.busy = "421 4.3.2 too many connections, come back later\r\n";
+		config.reuse = SESSIONS_OF_A_CHILD;
+		config.prepare = prepare_again;
+		config.data = &p;
+		listener_serve(&config);
+	}
+	serve(&p);
+	return EXIT_OK;
+}

@@ -1,0 +1,86 @@
+#include <string.h>
+#include <strings.h>
+#include "policy.h"
+#include "recipient.h"
+
+static int
+refuse(struct session *s, const struct path *path, unsigned int code, const char *enhanced, const char *text)
+{
+	reply_put(&s->reply, code, enhanced, text);
+	session_log_refusal(s, "RCPT", path->address, s->reply.last);
+	return 0;
+}
+
+/* An address of this host: that of the connection, or another one. */
+static int
+is_own_address(const struct session *s, const ip46 *ip)
+{
+	ip46 local;
+
+	if (*s->peer.local_ip && ip46_scan(s->peer.local_ip, &local) == strlen(s->peer.local_ip) &&
+	    ip46_is6(&local) == ip46_is6(ip) && memcmp(local.ip, ip->ip, ip46_is6(ip) ? 16 : 4) == 0)
+		return 1;
+	return localaddress_is(s->own, ip);
+}
+
+/* user@[own address] is user@localiphost. */
+static void
+replace_literal(struct session *s, struct path *path)
+{
+	size_t user = path->at + 1;
+	const stralloc *host = &s->settings->localiphost;
+
+	if (!path->has_literal || !host->len || user + host->len > PATH_ADDRESS_MAX || !is_own_address(s, &path->literal))
+		return;
+	memcpy(path->address + user, host->s, host->len);
+	path->len = user + host->len;
+	path->address[path->len] = '\0';
+	path->has_literal = 0;
+}
+
+/* RELAYCLIENT's value stands behind each recipient, as qmail has it. Returns 0 if it does not fit. */
+static int
+add_relayclient(struct session *s, struct path *path)
+{
+	size_t len = strlen(s->relayclient);
+
+	if (path->len + len > PATH_ADDRESS_MAX)
+		return 0;
+	memcpy(path->address + path->len, s->relayclient, len + 1);
+	path->len += len;
+	return 1;
+}
+
+static int
+passes_lists(struct session *s, const struct path *path)
+{
+	int may_relay = s->relayclient != NULL;
+
+	if (policy_is_bad_recipient(s->settings, path->address, path->len, may_relay))
+		return refuse(s, path, 553, "5.7.1", "sorry, your envelope recipient is in my badrcptto list");
+	if (s->mail.is_bad_sender)
+		return refuse(s, path, 553, "5.7.1", "sorry, your envelope sender is in my badmailfrom list");
+	if (s->helo.len && s->checks->helo_counts && policy_is_bad_helo(s->settings, s->helo.s, may_relay))
+		return refuse(s, path, 553, "5.7.1", "sorry, your HELO host name is in my badhelo list");
+	return 1;
+}
+
+int
+recipient_is_taken(struct session *s, struct path *path)
+{
+	replace_literal(s, path);
+	if (!s->relayclient)
+		switch (policy_takes_mail_for(s->settings, path->address, path->len)) {
+		case POLICY_YES:
+			break;
+		case POLICY_NO:
+			return refuse(s, path, 553, "5.7.1", "sorry, that domain isn't in my list of allowed rcpthosts");
+		case POLICY_TROUBLE:
+			return refuse(s, path, 421, "4.3.0", "unable to read controls");
+		}
+	if (!policy_is_postmaster(path->address, path->len) && !passes_lists(s, path))
+		return 0;
+	if (s->relayclient && !add_relayclient(s, path))
+		return refuse(s, path, 555, "5.1.3", "the address is too long");
+	return 1;
+}

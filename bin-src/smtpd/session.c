@@ -1,0 +1,234 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "listener.h"
+#include "monotonic.h"
+#include "recipient.h"
+#include "session.h"
+
+enum { LINGER_MS = 2000 };	/* after our own close, until the client has read the reason */
+
+/* --- forgetting ------------------------------------------------------------------ */
+
+void
+session_reset(struct session *s)
+{
+	delivery_abandon(s);
+	s->phase = PHASE_IDLE;
+	s->mail.sender.len = s->mail.sender_parameters.len = s->mail.recipients.len = 0;
+	s->mail.count = 0;
+	s->mail.is_bad_sender = s->mail.is_smtputf8 = s->mail.has_failed = s->mail.is_too_large = s->mail.has_no_memory = 0;
+}
+
+void
+session_forget(struct session *s)
+{
+	session_reset(s);
+	s->helo.len = 0;
+	s->is_extended = s->reply.is_extended = 0;
+}
+
+void
+session_free(struct session *s)
+{
+	stralloc_free(&s->mail.sender);
+	stralloc_free(&s->mail.sender_parameters);
+	stralloc_free(&s->mail.recipients);
+	stralloc_free(&s->helo);
+}
+
+/* --- ends ------------------------------------------------------------------------- */
+
+void
+session_close(struct session *s, enum session_end end, const char *reason)
+{
+	s->end = end;
+	s->reason = reason;
+}
+
+void
+session_close_input(struct session *s, enum input_result r)
+{
+	switch (r) {
+	case INPUT_CLOSED:
+		session_close(s, SESSION_CLOSED, "");
+		break;
+	case INPUT_TIMEOUT:
+		reply_put(&s->reply, 451, "4.4.2", "timeout");
+		session_close(s, SESSION_TIMEOUT, "");
+		break;
+	case INPUT_SESSION_OVER:
+		reply_put(&s->reply, 421, "4.4.2", "the session has lasted too long");
+		session_close(s, SESSION_OVER, "");
+		break;
+	case INPUT_STOPPING:
+		reply_put(&s->reply, 421, "4.3.2", "the server is being stopped");
+		session_close(s, SESSION_STOPPED, "");
+		break;
+	case INPUT_FLOOD:
+		reply_put(&s->reply, 500, "5.5.2", "line too long");
+		session_close(s, SESSION_REFUSED, "line without end");
+		break;
+	default:
+		reply_put(&s->reply, 500, "5.5.2", "a line ends with CR LF, and neither stands alone");
+		session_close(s, SESSION_REFUSED, "bare CR or LF in commands");
+	}
+}
+
+void
+session_count_error(struct session *s)
+{
+	if (++s->errors <= s->settings->numbers[NUMBER_MAXERRORS] || s->end != SESSION_GOES_ON)
+		return;
+	reply_put(&s->reply, 421, "4.7.0", "too many errors");
+	session_close(s, SESSION_REFUSED, "too many errors");
+}
+
+void
+session_count_refusal(struct session *s)
+{
+	if (++s->refused <= s->settings->numbers[NUMBER_BRTLIMIT] || s->end != SESSION_GOES_ON)
+		return;
+	reply_put(&s->reply, 421, "4.7.1", "too many refused recipients");
+	session_close(s, SESSION_REFUSED, "too many refused recipients");
+}
+
+/* --- the loop --------------------------------------------------------------------- */
+
+static void
+flush(void *data)
+{
+	struct session *s = data;
+
+	reply_flush(&s->reply);
+}
+
+static void
+rest(void *data)
+{
+	struct session *s = data;
+
+	if (!s->is_submitting)
+		queue_client_rest(s->queue);
+}
+
+/* The greeting, and before it the time that a client has to be silent (RFC 5321 section 3.1). */
+static void
+greet(struct session *s)
+{
+	unsigned long delay = s->settings->numbers[NUMBER_GREETDELAY];
+	char line[REPLY_TEXT_MAX];
+
+	if (delay && !s->relayclient && input_comes(&s->in, delay * 1000)) {
+		reply_put(&s->reply, 554, "5.5.1", "you spoke before the greeting");
+		session_close(s, SESSION_REFUSED, "spoke before the greeting");
+		return;
+	}
+	snprintf(line, sizeof line, "%.*s ESMTP", REPLY_TEXT_MAX - 10, s->settings->greeting.s);
+	reply_line(&s->reply, 220, ' ', line);
+}
+
+/* What a TLS client, which has mistaken the port, begins with (RFC 8446 section 5.1: a handshake record). */
+static int
+is_tls_record(const struct input *in)
+{
+	return in->buffer[in->start] == 22;
+}
+
+static void
+take_command(struct session *s)
+{
+	enum input_result r = INPUT_OK;
+	char *line;
+	size_t len;
+
+	if (s->commands == 0) {
+		r = input_data(&s->in);
+		if (r == INPUT_OK && is_tls_record(&s->in)) {
+			reply_put(&s->reply, 500, "5.5.1", "this port speaks SMTP, not TLS");
+			session_close(s, SESSION_REFUSED, "TLS without STARTTLS");
+			return;
+		}
+	}
+	if (r == INPUT_OK)
+		r = input_line(&s->in, &line, &len);
+	switch (r) {
+	case INPUT_OK:
+		s->commands++;
+		if (listener_is_stopping())
+			session_close_input(s, INPUT_STOPPING);
+		else
+			command_run(s, line, len);
+		return;
+	case INPUT_TOO_LONG:
+		reply_put(&s->reply, 500, "5.5.2", "line too long");
+		session_count_error(s);
+		return;
+	case INPUT_NUL:
+		reply_put(&s->reply, 500, "5.5.2", "a command has no NUL in it");
+		session_count_error(s);
+		return;
+	case INPUT_BARE:
+		reply_put(&s->reply, 500, "5.5.2", "a line ends with CR LF");
+		session_count_error(s);
+		return;
+	default:
+		session_close_input(s, r);
+	}
+}
+
+/* The last reply has to arrive before a reset can overtake it. */
+static void
+say_good_bye(struct session *s)
+{
+	reply_flush(&s->reply);
+	if (s->end == SESSION_CLOSED || s->end == SESSION_QUIT || s->reply.is_broken)
+		return;
+	shutdown(s->reply.fd, SHUT_WR);
+	input_drain(&s->in, LINGER_MS);
+}
+
+static void
+start(struct session *s)
+{
+	uint64_t timeout = (uint64_t)s->settings->numbers[NUMBER_TIMEOUT] * 1000;
+
+	s->started = monotonic_ms();
+	s->phase = PHASE_IDLE;
+	s->end = SESSION_GOES_ON;
+	s->reason = "";
+	s->commands = s->messages = s->mails = s->recipients = s->refused = s->errors = s->idle = 0;
+	s->octets = 0;
+	peer_read(&s->peer);
+	s->relayclient = getenv("RELAYCLIENT");
+	s->in.fd = STDIN_FILENO;
+	s->in.timeout_ms = timeout;
+	s->in.session_end = s->started + (uint64_t)s->settings->numbers[NUMBER_SESSION] * 1000;
+	s->in.flush = flush;
+	s->in.rest = rest;
+	s->in.is_stopping = listener_is_stopping;
+	s->in.data = s;
+	s->reply.fd = STDOUT_FILENO;
+	s->reply.timeout_ms = timeout;
+	input_start(&s->in);
+	reply_start(&s->reply);
+	session_forget(s);
+}
+
+enum session_end
+session_run(struct session *s)
+{
+	start(s);
+	greet(s);
+	while (s->end == SESSION_GOES_ON) {
+		take_command(s);
+		if (s->reply.is_broken)
+			session_close(s, SESSION_CLOSED, "the client does not read");
+	}
+	session_reset(s);
+	say_good_bye(s);
+	session_log_end(s);
+	return s->end;
+}

@@ -1,0 +1,186 @@
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "monotonic.h"
+#include "path.h"
+#include "session.h"
+
+enum {
+	LINE_MAX_OCTETS = 4000,	/* below PIPE_BUF: lines of several sessions do not mix */
+	ARGUMENT_MAX = 1000,
+	RECIPIENTS_MAX = 2000,	/* octets of the list of recipients; the rest is only counted */
+};
+
+struct line {
+	char s[LINE_MAX_OCTETS + 1];
+	size_t len;
+};
+
+static void
+add_octets(struct line *l, const char *s, size_t len)
+{
+	size_t room = LINE_MAX_OCTETS - l->len;
+
+	if (len > room)
+		len = room;
+	memcpy(l->s + l->len, s, len);
+	l->len += len;
+}
+
+static void
+add(struct line *l, const char *s)
+{
+	add_octets(l, s, strlen(s));
+}
+
+static void
+add_number(struct line *l, const char *key, uint64_t value)
+{
+	char text[64];
+
+	snprintf(text, sizeof text, " %s=%llu", key, (unsigned long long)value);
+	add(l, text);
+}
+
+/* Octets of a client or another program: printable ASCII and valid UTF-8 stay, but for what would end the value. */
+static void
+add_clean(struct line *l, const char *s, size_t most, const char *also_bad)
+{
+	size_t len = strnlen(s, most);
+
+	for (size_t i = 0, n; i < len; i += n) {
+		n = (unsigned char)s[i] > 127 ? path_utf8(s + i, len - i) : 1;
+		if (n > 1)
+			add_octets(l, s + i, n);
+		else
+			add_octets(l, n == 0 || (unsigned char)s[i] < 32 || s[i] == 127 || strchr(also_bad, s[i]) ? "?" : s + i, 1);
+		n += n == 0;
+	}
+}
+
+static void
+add_value(struct line *l, const char *key, const char *value)
+{
+	add(l, " ");
+	add(l, key);
+	add(l, "=");
+	add_clean(l, *value ? value : "-", ARGUMENT_MAX, " \"");
+}
+
+static void
+add_address(struct line *l, const char *address)
+{
+	add(l, "<");
+	add_clean(l, address, ARGUMENT_MAX, " \"<>,");
+	add(l, ">");
+}
+
+static void
+add_reason(struct line *l, const char *reason)
+{
+	add(l, " reason=\"");
+	add_clean(l, reason, ARGUMENT_MAX, "\"");
+	add(l, "\"");
+}
+
+/* The beginning that all lines share: what happened, and who the client is. */
+static void
+begin(struct line *l, const struct session *s, const char *what)
+{
+	l->len = 0;
+	add(l, "qmail-smtpd: ");
+	add(l, what);
+	add_number(l, "pid", (uint64_t)getpid());
+	add_value(l, "ip", s->peer.ip);
+	add_value(l, "host", s->peer.host);
+	add_value(l, "helo", s->helo.len ? s->helo.s : "");
+	add_value(l, "tls", s->is_tls ? "yes" : "no");
+	add_value(l, "auth", s->is_authenticated ? s->peer.info : "");
+	if (s->relayclient)
+		add(l, " relay=yes");
+}
+
+static void
+finish(struct line *l)
+{
+	ssize_t r;
+
+	l->s[l->len++] = '\n';
+	r = write(STDERR_FILENO, l->s, l->len);
+	(void)r;	/* a log that is gone keeps no mail out */
+}
+
+static void
+add_recipients(struct line *l, const struct session *s)
+{
+	const char *r = s->mail.recipients.s;
+	size_t start = l->len;
+
+	add(l, " to=");
+	for (unsigned int i = 0; i < s->mail.count; i++) {
+		if (l->len - start > RECIPIENTS_MAX) {
+			add(l, ",...");
+			break;
+		}
+		add(l, i ? "," : "");
+		add_address(l, r);
+		r += strlen(r) + 1;
+		r += strlen(r) + 1;
+	}
+	add_number(l, "recipients", s->mail.count);
+}
+
+void
+session_log_message(const struct session *s, const char *result, uint64_t number, const char *reason)
+{
+	struct line l;
+
+	begin(&l, s, "message");
+	add(&l, " from=");
+	add_address(&l, s->mail.sender.s);
+	add_recipients(&l, s);
+	add_number(&l, "size", s->mail.content.octets);
+	add_value(&l, "result", result);
+	if (number)
+		add_number(&l, "qp", number);
+	if (*reason)
+		add_reason(&l, reason);
+	finish(&l);
+}
+
+void
+session_log_refusal(const struct session *s, const char *command, const char *argument, const char *reason)
+{
+	struct line l;
+
+	begin(&l, s, "refused");
+	add_value(&l, "command", command);
+	if (s->phase != PHASE_IDLE) {
+		add(&l, " from=");
+		add_address(&l, s->mail.sender.s);
+	}
+	add(&l, " argument=");
+	add_address(&l, argument);
+	add_reason(&l, reason);
+	finish(&l);
+}
+
+void
+session_log_end(const struct session *s)
+{
+	static const char *const ends[] = { "goes-on", "quit", "closed", "timeout", "session-limit", "server-stop", "refused", "trouble" };
+	struct line l;
+
+	begin(&l, s, "session");
+	add_value(&l, "end", ends[s->end]);
+	add_number(&l, "messages", s->messages);
+	add_number(&l, "octets", s->octets);
+	add_number(&l, "recipients", s->recipients);
+	add_number(&l, "refused", s->refused);
+	add_number(&l, "errors", s->errors);
+	add_number(&l, "commands", s->commands);
+	add_number(&l, "ms", monotonic_ms() - s->started);
+	if (*s->reason)
+		add_reason(&l, s->reason);
+	finish(&l);
+}

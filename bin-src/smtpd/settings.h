@@ -1,0 +1,75 @@
+/* settings: what the control files say to qmail-smtpd, and the variables that stand in for them.
+ * The files are read once, in the parent where the server accepts for itself, and anew in it when one has changed (settings_due),
+ * so that a new connection sees the new values without a restart; a session keeps what it started with.
+ * Every limit here has its default in control/files.c. */
+#ifndef SETTINGS_H
+#define SETTINGS_H
+#include <stdint.h>
+#include <time.h>
+#include <skalibs/stralloc.h>
+#include "control/control.h"
+#include "control/table.h"
+
+/* A list of addresses, domains or hosts. */
+struct setting_list {
+	int is_there;
+	struct control_map entries;
+};
+
+enum setting_list_name {
+	LIST_RCPTHOSTS, LIST_BADMAILFROM, LIST_BADMAILFROM_NORELAY, LIST_BADRCPTTO, LIST_BADRCPTTO_NORELAY, LIST_BADHELO,
+	LIST_BADHELO_NORELAY, SETTING_LISTS,
+};
+
+enum setting_number_name {
+	NUMBER_TIMEOUT,		/* seconds: timeoutsmtpd */
+	NUMBER_SESSION,		/* seconds that a session may last: smtpsessiontime */
+	NUMBER_GREETDELAY,	/* seconds before the greeting */
+	NUMBER_DATABYTES,	/* octets of a message, 0 any */
+	NUMBER_MAXRCPT,		/* recipients of a message */
+	NUMBER_MAXMAIL,		/* messages of a session */
+	NUMBER_MAXHOPS,
+	NUMBER_MAXERRORS,	/* commands answered by 5yz for their form: maxsmtperrors */
+	NUMBER_MAXIDLE,		/* commands without a message: maxsmtpidle */
+	NUMBER_BRTLIMIT,	/* refused recipients of a session */
+	NUMBER_TARPITCOUNT,	/* recipients of a message before each is delayed, 0 never */
+	NUMBER_TARPITDELAY,	/* seconds */
+	NUMBER_REJECTNULL,	/* rejectnullsenders: not 0: no mail from <> */
+	SETTING_NUMBERS,
+};
+
+enum { SETTINGS_FILES = 23 };	/* files watched for a change */
+
+struct settings_stamp {
+	ino_t inode;
+	off_t size;
+	struct timespec changed;
+};
+
+struct settings {
+	unsigned long numbers[SETTING_NUMBERS];
+	struct setting_list lists[SETTING_LISTS];
+	stralloc me, localiphost;	/* empty if there is none */
+	stralloc greeting;	/* a NUL behind its len octets */
+	struct table morercpthosts;
+	struct settings_stamp stamps[SETTINGS_FILES];
+	uint64_t looked_at;	/* monotonic_ms */
+};
+
+/* Reads everything below control/ of the current directory into *s, which is all zero or was read before (what it holds is
+ * freed). Returns 1, or 0 with errno set and *file what could not be read; control/smtpgreeting and control/me both missing
+ * is ENOENT. *s is then as it was. */
+int settings_read(struct settings *s, const char **file);
+
+/* Opens control/morercpthosts.cdb: in the process that looks into it, because processes that share an open file would move each
+ * other's place in it; before it shuts itself in. Returns 1, also if it does not exist, or 0 with errno set. */
+int settings_open_table(struct settings *s);
+
+/* Whether a file has changed since *s was read. The files are looked at once a second at most. */
+int settings_have_changed(struct settings *s);
+
+/* For a session: the variables that take the place of files (DATABYTES, SMTPD_GREETDELAY, BRTLIMIT, ...), after the rule's are
+ * in the environment. */
+void settings_apply_environment(struct settings *s);
+
+#endif
