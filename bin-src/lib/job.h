@@ -10,7 +10,8 @@
  *      worker       JOB_DONE   id (4), recipient (4), letter (1: K delivered, k handed to a host that sees to the
  *                              delivery reports of RFC 3461 itself, Z deferred, D failed), text
  *
- *    Strings of a local job    sender, local, dash, ext, domain                (one recipient, number 0)
+ *    Strings of a local job    sender, local, dash, ext, domain                (one recipient, number 0); and if there
+ *                              are any, the sender's parameters, the recipient's parameters
  *    Strings of a remote job   sender, its parameters, host, then for each recipient: recipient, its parameters
  *                              (recipients counted from 0; job_remote_recipient)
  *    Parameters are those of queue/envelope.h, empty if there are none.
@@ -42,7 +43,10 @@ enum {
 	JOB_WORKER_SECONDS = 600,	/* or after this time */
 };
 
-enum job_local_string { JOB_LOCAL_SENDER, JOB_LOCAL_PART, JOB_LOCAL_DASH, JOB_LOCAL_EXT, JOB_LOCAL_DOMAIN, JOB_LOCAL_STRINGS };
+enum job_local_string {
+	JOB_LOCAL_SENDER, JOB_LOCAL_PART, JOB_LOCAL_DASH, JOB_LOCAL_EXT, JOB_LOCAL_DOMAIN, JOB_LOCAL_STRINGS,
+	JOB_LOCAL_SENDER_PARAMETERS = JOB_LOCAL_STRINGS, JOB_LOCAL_PARAMETERS, JOB_LOCAL_STRINGS_ALL,
+};
 enum job_remote_string {
 	JOB_REMOTE_SENDER, JOB_REMOTE_SENDER_PARAMETERS, JOB_REMOTE_HOST, JOB_REMOTE_FIRST_RECIPIENT,
 };

@@ -40,6 +40,45 @@ notify_events(const char *parameters)
 	return all;
 }
 
+/* Adds the parameter of keyword, if there is one. */
+static int
+carry(stralloc *out, const char *parameters, const char *keyword)
+{
+	size_t len;
+	const char *value = envelope_parameter(parameters, keyword, &len);
+
+	return !value || (stralloc_catb(out, " ", out->len ? 1 : 0) && stralloc_cats(out, keyword) &&
+	    stralloc_catb(out, value, len));
+}
+
+int
+notify_carry_sender(stralloc *out, const char *parameters, int is_list)
+{
+	out->len = 0;
+	return carry(out, parameters, "BODY=") && carry(out, parameters, "SMTPUTF8") &&
+	    (is_list || (carry(out, parameters, "RET=") && carry(out, parameters, "ENVID=")));
+}
+
+int
+notify_carry_recipient(stralloc *out, const char *parameters, int is_list)
+{
+	unsigned int left = notify_events(parameters) & ~(unsigned int)NOTIFY_SUCCESS;
+	size_t len;
+
+	out->len = 0;
+	if (is_list)
+		return 1;
+	if (envelope_parameter(parameters, "NOTIFY=", &len)) {
+		if (!stralloc_cats(out, left ? "NOTIFY=" : "NOTIFY=NEVER"))
+			return 0;
+		for (unsigned int i = 0; i < sizeof events / sizeof *events; i++)
+			if (left & events[i].event && (!stralloc_cats(out, out->s[out->len - 1] == '=' ? "" : ",") ||
+			    !stralloc_cats(out, events[i].name)))
+				return 0;
+	}
+	return carry(out, parameters, "ORCPT=");
+}
+
 /* Reads a number and the octet after it; 0 if there is none. */
 static int
 take_count(const char **s, const char *end, char after, int *is_zero)
@@ -56,12 +95,12 @@ take_count(const char **s, const char *end, char after, int *is_zero)
 }
 
 enum notify_action
-notify_action(enum route_channel channel, const char *text, size_t len)
+notify_action(int is_remote, const char *text, size_t len)
 {
 	const char *end = text + len, *line = NULL, *s = text;
 	int no_files, no_forwards, no_programs;
 
-	if (channel == ROUTE_REMOTE)
+	if (is_remote)
 		return NOTIFY_RELAYED;
 	/* programs may have said anything before */
 	while (s && end - s > 4) {

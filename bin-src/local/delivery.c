@@ -377,6 +377,9 @@ forward(struct delivery *d, uint64_t *number)
 		return EXIT_TEMP;
 	}
 	r.sender = d->new_sender.s;
+	r.sender_parameters = d->sender_parameters;
+	r.parameters = d->parameters;
+	r.is_list = strcmp(d->new_sender.s, d->sender) != 0;
 	return resend_message(&r, &d->message, &d->report, number);
 }
 

@@ -24,6 +24,7 @@ struct delivery_account {
 struct delivery {
 	const struct delivery_account *account;
 	const char *sender, *local, *dash, *ext, *domain;
+	const char *sender_parameters, *parameters;	/* queue/envelope.h; NULL: none */
 	struct message message;
 	struct report report;
 	uid_t home_owner;

@@ -12,6 +12,8 @@ struct resend {
 	int home;		/* O_PATH descriptor of the qmail home */
 	const char *line;	/* the Delivered-To line, with its newline */
 	const char *sender;	/* envelope sender */
+	const char *sender_parameters, *parameters;	/* of the delivered message and of its recipient; NULL: none */
+	int is_list;		/* sender is not that of the delivered message: notify.h says what is carried on */
 	const stralloc *recipients;	/* envelope recipients, each ended by NUL */
 };
 

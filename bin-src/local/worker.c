@@ -14,7 +14,6 @@
 #include "worker.h"
 
 enum {
-	LOCAL_STRINGS = 5,
 	SLOT_KEEP = 65536,	/* octets of buffer that a slot keeps from one batch to the next */
 };
 
@@ -61,16 +60,18 @@ begin_delivery(struct worker *w, struct slot *slot)
 	*d = (struct delivery){ .account = w->account };
 	slot->is_settled = 0;
 	slot->code = EXIT_TEMP;
-	if (job->strings_len != LOCAL_STRINGS) {
+	if (job->strings_len != JOB_LOCAL_STRINGS && job->strings_len != JOB_LOCAL_STRINGS_ALL) {
 		report_line(&d->report, "This is no job for qmail-local. (#4.3.0)");
 		slot->is_settled = 1;
 		return;
 	}
-	d->sender = job_string(job, 0);
-	d->local = job_string(job, 1);
-	d->dash = job_string(job, 2);
-	d->ext = job_string(job, 3);
-	d->domain = job_string(job, 4);
+	d->sender = job_string(job, JOB_LOCAL_SENDER);
+	d->local = job_string(job, JOB_LOCAL_PART);
+	d->dash = job_string(job, JOB_LOCAL_DASH);
+	d->ext = job_string(job, JOB_LOCAL_EXT);
+	d->domain = job_string(job, JOB_LOCAL_DOMAIN);
+	d->sender_parameters = job_string(job, JOB_LOCAL_SENDER_PARAMETERS);
+	d->parameters = job_string(job, JOB_LOCAL_PARAMETERS);
 	d->message = (struct message){ .octets = job->message, .size = job->size, .fd = -1 };
 	if (job->message)
 		return;

@@ -259,15 +259,22 @@ add_string(stralloc *strings, const char *s, size_t len)
 	return stralloc_catb(strings, s, len) && stralloc_catb(strings, "", 1);
 }
 
-/* Strings of a local job for the routed address in s->address, after the sender. */
-static int
-add_local_strings(struct send *s, const struct route *route, const struct owner *o)
+/* Strings of a local job for the routed address of r in s->address, after the sender. Returns how many there are in all,
+ * 0: ENOMEM. */
+static uint32_t
+add_local_strings(struct send *s, struct recipient *r, const struct route *route, const struct owner *o)
 {
+	const char *of_sender = message_parameters(recipient_message(r)), *of_recipient = recipient_parameters(r);
 	const stralloc *a = &s->address;
 
-	return add_string(&s->strings, a->s, route->at) && add_string(&s->strings, o->dash, strlen(o->dash)) &&
-	    add_string(&s->strings, o->ext, strlen(o->ext)) &&
-	    add_string(&s->strings, a->s + route->at + 1, a->len - route->at - 2);
+	if (!add_string(&s->strings, a->s, route->at) || !add_string(&s->strings, o->dash, strlen(o->dash)) ||
+	    !add_string(&s->strings, o->ext, strlen(o->ext)) ||
+	    !add_string(&s->strings, a->s + route->at + 1, a->len - route->at - 2))
+		return 0;
+	if (!*of_sender && !*of_recipient)
+		return JOB_LOCAL_STRINGS;
+	return add_string(&s->strings, of_sender, strlen(of_sender)) &&
+	    add_string(&s->strings, of_recipient, strlen(of_recipient)) ? JOB_LOCAL_STRINGS_ALL : 0;
 }
 
 /* Strings of a remote job for the recipients of one message that stand first in d's queue, after the sender. Returns
@@ -397,8 +404,11 @@ give(struct send *s, struct destination *d, struct worker *w)
 	if (!verp_sender(&s->sender, message_sender(m), s->address.s + route.prepended) ||
 	    !stralloc_copyb(&s->strings, s->sender.s, s->sender.len))
 		return CANNOT_GIVE;
-	if (d->channel == ROUTE_LOCAL)
-		return add_local_strings(s, &route, o) ? hand_over(s, d, w, m, 1, JOB_LOCAL_STRINGS) : CANNOT_GIVE;
+	if (d->channel == ROUTE_LOCAL) {
+		uint32_t strings = add_local_strings(s, r, &route, o);
+
+		return strings ? hand_over(s, d, w, m, 1, strings) : CANNOT_GIVE;
+	}
 	count = add_remote_strings(s, d);
 	return count ? hand_over(s, d, w, m, count, job_remote_recipient(count)) : drop_first(s, d);
 }

@@ -485,7 +485,7 @@ failure_text(struct send *s, const char *text, size_t len, int is_over)
 static struct text *
 success_text(struct send *s, enum route_channel channel, const char *text, size_t len)
 {
-	char action = (char)notify_action(channel, text, len);
+	char action = (char)notify_action(channel == ROUTE_REMOTE, text, len);
 
 	if (len > QUEUE_TEXT_MAX - 1)
 		len = QUEUE_TEXT_MAX - 1;
