@@ -124,11 +124,37 @@ class Message:
         self.birth, self.uid, self.tried = int(time.time()), 1000, 0
         self.states = {i: "T" for i in range(len(recipients))}
         self.texts, self.place, self.ended, self.told_deferred = {}, None, False, 0
+        self.parameters, self.recipient_parameters = "", {}  # of the sender; of recipients, by index
+        self.outcomes = []  # (index, letter) as they were told
 
 
 def has_asan(tree):
     """Whether qmail-send is built with the sanitizers, which need memory and a sandbox of their own."""
     return b"__asan_init" in (tree.bin / "qmail-send").read_bytes()
+
+
+SAVE = """#!/bin/sh
+n=$(mktemp -d {where}/XXXXXX)
+cat >$n/message
+cat <&1 >$n/envelope
+test -e {where}/code && exit $(cat {where}/code)
+exit 0
+"""
+
+
+def keep_bounces(world):
+    """Bounces go to a program that keeps them; a function that returns (message, envelope) of each."""
+    where = world.tree.home / "bounces"
+    where.mkdir()
+    world.tree.own(where)
+    program = world.tree.write("save", SAVE.format(where=where), 0o755)
+
+    def found():
+        return [((d / "message").read_bytes(), (d / "envelope").read_bytes()) for d in sorted(where.iterdir()) if d.is_dir()]
+
+    found.env = {"QMAILQUEUE": str(program)}
+    found.code = where / "code"
+    return found
 
 
 class World:
@@ -153,8 +179,10 @@ class World:
 
     # -- messages ------------------------------------------------------------------
     def envelope(self, m):
-        return b"F" + m.sender.encode(errors="surrogateescape") + b"\0" + b"".join(
-            b"T" + r.encode(errors="surrogateescape") + b"\0" for r in m.recipients) + b"\0"
+        def record(kind, address, parameters):
+            return kind + address.encode(errors="surrogateescape") + b"\0" + (b"P" + parameters.encode() + b"\0" if parameters else b"")
+        return record(b"F", m.sender, m.parameters) + b"".join(
+            record(b"T", r, m.recipient_parameters.get(i)) for i, r in enumerate(m.recipients)) + b"\0"
 
     def put_in_ring(self, m, at=None):
         envelope = self.envelope(m)
@@ -189,7 +217,8 @@ class World:
         for name, value in facts.items():
             setattr(m, name, value)
         for i, text in m.texts.items():
-            m.states[i] = "D" if text is not None else "K"
+            if m.states[i] == "T":
+                m.states[i] = "D" if text is not None else "K"
         if in_file or len(octets) + len(self.envelope(m)) > 256 * 1024:
             self.put_in_file(m)
         else:
@@ -201,13 +230,16 @@ class World:
 
     def notice(self, m):
         octets = frame("N", struct.pack(">QQQIIB", m.number, m.birth, len(m.octets), m.uid, len(m.recipients), m.tried) + m.place +
-                       m.sender.encode(errors="surrogateescape") + b"\0")
+                       m.sender.encode(errors="surrogateescape") + b"\0" + (m.parameters.encode() + b"\0" if m.parameters else b""))
         rows = b""
         for i, recipient in enumerate(m.recipients):
             if m.states[i] == "K":
                 continue
-            row = struct.pack(">I", i) + m.states[i].encode() + recipient.encode(errors="surrogateescape") + b"\0"
-            if m.states[i] == "D":
+            parameters = m.recipient_parameters.get(i)
+            state = m.states[i].lower() if parameters else m.states[i]
+            row = struct.pack(">I", i) + state.encode() + recipient.encode(errors="surrogateescape") + b"\0"
+            row += parameters.encode() + b"\0" if parameters else b""
+            if m.states[i] in "DS":
                 row += m.texts[i].encode() + b"\0"
             if len(rows) + len(row) > 100000:
                 octets += frame("R", rows)
@@ -269,6 +301,7 @@ class World:
             index = struct.unpack(">I", payload[8:12])[0]
             if m:
                 m.states[index], m.texts[index] = chr(payload[12]), payload[13:].decode(errors="replace")
+                m.outcomes.append((index, chr(payload[12])))
         elif kind == "X" and m:
             m.ended = True
         elif kind == "W":

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sending import RING_SIZE, World, has_asan
+from sending import RING_SIZE, World, has_asan, keep_bounces
 
 
 @pytest.fixture
@@ -832,29 +832,9 @@ def test_one_bounce_that_stands_still(world):
 
 # -- bounces ---------------------------------------------------------------------------------------------------------------------------------------
 
-SAVE = """#!/bin/sh
-n=$(mktemp -d {where}/XXXXXX)
-cat >$n/message
-cat <&1 >$n/envelope
-test -e {where}/code && exit $(cat {where}/code)
-exit 0
-"""
-
-
 @pytest.fixture
 def bounces(world):
-    """Bounces go to a program that keeps them; a function that returns (message, envelope) of each."""
-    where = world.tree.home / "bounces"
-    where.mkdir()
-    world.tree.own(where)
-    program = world.tree.write("save", SAVE.format(where=where), 0o755)
-
-    def found():
-        return [((d / "message").read_bytes(), (d / "envelope").read_bytes()) for d in sorted(where.iterdir()) if d.is_dir()]
-
-    found.env = {"QMAILQUEUE": str(program)}
-    found.code = where / "code"
-    return found
+    return keep_bounces(world)
 
 
 def test_bounce(world, bounces):
