@@ -125,6 +125,15 @@ directories() {
 
 # --- files -----------------------------------------------------------------
 
+# What qmail-remote remembers of dead hosts; the directory is not qmailr's. qmail-rspawn gives it its size and empties it.
+remembered_hosts() {
+	if [ -h run/tcpto ] || [ ! -f run/tcpto ]; then
+		rm -f run/tcpto
+		(umask 022; set -C; : >run/tcpto)
+	fi
+	[ "$one_user" ] || chown -h "$(uid_of qmailr):$(gid_of nofiles)" run/tcpto
+}
+
 control_files() {
 	if [ "$name" ]; then
 		bin/config-fast "$name"
@@ -155,5 +164,6 @@ if [ ! "$one_user" ]; then
 fi
 keep_old_queue
 directories
+remembered_hosts
 control_files
 aliases
