@@ -578,10 +578,14 @@ queue_message(struct injection *in, const stralloc *head, const stralloc *sender
 	while (!q->code && !q->unread && (n = next_of_body(in, &s)) > 0)
 		queue_octets(q, s, (size_t)n);
 	queue_client_sender(q, sender->s, sender->len - 1);
+	if (in->options->sender_parameters)
+		queue_client_sender_parameters(q, in->options->sender_parameters);
 	for (size_t i = 0; i < in->recipients.len; ) {
 		size_t len = strlen(in->recipients.s + i);
 
 		queue_client_recipient(q, in->recipients.s + i, len);
+		if (in->options->recipient_parameters)
+			queue_client_recipient_parameters(q, in->options->recipient_parameters);
 		i += len + 1;
 	}
 	queue_client_end(q, 1, &result);

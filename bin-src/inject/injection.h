@@ -21,6 +21,7 @@ struct injection_options {
 	int print;		/* -n: to descriptor 1, instead of into the queue */
 	const char *sender;	/* -f, or NULL */
 	const char *const *arguments;	/* recipients, up to a NULL */
+	const char *sender_parameters, *recipient_parameters;	/* queue/envelope.h: of the sender, of each recipient; NULL: none */
 };
 
 /* Reads the message on descriptor 0 and does it all. Reads QMAILMFTFILE, then makes the qmail home (a descriptor, or -1

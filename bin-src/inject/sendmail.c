@@ -2,6 +2,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/exec.h>
@@ -11,7 +12,8 @@
 #include "exitcode.h"
 #include "sendmail.h"
 
-#define USAGE "sendmail [-t] [-f sender] [-F name] [-bm | -bp | -bs] [-eimvx] [-B type] [-p protocol] [-o option] [recipient ...]"
+#define USAGE "sendmail [-t] [-f sender] [-F name] [-bm | -bp | -bs] [-eimvx] [-N notify] [-R hdrs | full] [-V envid] " \
+	"[-B type] [-p protocol] [-o option] [recipient ...]"
 
 static void die_usage(void) __attribute__((noreturn));
 static void
@@ -163,12 +165,95 @@ kind_of(char letter)
 {
 	if (strchr("timvx", letter))
 		return ALONE;
-	if (strchr("fFboeBp", letter))
+	if (strchr("fFboeBpNRV", letter))
 		return WITH_ARGUMENT;
 	return letter == 'E' || letter == 'J' ? REST_IGNORED : NOT_AN_OPTION;
 }
 
-struct command { const char *sender, *name; int header; };
+enum { ENVID_MAX = 100 };	/* octets before they are encoded, RFC 3461 section 4.4 */
+
+struct command {
+	const char *sender, *name;
+	int header;
+	stralloc envid, ret, notify;	/* parameters of RFC 3461, len 0: none */
+};
+
+static void
+add(stralloc *to, const char *s, size_t len)
+{
+	if (!stralloc_catb(to, s, len))
+		strerr_dief(EXIT_TEMP, "out of memory");
+}
+
+/* -N: "never", or some of "success", "failure" and "delay" with commas between them. */
+static void
+obey_notify(stralloc *to, const char *list)
+{
+	static const char *const events[] = { "SUCCESS", "FAILURE", "DELAY" };
+	int is_never = strcasecmp(list, "never") == 0;
+
+	to->len = 0;
+	add(to, "NOTIFY=NEVER", is_never ? 12 : 7);
+	while (!is_never) {
+		size_t len = strcspn(list, ","), i = 0;
+
+		while (i < 3 && (strlen(events[i]) != len || strncasecmp(events[i], list, len) != 0))
+			i++;
+		if (i == 3 || to->len > 100)
+			die_usage();
+		add(to, events[i], len);
+		if (!list[len])
+			return;
+		add(to, ",", 1);
+		list += len + 1;
+	}
+}
+
+static void
+obey_return(stralloc *to, const char *what)
+{
+	int is_headers = strcasecmp(what, "hdrs") == 0;
+
+	if (!is_headers && strcasecmp(what, "full") != 0)
+		die_usage();
+	to->len = 0;
+	add(to, is_headers ? "RET=HDRS" : "RET=FULL", 8);
+}
+
+/* -V: encoded as xtext, RFC 3461 section 4. */
+static void
+obey_envid(stralloc *to, const char *id)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	size_t len = strlen(id);
+
+	if (!len || len > ENVID_MAX)
+		die_usage();
+	to->len = 0;
+	add(to, "ENVID=", 6);
+	for (; *id; id++) {
+		unsigned char c = (unsigned char)*id;
+		char encoded[3] = { '+', hex[c >> 4], hex[c & 15] };
+
+		if (c > 32 && c < 127 && c != '+' && c != '=')
+			add(to, id, 1);
+		else
+			add(to, encoded, 3);
+	}
+}
+
+/* The parameters for the queue: those of RFC 3461 go along with the message. */
+static void
+set_parameters(struct injection_options *options, struct command *c)
+{
+	if (c->ret.len && c->envid.len)
+		add(&c->ret, " ", 1);
+	add(&c->ret, c->envid.s, c->envid.len);
+	if (!stralloc_0(&c->ret) || !stralloc_0(&c->notify))
+		strerr_dief(EXIT_TEMP, "out of memory");
+	options->sender_parameters = c->ret.s;
+	options->recipient_parameters = c->notify.s;
+}
 
 static void
 obey_mode(const char *mode, int home)
@@ -190,6 +275,9 @@ obey(struct command *c, char letter, const char *argument, int home)
 	case 'f': c->sender = argument; break;
 	case 'F': c->name = argument; break;
 	case 'b': obey_mode(argument, home); break;
+	case 'N': obey_notify(&c->notify, argument); break;
+	case 'R': obey_return(&c->ret, argument); break;
+	case 'V': obey_envid(&c->envid, argument); break;
 	default: break;	/* of other mailers; nothing here depends on them */
 	}
 }
@@ -233,6 +321,7 @@ sendmail_command(struct injection_options *options, int argc, const char *const 
 
 	options->arguments = read_options(&c, argc ? argv + 1 : argv, home);
 	options->sender = c.sender;
+	set_parameters(options, &c);
 	options->recipients = c.header ? RECIPIENTS_BOTH : RECIPIENTS_ARGUMENTS;
 	if (c.sender)
 		follow_sender(c.sender);

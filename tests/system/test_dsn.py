@@ -467,3 +467,22 @@ def test_parameters_survive_file_and_restart(server):
     assert report.field("Action") == ["delivered"] and report.field("Original-Recipient") == ["rfc822; o@x"]
     assert report.whole["Original-Envelope-Id"] == "e2"
     server.logged("end msg ", 2)
+
+
+# -- sendmail ------------------------------------------------------------------------------------------
+
+def test_sendmail_asks_for_reports(server):
+    done = server.run("sendmail", "-N", "success,FAILURE", "-R", "hdrs", "-V", "a b+c=\u00e9", "-f", f"luis@{HOST}", f"ana@{HOST}",
+                      f"nobody-such@{HOST}", input=b"Subject: s\n\nbody\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    both = {r.field("Action")[0]: r for r in map(Report, server.arrived(2, "luis"))}
+    assert set(both) == {"delivered", "failed"}
+    assert both["failed"].whole["Original-Envelope-Id"] == "a b+c=__"
+    assert both["failed"].returned.get_content_type() == "text/rfc822-headers"
+
+
+@pytest.mark.parametrize("args", [("-N", ""), ("-N", "success,"), ("-N", "never,success"), ("-N", "what"), ("-R", "some"), ("-V", ""),
+                                  ("-V", "x" * 101), ("-N", ",".join(["delay"] * 300)), ("-N",)])
+def test_sendmail_refuses_what_makes_no_sense(server, args):
+    done = server.run("sendmail", *args, input=b"Subject: s\n\n")
+    assert done.returncode == 100 and done.stderr.startswith(b"sendmail: usage: ")
