@@ -14,7 +14,10 @@ const char bounce_too_long[] = "I am not going to try again; this message has be
 
 static const char remote_said[] = "Remote host said: ";
 
-enum { PIECE = 65536, BOUNDARY = 36, BOUNDARY_TRIES = 10 };
+enum {
+	PIECE = 65536, BOUNDARY = 36, BOUNDARY_TRIES = 10,
+	ORIGINAL_MAX = 500,	/* octets of an ORCPT parameter, RFC 3461 section 4.2; no ENVID is longer */
+};
 
 /* --- settings -------------------------------------------------------------------- */
 
@@ -616,20 +619,20 @@ decode_xtext(stralloc *out, const char *s, size_t len)
 }
 
 /* The line of a field with the value of an ENVID or ORCPT parameter, RFC 3464 sections 2.2.1 and 2.3.1; none if it is absent, or
- * without memory. type: octets of the address type before the value, which is not encoded, with its ';'. */
+ * without memory, or if it is over ORIGINAL_MAX. type: octets of the address type before the value, which is not encoded, with its ';'. */
 static void
 put_original(const struct bounce *b, const struct survey *v, const char *field, const char *value, size_t type, size_t len)
 {
 	stralloc decoded = STRALLOC_ZERO;
 
-	if (value && len && stralloc_copyb(&decoded, value, type) && stralloc_0(&decoded)) {
+	if (value && len && len <= ORIGINAL_MAX && stralloc_copyb(&decoded, value, type) && stralloc_0(&decoded)) {
 		puts_to(b, field);
 		put_ascii(b, decoded.s);
 		if (type)
 			puts_to(b, " ");
 		if (!decode_xtext(&decoded, value + type, len - type))
 			puts_to(b, "_");
-		else if (!is_8bit(decoded.s, decoded.len) || !is_utf8(decoded.s, decoded.len))
+		else if (!is_8bit(decoded.s, decoded.len) || !is_utf8(decoded.s, decoded.len) || (!type && !v->is_global))
 			put_ascii(b, decoded.s);
 		else if (v->is_global)
 			put_visible(b, decoded.s);

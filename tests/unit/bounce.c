@@ -75,6 +75,9 @@ tear_down(void **state)
 	return 0;
 }
 
+static enum bounce_report report;	/* what write_bounce reports of */
+static const char *parameters_of_sender;
+
 /* Writes it; in->out is then NUL-terminated. */
 static int
 write_bounce(struct input *in, const char *sender, enum bounce_kind kind)
@@ -82,6 +85,7 @@ write_bounce(struct input *in, const char *sender, enum bounce_kind kind)
 	struct bounce b = {
 		.settings = &settings, .kind = kind, .number = 42, .birth = 1000000000, .now = 1000000060,
 		.sender = sender, .size = in->size, .data = in, .recipient = recipient, .read = read_message, .put = put,
+		.report = report, .parameters = parameters_of_sender, .until = 1000604800,
 	};
 	const char *parameters = NULL;
 	int r = bounce_write(&b, &parameters);
@@ -285,6 +289,91 @@ status_row(void **state)
 	assert_int_equal(cut(in.out.s, parts), 4);
 	snprintf(want, sizeof want, "Action: failed\nStatus: %s\nDiagnostic-Code: %s\n", row->status, row->diagnostic);
 	assert_string_equal(strstr(parts[2], "Action: "), want);
+	stralloc_free(&in.out);
+}
+
+/* --- the parameters of RFC 3461 ------------------------------------------------------------- */
+
+static const struct dsn_row {
+	const char *rule, *sender, *parameters;
+	enum bounce_report report;
+	struct bounce_recipient recipient;
+	const char *greeting;	/* beginning of the first part's text */
+	const char *status;	/* the whole of the second part, after its type */
+	const char *returned;
+} dsn_rows[] = {
+	{ "dsn: delivered", "b@x", "RET=FULL ENVID=a+2Bb", BOUNCE_SUCCEEDED,
+	    { .address = "ann@far.example", TEXT("secret\ndid 1+0+0\n"), .action = NOTIFY_DELIVERED, .parameters = "ORCPT=rfc822;A+40b" },
+	    "This is the mail server at mail.example.\n"
+	    "You asked to be told: your message got to the addresses below.\n\n"
+	    "<ann@far.example>:\nIt was delivered.\n\n"
+	    "--- Below this line is a copy of the message's header.\n",
+	    "Original-Envelope-Id: a+b\nReporting-MTA: dns; mail.example\nArrival-Date: Sun, 9 Sep 2001 01:46:40 -0000\n\n"
+	    "Original-Recipient: rfc822; A@b\nFinal-Recipient: rfc822; ann@far.example\nAction: delivered\nStatus: 2.0.0\n",
+	    "Content-Type: text/rfc822-headers\n\nReturn-Path: <b@x>\nSubject: hello\n" },
+	{ "dsn: relayed", "b@x", NULL, BOUNCE_SUCCEEDED,
+	    { .address = "ann@far.example", TEXT("1.2.3.4 took it.\nRemote host said: 250 2.6.0 ok\n"), .action = NOTIFY_RELAYED },
+	    "This is the mail server at mail.example.\n"
+	    "You asked to be told: your message got to the addresses below.\n\n"
+	    "<ann@far.example>:\nIt was handed on to a mail server that will not report its delivery.\n"
+	    "1.2.3.4 took it.\nRemote host said: 250 2.6.0 ok\n\n",
+	    "Reporting-MTA: dns; mail.example\nArrival-Date: Sun, 9 Sep 2001 01:46:40 -0000\n\n"
+	    "Final-Recipient: rfc822; ann@far.example\nAction: relayed\nStatus: 2.6.0\nDiagnostic-Code: smtp; 250 2.6.0 ok\n",
+	    "Content-Type: text/rfc822-headers\n\nReturn-Path: <b@x>\nSubject: hello\n" },
+	{ "dsn: expanded, a lying text", "b@x", "", BOUNCE_SUCCEEDED,
+	    { .address = "ann@far.example", TEXT("(#5.1.1)\nRemote host said: 550 5.1.1 no\n"), .action = NOTIFY_EXPANDED },
+	    "This is the mail server at mail.example.\n",
+	    "Reporting-MTA: dns; mail.example\nArrival-Date: Sun, 9 Sep 2001 01:46:40 -0000\n\n"
+	    "Final-Recipient: rfc822; ann@far.example\nAction: expanded\nStatus: 2.0.0\n",
+	    "Content-Type: text/rfc822-headers\n\nReturn-Path: <b@x>\nSubject: hello\n" },
+	{ "dsn: delayed", "b@x", "RET=FULL", BOUNCE_DELAYED,
+	    { .address = "ann@far.example", TEXT("full (#4.2.2)\n") },
+	    "This is the mail server at mail.example.\n"
+	    "Your message did not reach the addresses below yet. You need not send it again: I keep trying\n"
+	    "until Sun, 16 Sep 2001 01:46:40 -0000.\n\n"
+	    "<ann@far.example>:\nfull (#4.2.2)\n\n",
+	    "Reporting-MTA: dns; mail.example\nArrival-Date: Sun, 9 Sep 2001 01:46:40 -0000\n\n"
+	    "Final-Recipient: rfc822; ann@far.example\nAction: delayed\nStatus: 4.2.2\n"
+	    "Diagnostic-Code: X-Qmail; full (#4.2.2)\nWill-Retry-Until: Sun, 16 Sep 2001 01:46:40 -0000\n",
+	    "Content-Type: text/rfc822-headers\n\nReturn-Path: <b@x>\nSubject: hello\n" },
+	{ "dsn: failed, header wanted", "b@x", "RET=hdrs ENVID=x+", BOUNCE_FAILED,
+	    { .address = "ann@far.example", TEXT("no (#5.1.1)\n"), .parameters = "ORCPT=x400;+zz+0a+4 NOTIFY=FAILURE" },
+	    "Hi. This is the qmail-send program at mail.example.\n",
+	    "Original-Envelope-Id: x+\nReporting-MTA: dns; mail.example\nArrival-Date: Sun, 9 Sep 2001 01:46:40 -0000\n\n"
+	    "Original-Recipient: x400; +zz+0a+4\nFinal-Recipient: rfc822; ann@far.example\nAction: failed\nStatus: 5.1.1\n"
+	    "Diagnostic-Code: X-Qmail; no (#5.1.1)\n",
+	    "Content-Type: text/rfc822-headers\n\nReturn-Path: <b@x>\nSubject: hello\n" },
+	{ "dsn: nothing can be smuggled in", "b@x", "ENVID=+0A+0D+0AX:+00", BOUNCE_FAILED,
+	    { .address = "ann@far.example", TEXT("no\n"), .parameters = "ORCPT=rfc822;+0AAction:+20relayed" },
+	    "Hi. This is the qmail-send program at mail.example.\n",
+	    "Original-Envelope-Id: ___X:_\nReporting-MTA: dns; mail.example\nArrival-Date: Sun, 9 Sep 2001 01:46:40 -0000\n\n"
+	    "Original-Recipient: rfc822; _Action: relayed\nFinal-Recipient: rfc822; ann@far.example\nAction: failed\nStatus: 5.0.0\n"
+	    "Diagnostic-Code: X-Qmail; no\n",
+	    "Content-Type: message/rfc822\n\nReturn-Path: <b@x>\nSubject: hello\n\nworld\n" },
+};
+
+static void
+dsn_row(void **state)
+{
+	const struct dsn_row *row = *state;
+	struct input in = input_of(&row->recipient, 1, small_message);
+	const char *text, *status;
+	char *parts[5];
+	int ok;
+
+	report = row->report;
+	parameters_of_sender = row->parameters;
+	ok = write_bounce(&in, row->sender, BOUNCE_SINGLE);
+	report = BOUNCE_FAILED;
+	parameters_of_sender = NULL;
+	assert_int_equal(ok, 1);
+	assert_int_equal(cut(in.out.s, parts), 4);
+	text = strstr(parts[1], "\n\n");
+	status = strstr(parts[2], "\n\n");
+	assert_true(text && status);
+	assert_int_equal(strncmp(text + 2, row->greeting, strlen(row->greeting)), 0);
+	assert_string_equal(status + 2, row->status);
+	assert_string_equal(parts[3], row->returned);
 	stralloc_free(&in.out);
 }
 
@@ -570,7 +659,7 @@ main(void)
 		cmocka_unit_test(long_lines_are_broken),
 	};
 	struct CMUnitTest tests[COUNT(plain_rows) + COUNT(status_rows) + COUNT(utf8_rows) + COUNT(envelope_rows) +
-	    COUNT(to_rows) + COUNT(file_rows) + COUNT(others)];
+	    COUNT(to_rows) + COUNT(file_rows) + COUNT(dsn_rows) + COUNT(others)];
 	size_t n = 0;
 
 	ADD(plain_rows, plain_row);
@@ -579,6 +668,7 @@ main(void)
 	ADD(envelope_rows, envelope_row);
 	ADD(to_rows, to_row);
 	ADD(file_rows, file_row);
+	ADD(dsn_rows, dsn_row);
 	memcpy(tests + n, others, sizeof others);
 	return cmocka_run_group_tests_name("bounce", tests, set_up, tear_down);
 }

@@ -182,6 +182,44 @@ clean(void **state)
 	return 0;
 }
 
+/* Parameters are found, and cost nothing where there are none; states and texts. */
+static void
+parameters(void **state)
+{
+	struct queue_notice n = { .number = 11, .sender = "s@x", .parameters = "RET=FULL", .place = { .kind = PLACE_FILE } };
+	struct message_draft_recipient with = { .index = 0, .address = "a@x", .parameters = "NOTIFY=DELAY", .was_delayed = 1 };
+	struct message_draft_recipient done = { .index = 1, .address = "b@x", .state = RECIPIENT_SUCCEEDED, .text = text_new("d", 1) };
+	struct message *m;
+
+	(void)state;
+	assert_int_equal(message_draft_notice(&draft, &n), 1);
+	assert_int_equal(message_draft_recipient(&draft, &with), 1);
+	assert_int_equal(message_draft_recipient(&draft, &done), 1);
+	m = message_new(&table, &draft);
+	assert_non_null(m);
+	assert_string_equal(message_sender(m), "s@x");
+	assert_string_equal(message_parameters(m), "RET=FULL");
+	assert_string_equal(recipient_address(&m->recipients[0]), "a@x");
+	assert_string_equal(recipient_parameters(&m->recipients[0]), "NOTIFY=DELAY");
+	assert_string_equal(recipient_address(&m->recipients[1]), "b@x");
+	assert_string_equal(recipient_parameters(&m->recipients[1]), "");
+	assert_int_equal(m->todo, 1);
+	assert_true(m->owes_report && m->recipients[0].was_delayed && recipient_is_waiting(&m->recipients[0]));
+	recipient_set(&m->recipients[0], RECIPIENT_DELAYED, text_new("later", 5));
+	assert_true(recipient_is_waiting(&m->recipients[0]));
+	recipient_set(&m->recipients[0], RECIPIENT_BUSY, NULL);
+	recipient_set(&m->recipients[1], RECIPIENT_DONE, NULL);	/* ASan sees a text that is lost */
+	message_free(&table, m);
+	n.parameters = NULL;
+	message_draft_notice(&draft, &n);
+	put(&draft, 0, "a@x", NULL);
+	assert_int_equal(draft.strings.len, 8);
+	m = message_new(&table, &draft);
+	assert_string_equal(message_parameters(m), "");
+	message_free(&table, m);
+	assert_int_equal(sizeof(struct recipient), 24);
+}
+
 int
 main(void)
 {
@@ -191,6 +229,7 @@ main(void)
 		cmocka_unit_test(some_are_done_or_failed),
 		cmocka_unit_test(texts_are_bounded),
 		cmocka_unit_test(lists),
+		cmocka_unit_test(parameters),
 	};
 
 	return cmocka_run_group_tests_name("send_message", tests, NULL, clean);
