@@ -9,6 +9,7 @@
 #include <skalibs/uint64.h>
 #include "keeper.h"
 #include "pass.h"
+#include "places.h"
 
 enum { RETRY_MS = 1000 };
 
@@ -179,16 +180,9 @@ notice_hello(struct send *s, const char *p, size_t len)
 static void
 set_place(struct message *m, const struct queue_place *place)
 {
-	struct queue_place *copy = m->place;
-
+	place_free(m->place);
 	/* without memory the file is looked at, and then the keeper is asked once more */
-	if (place->kind == PLACE_RING && (copy || (copy = malloc(sizeof *copy)))) {
-		*copy = *place;
-		m->place = copy;
-	} else {
-		free(copy);
-		m->place = NULL;
-	}
+	m->place = place->kind == PLACE_RING ? place_new(place) : NULL;
 }
 
 static int

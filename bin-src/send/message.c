@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "message.h"
+#include "places.h"
 
 /* octets of all texts */
 static size_t texts_total;
@@ -217,9 +218,9 @@ message_new(struct message_table *t, struct message_draft *d)
 	struct message *m = NULL;
 	struct queue_place *place = NULL;
 
-	if (!table_grow(t) || (n->place.kind == PLACE_RING && !(place = malloc(sizeof *place))) ||
+	if (!table_grow(t) || (n->place.kind == PLACE_RING && !(place = place_new(&n->place))) ||
 	    !(m = malloc(sizeof *m + d->recipients.len + d->strings.len))) {
-		free(place);
+		place_free(place);
 		message_draft_begin(d);
 		errno = ENOMEM;
 		return NULL;
@@ -234,8 +235,6 @@ message_new(struct message_table *t, struct message_draft *d)
 		.is_named = 1,
 		.has_parameters = n->parameters != NULL,
 	};
-	if (place)
-		*place = n->place;
 	if (d->recipients.len)
 		memcpy(m->recipients, d->recipients.s, d->recipients.len);
 	memcpy((char *)m->recipients + d->recipients.len, d->strings.s, d->strings.len);
@@ -253,7 +252,7 @@ message_free(struct message_table *t, struct message *m)
 		if (has_text(&m->recipients[i]))
 			text_free(m->recipients[i].text);
 	table_remove(t, slot_of(t, m->number));
-	free(m->place);
+	place_free(m->place);
 	free(m);
 }
 

@@ -8,6 +8,7 @@
 #include "notify.h"
 #include "octets.h"
 #include "pass.h"
+#include "places.h"
 #include "schedule.h"
 
 static unsigned int
@@ -282,7 +283,7 @@ rest(struct send *s, struct message *m)
 		keeper_tell_deferred(s, m);
 		/* by the next pass it lies in its file */
 		if (!m->in_report) {
-			free(m->place);
+			place_free(m->place);
 			m->place = NULL;
 		}
 	}
