@@ -29,12 +29,19 @@ have_session(struct relay *r, const char *host, const struct transaction *t)
 void
 relay_message(struct relay *r, const char *host, const struct transaction *t)
 {
+	unsigned int sessions = 0;
+
 	if (!mail_data_survey(t->data)) {
 		report_all(t->report, 'Z', report_text(t->report, NULL, "Unable to read the message. (#4.3.0)\n", NULL));
 		return;
 	}
+	/* each session decides on a recipient at least, but for the one that was kept */
 	while (have_session(r, host, t) && !transaction_run(&r->session, t))
-		;
+		if (sessions++ > t->report->len) {
+			report_all(t->report, 'Z', report_text(t->report, NULL, "The server ended one session after the other. (#4.4.2)\n",
+			    NULL));
+			break;
+		}
 	if (!session_is_usable(&r->session))
 		session_quit(&r->session);
 }

@@ -158,9 +158,24 @@ refused_by(struct session *s, const char **refused, const char *what)
 	return SESSION_REFUSED;
 }
 
+/* EHLO, or HELO where that is refused for good: RFC 5321 section 3.2 has 500 and 502, some that know no EHLO say 501 or 550. */
+static enum session_result
+introduce(struct session *s, const char **refused)
+{
+	if (!ask(s, "EHLO ", s->helo))
+		return lost(s);
+	if (s->reply.code == 250)
+		learn_extensions(s);
+	else if (s->reply.code >= 500 && !ask(s, "HELO ", s->helo))
+		return lost(s);
+	return s->reply.code == 250 ? SESSION_READY : refused_by(s, refused, "my name");
+}
+
 enum session_result
 session_open(struct session *s, int fd, const char **refused)
 {
+	enum session_result result;
+
 	connection_init(&s->connection, fd);
 	s->extensions = s->messages = s->messages_max = 0;
 	s->size_max = 0;
@@ -171,18 +186,12 @@ session_open(struct session *s, int fd, const char **refused)
 		return lost(s);
 	if (s->reply.code != 220)
 		return refused_by(s, refused, "greeting");
-	if (!ask(s, "EHLO ", s->helo))
+	result = introduce(s, refused);
+	if (result == SESSION_READY && connection_has_input(&s->connection)) {
+		errno = EPROTO;
 		return lost(s);
-	if (s->reply.code == 250) {
-		learn_extensions(s);
-		return SESSION_READY;
 	}
-	/* RFC 5321 section 3.2: any refusal for good of EHLO; some that know no EHLO answer with 501 or 550 */
-	if (s->reply.code < 500)
-		return refused_by(s, refused, "my name");
-	if (!ask(s, "HELO ", s->helo))
-		return lost(s);
-	return s->reply.code == 250 ? SESSION_READY : refused_by(s, refused, "my name");
+	return result;
 }
 
 int

@@ -59,11 +59,13 @@ class Session:
 
     def data(self):
         """Mail data as it came, dots still doubled, without the final dot."""
+        seen = 0
         while not self.octets.startswith(b".\r\n"):
-            found = self.octets.find(b"\r\n.\r\n")
+            found = self.octets.find(b"\r\n.\r\n", max(0, seen - 5))
             if found >= 0:
                 octets, self.octets = self.octets[:found + 2], self.octets[found + 5:]
                 return octets
+            seen = len(self.octets)
             self.more()
         self.octets = self.octets[3:]
         return b""
@@ -156,6 +158,7 @@ class Server:
     def __init__(self, reply=None, extensions=(), raw=None, host="127.0.0.1", port=0):
         self.reply, self.extensions, self.raw = reply, extensions, raw
         self.sessions = []
+        self.is_closing = False
         self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((host, port))
@@ -196,6 +199,9 @@ class Server:
 
     def close(self):
         """Stops listening and hangs up."""
+        if self.is_closing:
+            return
+        self.is_closing = True
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         self.thread.join(WAIT)
