@@ -20,7 +20,7 @@ enum {
 	UDP_OCTETS = 1232,		/* what passes without fragments */
 	FIRST_WAIT = 2000, TRIES = 4,	/* milliseconds until a question is repeated, then longer; times for each server */
 	TTL_MAX = 7 * 86400,
-	SOCKETS = ARES_GETSOCK_MAXNUM,
+	SOCKETS = ARES_GETSOCK_MAXNUM - 1,	/* the macro for the last one shifts into the sign */
 };
 
 struct dns {

@@ -197,7 +197,8 @@ tcpto_clear(struct tcpto *t)
 		atomic_store_explicit(&t->entries[i].state, 0, memory_order_release);
 }
 
-/* Maps an open file, which is closed. A file of another size is none (EINVAL): beyond its end a map is a trap. */
+/* Maps an open file, which is closed. A file of another size is none (EINVAL): beyond its end a map is a trap. An empty
+ * one, as qmail-setup makes it, is as if it were not there (ENOENT). */
 static struct tcpto *
 map(int fd, int write)
 {
@@ -206,7 +207,11 @@ map(int fd, int write)
 	int error;
 
 	errno = EINVAL;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == TCPTO_SIZE)
+	if (fstat(fd, &st) < 0)
+		st.st_mode = 0;
+	if (S_ISREG(st.st_mode) && !st.st_size)
+		errno = ENOENT;
+	else if (S_ISREG(st.st_mode) && st.st_size == TCPTO_SIZE)
 		t = mmap(NULL, TCPTO_SIZE, write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
 	error = errno;
 	close(fd);

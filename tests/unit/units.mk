@@ -30,6 +30,7 @@ $(eval $(call unit,lookup,$S/local/lookup users/account control/table $L/spawner
 $(eval $(call unit,remote_report,$S/remote/remote_report))
 $(eval $(call unit,smtp_reply,$S/remote/smtp_reply))
 $(eval $(call unit,mail_data,$S/remote/mail_data))
+$(eval $(call unit,dns,control/control,-lcares))
 $(eval $(call unit,smtproute,$S/remote/smtproute control/control))
 $(eval $(call unit,localaddress,$S/remote/localaddress control/control))
 $(eval $(call unit,tcpto,$S/remote/tcpto))
