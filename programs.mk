@@ -24,7 +24,7 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 
 # --- send --------------------------------------------------------------------
 $(eval $(call program,qmail-send,$(addprefix $S/send/,qmail-send keeper pass delivery worker octets bouncer \
-	route schedule verp message destination owner heap log bounce loop) \
+	route schedule verp message places destination owner heap log bounce loop) \
 	$L/job $L/notify $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),$(STATIC)))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
@@ -57,7 +57,7 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 # what accepts connections
 LISTEN := $L/listener $L/rules $L/client_limits $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log input reply path parameters content \
-	settings policy received) $(LISTEN) $S/remote/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
+	settings policy received rcptcheck checkprogram dnsbl) $(LISTEN) $S/remote/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes slow_lookup) $S/send/route \
 	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
