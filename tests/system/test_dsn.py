@@ -3,6 +3,7 @@ that come of them. First qmail-send among what the test plays, then the whole se
 import email
 import email.policy
 import os
+import random
 import re
 import signal
 import struct
@@ -467,6 +468,33 @@ def test_parameters_survive_file_and_restart(server):
     assert report.field("Action") == ["delivered"] and report.field("Original-Recipient") == ["rfc822; o@x"]
     assert report.whole["Original-Envelope-Id"] == "e2"
     server.logged("end msg ", 2)
+
+
+# -- kills -----------------------------------------------------------------------------------------------
+
+def test_no_report_is_lost_by_kills(server):
+    """Killed again and again: each message's success and failure are reported, perhaps twice."""
+    count, chance = 60, random.Random(3)
+
+    def told(action):
+        return {report.whole["Original-Envelope-Id"] for report in map(Report, server.maildir("luis")) if action in report.field("Action")}
+
+    def kill_one():
+        for stop, start in chance.sample([(server.stop_send, server.start_send), (server.stop_keeper, server.start_keeper)], chance.randint(1, 2)):
+            stop(signal.SIGKILL)
+            start()
+
+    for i in range(count):
+        e = envelope(f"luis@{HOST}", (f"ana@{HOST}", b"NOTIFY=SUCCESS"), (f"nobody-such@{HOST}", b"NOTIFY=FAILURE"), parameters=b"ENVID=%d" % i)
+        wait_for(lambda: server.queue(b"Subject: s\n\nbody\n", "", envelope=e).returncode == 0)
+        if i % 5 == 4:
+            kill_one()
+    for _ in range(5):
+        time.sleep(chance.uniform(0, 0.3))  # a moment to be hit, not a condition
+        kill_one()
+    everybody = {str(i) for i in range(count)}
+    wait_for(lambda: server.send.send_signal(signal.SIGALRM) or (told("delivered") == told("failed") == everybody), 120,
+             "the reports of all messages")
 
 
 # -- sendmail ------------------------------------------------------------------------------------------
