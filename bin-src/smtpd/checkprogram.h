@@ -12,8 +12,10 @@
 #define CHECKPROGRAM_H
 #include <skalibs/stralloc.h>
 
+#ifndef CHECKPROGRAM_SECONDS
+#define CHECKPROGRAM_SECONDS 60
+#endif
 enum {
-	CHECKPROGRAM_SECONDS = 60,
 	CHECKPROGRAM_STRING_MAX = 1024,	/* octets of sender, recipient, helo; a longer one: CHECKPROGRAM_FAILED */
 	CHECKPROGRAM_TEXT_MAX = 900,	/* so that a reply line with it has no more than 1,000 */
 };

@@ -140,17 +140,25 @@ judge_account(const struct account *account, struct verdict *v)
 }
 
 void
-deliverable_user(const struct passwd_source *source, const char *local, struct verdict *v)
+deliverable_fields(const char *fields, size_t len, struct verdict *v)
 {
 	struct account account = { .user = NULL };
+
+	if (account_parse(&account, fields, len))
+		judge_account(&account, v);
+	else
+		verdict_set(v, RCPT_CANNOT_KNOW, "the answer of the user database makes no sense", NULL);
+	account_free(&account);
+}
+
+void
+deliverable_user(const struct passwd_source *source, const char *local, struct verdict *v)
+{
 	stralloc fields = STRALLOC_ZERO;
 
 	switch (passwd_find(&fields, source, local)) {
 	case PASSWD_FOUND:
-		if (account_parse(&account, fields.s, fields.len))
-			judge_account(&account, v);
-		else
-			verdict_set(v, RCPT_CANNOT_KNOW, "the user database makes no sense", NULL);
+		deliverable_fields(fields.s, fields.len, v);
 		break;
 	case PASSWD_NO_ALIAS:
 		verdict_set(v, RCPT_TEMPORARY, "there is no user alias", NULL);
@@ -165,7 +173,6 @@ deliverable_user(const struct passwd_source *source, const char *local, struct v
 		no_memory(v);
 	}
 	stralloc_free(&fields);
-	account_free(&account);
 }
 
 /* The local part is in r->address, NUL-terminated. */

@@ -39,10 +39,13 @@ enum deliverable_step deliverable_begin(struct deliverable *r, const struct rout
 /* Whose local is by the user database, and then as deliverable_home. */
 void deliverable_user(const struct passwd_source *source, const char *local, struct verdict *v);
 
+/* The same for what a qmail-getpw has answered: six fields, len octets (users/account.h). */
+void deliverable_fields(const char *fields, size_t len, struct verdict *v);
+
 /* Whether there are instructions for dash and ext in the home of a user. */
 void deliverable_home(const char *user, const char *home, const char *dash, const char *ext, struct verdict *v);
 
-/* Sets an answer: the text is put together from strings, the last one NULL. */
+/* Sets an answer; the text is put together from strings, the last one NULL. */
 void verdict_set(struct verdict *v, enum rcpt_answer answer, ...) __attribute__((sentinel));
 
 #endif

@@ -1,16 +1,89 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
+#include <skalibs/djbunix.h>
 #include "slow_lookup.h"
 
 enum {
 	PACKET_MAX = 1 + ACCOUNT_SIZE_MAX,	/* letter, then local, or user, home, dash, ext, each ended by NUL */
 	ASK_USER = 'P', ASK_HOME = 'H',
 	FIELDS_MAX = 4,
+	GETPW_SECONDS = 60,	/* then it is killed */
 };
+
+#define GETPW "bin/qmail-getpw"		/* what qmail-lspawn asks */
+#define OWN_GETPW "libexec/qmail-getpw"	/* the same file, unless the administrator replaced it */
+
+/* --- a qmail-getpw of the site's own -------------------------------------------------------------------------------- */
+
+static int
+is_replaced(void)
+{
+	struct stat asked, own;
+
+	return stat(GETPW, &asked) < 0 || stat(OWN_GETPW, &own) < 0 || asked.st_dev != own.st_dev || asked.st_ino != own.st_ino;
+}
+
+static void
+become_getpw(const char *local, int out)
+{
+	if (dup2(out, STDOUT_FILENO) < 0)
+		return;
+	closefrom(STDERR_FILENO + 1);
+	alarm(GETPW_SECONDS);
+	execl(GETPW, GETPW, local, (char *)NULL);
+}
+
+/* Reads what it prints, at most size octets; all of it, or nobody would end. */
+static size_t
+read_output(int fd, char *s, size_t size)
+{
+	char rest[512];
+	size_t len = 0;
+	ssize_t n;
+
+	while ((n = len < size ? read(fd, s + len, size - len) : read(fd, rest, sizeof rest)) != 0) {
+		if (n < 0 && errno != EINTR)
+			break;
+		if (n > 0 && len < size)
+			len += (size_t)n;
+	}
+	return len;
+}
+
+static void
+run_getpw(const char *local, struct verdict *v)
+{
+	static char fields[ACCOUNT_SIZE_MAX];
+	int ends[2], status = -1;
+	size_t len;
+	pid_t pid;
+
+	verdict_set(v, RCPT_CANNOT_KNOW, GETPW " of this site failed", NULL);
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return;
+	pid = fork();
+	if (pid == 0) {
+		become_getpw(local, ends[1]);
+		_exit(GETPW_SYSTEM);
+	}
+	close(ends[1]);
+	len = pid > 0 ? read_output(ends[0], fields, sizeof fields) : 0;
+	close(ends[0]);
+	if (pid > 0)
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	if (status == 0)
+		deliverable_fields(fields, len, v);
+	else if (status > 0 && WIFEXITED(status) && WEXITSTATUS(status) == GETPW_NO_ALIAS)
+		verdict_set(v, RCPT_TEMPORARY, "there is no user alias", NULL);
+}
 
 /* --- in a process of its own ------------------------------------------------------------------------------------ */
 
@@ -22,7 +95,9 @@ work(const char *packet, size_t len, struct passwd_source *source, struct verdic
 
 	for (const char *s = packet + 1; s < packet + len && n < FIELDS_MAX; s += strlen(s) + 1)
 		field[n++] = s;
-	if (*packet == ASK_USER && n == 1)
+	if (*packet == ASK_USER && n == 1 && is_replaced())
+		run_getpw(field[0], v);
+	else if (*packet == ASK_USER && n == 1)
 		deliverable_user(source, field[0], v);
 	else if (*packet == ASK_HOME && n == FIELDS_MAX)
 		deliverable_home(field[0], field[1], field[2], field[3], v);

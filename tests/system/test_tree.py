@@ -6,7 +6,7 @@ import stat
 def test_second_names(tree):
     """libexec/ holds second names of the replaceable programs, and nothing else."""
     names = os.listdir(tree.home / "libexec")
-    assert set(names) <= {"qmail-queue", "qmail-remote", "qmail-local", "qmail-inject"}
+    assert set(names) <= {"qmail-queue", "qmail-remote", "qmail-local", "qmail-inject", "qmail-getpw"}
     for name in names:
         assert os.path.samefile(tree.home / "libexec" / name, tree.bin / name)
 
