@@ -3,6 +3,7 @@
 SK := -lskarnet
 # the linker warns of a function in c-ares that asks the name service; nothing here calls it
 CARES := -Wl,--no-warnings -lcares
+IDN := -lidn2 -lunistring
 HOME_CONTROL := $L/home control/control
 # what submits messages
 SUBMIT := queue/client queue/protocol $L/channel
@@ -45,11 +46,11 @@ $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/a
 
 # --- remote ------------------------------------------------------------------
 # where mail for a host goes
-REMOTE_HOST := $L/dns $(addprefix $S/remote/,mx smtproute localaddress tcpto)
-$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection smtp_reply mail_data report) \
-	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
+REMOTE_HOST := $L/dns $L/domain $(addprefix $S/remote/,mx smtproute localaddress tcpto)
+$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection smtp_reply smtp_command mail_data report) \
+	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),$(CARES) $(IDN) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
-$(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(SK),$(STATIC)))
+$(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(IDN) $(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpto,$S/remote/qmail-tcpto $S/remote/tcpto $L/sandbox $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,$(SK),$(STATIC)))
 

@@ -1,8 +1,10 @@
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include "domain.h"
 #include "ip_address.h"
 #include "mx.h"
 
@@ -19,6 +21,7 @@ struct search {
 	uint64_t deadline;
 	uint16_t port;
 	const char *host;		/* what is looked for, for the texts */
+	char name[DOMAIN_MAX + 1];	/* the same in ASCII */
 	int is_relay;			/* of smtproutes */
 	struct asked asked[MX_HOSTS_MAX];
 };
@@ -335,10 +338,32 @@ find_by_mx(struct search *s)
 {
 	struct dns_question q = { .kind = DNS_PENDING };
 
-	dns_ask(s->dns, &q, s->host, DNS_MX);
+	dns_ask(s->dns, &q, s->name, DNS_MX);
 	dns_finish(s->dns, s->deadline);
 	judge_mx(s, &q);
 	dns_free(&q);
+}
+
+static void
+find_relay(struct search *s)
+{
+	add_host(s->mx, s->name, 0);
+	find_addresses(s);
+}
+
+/* Puts the name into ASCII. Returns 0 if it has no such form. */
+static int
+take_name(struct search *s)
+{
+	if (domain_to_ascii(s->name, s->host))
+		return 1;
+	if (errno == ENOMEM)
+		fail(s, 'Z', "Out of memory. (#4.3.0)\n");
+	else if (s->is_relay)
+		fail_without_address(s);
+	else
+		fail(s, 'D', "There is no domain %.255s. (#5.1.2)\n", s->host);
+	return 0;
 }
 
 void
@@ -355,15 +380,13 @@ mx_find(struct mx *mx, struct dns *d, const struct localaddresses *l, const stru
 		s.local = NULL;
 		s.is_relay = 1;
 		s.host = route->relay;
-		if (route->is_literal && ip_address_parse(&ip, route->relay)) {
-			take_literal(&s, &ip);
-		} else {
-			add_host(mx, route->relay, 0);
-			find_addresses(&s);
-		}
-	} else if (*host == '[') {
-		find_literal(&s);
-	} else {
-		find_by_mx(&s);
 	}
+	if (s.is_relay && route->is_literal && ip_address_parse(&ip, route->relay))
+		take_literal(&s, &ip);
+	else if (!s.is_relay && *host == '[')
+		find_literal(&s);
+	else if (take_name(&s) && s.is_relay)
+		find_relay(&s);
+	else if (mx->letter == 0)
+		find_by_mx(&s);
 }

@@ -6,6 +6,7 @@
  *             loopback) are never tried
  * A relay     of smtproutes and a port are taken as given, "is it me" is not asked; its addresses, no MX
  * Literal     [1.2.3.4], [IPv6:2001:db8::1]: that address (RFC 5321 4.1.3)
+ * Letters     a host in other letters than ASCII is looked up in its form for the DNS (domain.h)
  * A CNAME     at the host is followed (RFC 5321 5.1); an MX or relay host that is an alias too, though it should not be
  *             (RFC 2181 10.3)
  * Limits      the MX_HOSTS_MAX best hosts, MX_ADDRESSES_MAX addresses, MX_HOST_ADDRESSES_MAX of one host. All questions

@@ -1,10 +1,9 @@
 #include <string.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/types.h>
+#include "domain.h"
 #include "ip_address.h"
 #include "smtproute.h"
-
-enum { DOMAIN_MAX = 255 };	/* RFC 5321 4.5.3.1.2 */
 
 int
 smtproutes_read(struct smtproutes *routes)
@@ -23,16 +22,37 @@ smtproutes_free(struct smtproutes *routes)
 	control_map_free(&routes->map);
 }
 
-/* The entry for a domain: the whole, each .suffix, the rest. An address in brackets has no suffixes. */
+/* The entry for a domain: the whole, then each .suffix, the longest first. An address in brackets has no suffixes.
+ * *left: labels of the domain that the entry leaves. */
 static const char *
-find_entry(const struct smtproutes *routes, const char *domain)
+find_entry(const struct smtproutes *routes, const char *domain, size_t *left)
 {
 	const char *entry = control_map_find(&routes->map, domain, strlen(domain));
 	const char *suffix = *domain == '[' ? NULL : strchr(domain, '.');
 
-	for (; !entry && suffix; suffix = strchr(suffix + 1, '.'))
-		if (suffix[1])
-			entry = control_map_find(&routes->map, suffix, strlen(suffix));
+	*left = 0;
+	for (; !entry && suffix && suffix[1]; suffix = strchr(suffix + 1, '.')) {
+		entry = control_map_find(&routes->map, suffix, strlen(suffix));
+		++*left;
+	}
+	return entry;
+}
+
+/* The same, or the entry for the rest. A domain in other letters may stand there as it is, or in ASCII. */
+static const char *
+find_any(const struct smtproutes *routes, const char *domain)
+{
+	char ascii[DOMAIN_MAX + 1];
+	const char *entry, *other = NULL;
+	size_t left, other_left = 0;
+
+	if (strlen(domain) > DOMAIN_UTF8_MAX)
+		return control_map_find(&routes->map, "", 0);
+	entry = find_entry(routes, domain, &left);
+	if (!domain_is_ascii(domain) && domain_to_ascii(ascii, domain))
+		other = find_entry(routes, ascii, &other_left);
+	if (other && (!entry || other_left < left))
+		entry = other;
 	return entry ? entry : control_map_find(&routes->map, "", 0);
 }
 
@@ -100,7 +120,7 @@ take_relay(struct smtproute *route, const char *s, size_t len)
 int
 smtproute_find(const struct smtproutes *routes, const char *domain, struct smtproute *route)
 {
-	const char *entry = strlen(domain) <= DOMAIN_MAX ? find_entry(routes, domain) : NULL;
+	const char *entry = find_any(routes, domain);
 	size_t relay_len;
 
 	memset(route, 0, sizeof *route);

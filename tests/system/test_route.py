@@ -27,7 +27,7 @@ def route(tree, dns):
             if cap and "ASAN" not in str(tree.environment()) else None
         done = tree.run("qmail-route", "-t", wait, *hosts, preexec_fn=limit)
         assert (done.returncode, done.stderr) == (code, b"")
-        return done.stdout.decode().replace("\t", " ").splitlines()
+        return done.stdout.decode(errors="replace").replace("\t", " ").splitlines()
 
     run.tree = tree
     return run
@@ -105,6 +105,13 @@ def test_no_such_domain_and_no_data(route, dns):
     dns.add("x.example", "TXT", b"text")
     assert code_of(route("no.example", code=100)) == ("bounced", "5.1.2")
     assert code_of(route("x.example", code=100)) == ("bounced", "5.1.2")
+
+
+def test_other_letters(route, dns):
+    dns.add("xn--bcher-kva.example", "MX", (10, "m.example"))
+    dns.add("m.example", "A", "198.51.100.1")
+    for host in ("bücher.example", "BÜCHER.example", "bu\u0308cher.example", "xn--bcher-kva.example"):
+        assert hosts(route(host)) == ["m.example"]
 
 
 def test_relays_of_smtproutes(route, dns):
@@ -325,7 +332,7 @@ def test_S19_longest_names(route, dns):
     assert code_of(route(long + "c", code=100)) == ("bounced", "5.1.2")
 
 
-@pytest.mark.parametrize("host", ["", ".", "..", "a..b", "a" * 64, ".a", "a b", "a\nb", "a\\000b", "\x1b[2J", "$(id)", "a@b", "é.example"])
+@pytest.mark.parametrize("host", ["", ".", "..", "a..b", "a" * 64, ".a", "a b", "a\nb", "a\\000b", "\x1b[2J", "$(id)", "a@b", "é é.example", "☃.example", "\udcff.example"])
 def test_S19_hosts_that_cannot_be(route, dns, host):
     lines = route(host, code=100)
     assert "\x1b" not in lines[0]

@@ -38,6 +38,9 @@ static const char table[] =
 	"tail.example:[192.0.2.1]x\n"
 	"nopassword.example:relay.example|ann\n"
 	"nouser.example:relay.example||x\n"
+	"b\xc3\xbc" "cher.example:utf8.example\n"
+	"xn--fa-hia.example:ascii.example\n"
+	".xn--fa-hia.example:below.example\n"
 	"no colon\n";
 
 /* want: RELAY PORT USER PASSWORD, "literal" after an address; "none"; "nonsense". */
@@ -62,6 +65,10 @@ static const struct route_row { const char *rule, *domain, *want; } rows[] = {
 	{ "of equal keys the last", "twice.example", "second.example 25" },
 	{ "an address literal", "[192.0.2.9]", "literal.example 25" },
 	{ "a literal has no suffixes", "[192.0.2.9.example]", "none" },
+	{ "other letters", "b\xc3\xbc" "cher.example", "utf8.example 25" },
+	{ "other letters, written in ASCII", "fa\xc3\x9f.example", "ascii.example 25" },
+	{ "other letters below, written in ASCII", "\xc3\xbc.fa\xc3\x9f.example", "below.example 25" },
+	{ "no UTF-8", "\xff.examples", "none" },
 	{ "a domain that ends in a dot", "x.", "none" },
 	{ "dots only", "...", "none" },
 	{ "no domain", "", "none" },
@@ -134,7 +141,7 @@ the_rest(void **state)
 static void
 a_long_domain_or_relay(void **state)
 {
-	char domain[400], entry[900];
+	char domain[400], entry[900], endless[2000];
 
 	(void)state;
 	memset(domain, 'a', sizeof domain);
@@ -143,7 +150,10 @@ a_long_domain_or_relay(void **state)
 	snprintf(entry, sizeof entry, "x.example:%s\n%s:y.example\n", domain, domain);
 	write_table(entry);
 	assert_string_equal(found("x.example"), "nonsense");
-	assert_string_equal(found(domain), "none");
+	assert_string_equal(found(domain), "y.example 25");
+	memset(endless, '.', sizeof endless);
+	endless[sizeof endless - 1] = 0;
+	assert_string_equal(found(endless), "none");
 }
 
 static void

@@ -31,10 +31,11 @@ $(eval $(call unit,remote_report,$S/remote/remote_report))
 $(eval $(call unit,smtp_reply,$S/remote/smtp_reply))
 $(eval $(call unit,mail_data,$S/remote/mail_data))
 $(eval $(call unit,dns,control/control,-lcares))
-$(eval $(call unit,smtproute,$S/remote/smtproute control/control))
+$(eval $(call unit,smtproute,$S/remote/smtproute $L/domain control/control,-lidn2 -lunistring))
 $(eval $(call unit,localaddress,$S/remote/localaddress control/control))
 $(eval $(call unit,tcpto,$S/remote/tcpto))
-$(eval $(call unit,mx,$S/remote/mx $S/remote/localaddress control/control))
+$(eval $(call unit,mx,$S/remote/mx $S/remote/localaddress $L/domain control/control,-lidn2 -lunistring))
+$(eval $(call unit,domain,$L/domain,-lidn2 -lunistring))
 
 $(eval $(call unit,sandbox,$L/sandbox))
 # without ASan, which needs system calls of its own, and with which the module leaves the filter out

@@ -1,0 +1,41 @@
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <idn2.h>
+#include "domain.h"
+
+int
+domain_is_ascii(const char *domain)
+{
+	while (*domain && (unsigned char)*domain < 0x80)
+		domain++;
+	return !*domain;
+}
+
+int
+domain_to_ascii(char ascii[DOMAIN_MAX + 1], const char *domain)
+{
+	uint8_t *converted = NULL;
+	size_t len = strnlen(domain, DOMAIN_UTF8_MAX + 1);
+	int r;
+
+	errno = 0;
+	if (domain_is_ascii(domain)) {
+		if (len > DOMAIN_MAX)
+			return 0;
+		memcpy(ascii, domain, len + 1);
+		return 1;
+	}
+	if (len > DOMAIN_UTF8_MAX)
+		return 0;
+	r = idn2_lookup_u8((const uint8_t *)domain, &converted, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
+	if (r == IDN2_MALLOC)
+		errno = ENOMEM;
+	if (r != IDN2_OK)
+		return 0;
+	len = strlen((const char *)converted);
+	if (len <= DOMAIN_MAX)
+		memcpy(ascii, converted, len + 1);
+	idn2_free(converted);
+	return len <= DOMAIN_MAX;
+}
