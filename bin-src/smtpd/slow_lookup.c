@@ -1,8 +1,8 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -40,29 +40,33 @@ become_getpw(const char *local, int out)
 	execl(GETPW, GETPW, local, (char *)NULL);
 }
 
-/* Reads what it prints, at most size octets; all of it, or nobody would end. */
-static size_t
-read_output(int fd, char *s, size_t size)
+/* Reads what it prints, at most size octets; all of it, or nobody would end. Returns 0 when the loop is gone. */
+static int
+read_output(int fd, int loop, char *s, size_t size, size_t *len)
 {
+	struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = loop, .events = 0 } };
 	char rest[512];
-	size_t len = 0;
 	ssize_t n;
 
-	while ((n = len < size ? read(fd, s + len, size - len) : read(fd, rest, sizeof rest)) != 0) {
-		if (n < 0 && errno != EINTR)
-			break;
-		if (n > 0 && len < size)
-			len += (size_t)n;
+	for (*len = 0;;) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return 0;
+		if (p[1].revents)
+			return 0;
+		n = *len < size ? read(fd, s + *len, size - *len) : read(fd, rest, sizeof rest);
+		if (n == 0 || (n < 0 && errno != EINTR))
+			return 1;
+		if (n > 0 && *len < size)
+			*len += (size_t)n;
 	}
-	return len;
 }
 
 static void
-run_getpw(const char *local, struct verdict *v)
+run_getpw(const char *local, int loop, struct verdict *v)
 {
 	static char fields[ACCOUNT_SIZE_MAX];
 	int ends[2], status = -1;
-	size_t len;
+	size_t len = 0;
 	pid_t pid;
 
 	verdict_set(v, RCPT_CANNOT_KNOW, GETPW " of this site failed", NULL);
@@ -74,7 +78,8 @@ run_getpw(const char *local, struct verdict *v)
 		_exit(GETPW_SYSTEM);
 	}
 	close(ends[1]);
-	len = pid > 0 ? read_output(ends[0], fields, sizeof fields) : 0;
+	if (pid > 0 && !read_output(ends[0], loop, fields, sizeof fields, &len))
+		kill(pid, SIGKILL);
 	close(ends[0]);
 	if (pid > 0)
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -88,7 +93,7 @@ run_getpw(const char *local, struct verdict *v)
 /* --- in a process of its own ------------------------------------------------------------------------------------ */
 
 static void
-work(const char *packet, size_t len, struct passwd_source *source, struct verdict *v)
+work(const char *packet, size_t len, int loop, struct passwd_source *source, struct verdict *v)
 {
 	const char *field[FIELDS_MAX] = { NULL };
 	size_t n = 0;
@@ -96,7 +101,7 @@ work(const char *packet, size_t len, struct passwd_source *source, struct verdic
 	for (const char *s = packet + 1; s < packet + len && n < FIELDS_MAX; s += strlen(s) + 1)
 		field[n++] = s;
 	if (*packet == ASK_USER && n == 1 && is_replaced())
-		run_getpw(field[0], v);
+		run_getpw(field[0], loop, v);
 	else if (*packet == ASK_USER && n == 1)
 		deliverable_user(source, field[0], v);
 	else if (*packet == ASK_HOME && n == FIELDS_MAX)
@@ -122,7 +127,7 @@ serve(int fd)
 		if (n < 0)
 			break;
 		packet[n] = '\0';
-		work(packet, (size_t)n, &machine, &v);
+		work(packet, (size_t)n, fd, &machine, &v);
 		if (send(fd, &v, offsetof(struct verdict, text) + strlen(v.text) + 1, MSG_NOSIGNAL) < 0)
 			break;
 	}
@@ -132,8 +137,8 @@ serve(int fd)
 static int
 start_process(struct slow_lookups *s, unsigned int i)
 {
-	pid_t parent = getpid(), pid;
 	int ends[2];
+	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return 0;
@@ -144,10 +149,6 @@ start_process(struct slow_lookups *s, unsigned int i)
 		return 0;
 	}
 	if (pid == 0) {
-		/* also while it is stuck in a system call */
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(0);
 		for (unsigned int other = 0; other < i; other++)
 			close(s->fds[other]);
 		close(ends[0]);

@@ -36,7 +36,8 @@ struct slow_lookups {
 	void *context;
 };
 
-/* Forks the processes, which end when the caller does. Returns 1, or 0 with errno set. */
+/* Forks the processes, which end when the caller does; one that is stuck, when it no longer is: a parent that Landlock keeps
+ * from sending signals has no PR_SET_PDEATHSIG. Returns 1, or 0 with errno set. */
 int slow_lookup_start(struct slow_lookups *s);
 
 /* Asks, as step says: DELIVERABLE_USER or DELIVERABLE_HOME of r. asker: the caller's name for the question. */
