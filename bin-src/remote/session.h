@@ -4,7 +4,7 @@
  * Time        a reply has to be whole timeout seconds after the client began to wait for it, and all that a group of
  *             commands needs within SESSION_TIMEOUTS times as much: no server gains time with single octets
  * Trust       the server is hostile. What it says before it was asked, or in answer to something else, ends the session
- * Memory      what is in this struct, and commands: at most 100 recipients of SESSION_ADDRESS_MAX octets, with parameters */
+ * Memory      what is in this struct, and commands: at most 100 recipients of SMTP_COMMAND_ADDRESS_MAX octets, with parameters */
 #ifndef SESSION_H
 #define SESSION_H
 #include <stdint.h>
@@ -15,7 +15,6 @@
 enum {
 	SESSION_TIMEOUTS = 3,
 	SESSION_RECIPIENTS_MAX = 100,	/* of a transaction, RFC 5321 section 4.5.3.1.8 */
-	SESSION_ADDRESS_MAX = 900,	/* octets of an address in a command; longer ones are refused */
 	SESSION_HOST_MAX = 64,		/* octets of an address as text */
 };
 

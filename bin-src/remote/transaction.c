@@ -1,9 +1,6 @@
 #include <errno.h>
 #include <string.h>
-#include <skalibs/types.h>
-#include <skalibs/uint64.h>
-#include "quote.h"
-#include "queue/envelope.h"
+#include "smtp_command.h"
 #include "transaction.h"
 
 /* A transaction that is under way. Steps are commands: maybe RSET, MAIL, RCPT for each of the group, DATA or BDAT. */
@@ -83,71 +80,10 @@ letter_of(const struct smtp_reply *reply)
 /* --- commands ------------------------------------------------------------------------------ */
 
 static int
-is_ascii(const char *s)
-{
-	while (*s && (unsigned char)*s < 128)
-		s++;
-	return !*s;
-}
-
-/* Whether SMTP can carry an address: no control octets anywhere, and no blanks or brackets in the domain. A local-part
- * that is no dot-atom is quoted; RFC 5321 section 4.1.2. */
-static int
-is_sendable(const char *address)
-{
-	const char *at = strrchr(address, '@');
-
-	if (strlen(address) > SESSION_ADDRESS_MAX)
-		return 0;
-	for (const char *s = address; *s; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if (c < 32 || c == 127 || (at && s > at && (c == ' ' || strchr("<>\"\\(),;", c))))
-			return 0;
-	}
-	return 1;
-}
-
-static int
 end_step(struct exchange *x)
 {
-	if (!stralloc_cats(&commands, "\r\n"))
-		return 0;
 	x->ends[x->steps++] = commands.len;
 	return 1;
-}
-
-/* Whether a value may stand in a command: RFC 5321 section 4.1.2, esmtp-value; RFC 6531 section 3.3. */
-static int
-is_value(const struct exchange *x, const char *s, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)s[i];
-
-		if (c < 33 || c == 127 || (c > 127 && !(x->session->extensions & SESSION_SMTPUTF8)))
-			return 0;
-	}
-	return len > 0;
-}
-
-/* " KEYWORD=value", if it is among the parameters and makes sense. keyword: with '='. */
-static int
-add_parameter(const struct exchange *x, const char *parameters, const char *keyword)
-{
-	size_t len;
-	const char *value = parameters ? envelope_parameter(parameters, keyword, &len) : NULL;
-
-	if (!value || !is_value(x, value, len))
-		return 1;
-	return stralloc_append(&commands, ' ') && stralloc_cats(&commands, keyword) && stralloc_catb(&commands, value, len);
-}
-
-static int
-has_parameter(const char *parameters, const char *keyword)
-{
-	size_t len;
-
-	return parameters && envelope_parameter(parameters, keyword, &len) != NULL;
 }
 
 static int
@@ -155,60 +91,24 @@ wants_utf8(const struct exchange *x)
 {
 	const struct transaction *t = x->t;
 
-	if (has_parameter(t->sender_parameters, "SMTPUTF8") || !is_ascii(t->sender))
+	if (smtp_command_has(t->sender_parameters, "SMTPUTF8") || !smtp_command_is_ascii(t->sender))
 		return 1;
 	for (unsigned int i = 0; i < x->group_len; i++)
-		if (!is_ascii(t->recipients[x->group[i]].address))
+		if (!smtp_command_is_ascii(t->recipients[x->group[i]].address))
 			return 1;
 	return 0;
-}
-
-static int
-wants_8bit(const struct transaction *t)
-{
-	size_t len;
-	const char *type = t->sender_parameters ? envelope_parameter(t->sender_parameters, "BODY=", &len) : NULL;
-
-	return t->data->has_8bit || (type && len == 8 && memcmp(type, "8BITMIME", 8) == 0);
-}
-
-static int
-add_number(const char *before, uint64_t n)
-{
-	char digits[UINT64_FMT];
-
-	return stralloc_cats(&commands, before) && stralloc_catb(&commands, digits, uint64_fmt(digits, n));
 }
 
 static int
 add_mail(struct exchange *x)
 {
 	const struct transaction *t = x->t;
-	unsigned int extensions = x->session->extensions;
-	int ok = stralloc_cats(&commands, "MAIL FROM:<") && quote_address(&commands, t->sender, strlen(t->sender)) &&
-	    stralloc_append(&commands, '>');
+	struct smtp_command_mail mail = {
+		.sender = t->sender, .parameters = t->sender_parameters, .extensions = x->session->extensions,
+		.size = t->data->wire_size, .has_8bit = t->data->has_8bit, .wants_utf8 = wants_utf8(x),
+	};
 
-	if (extensions & SESSION_SIZE)
-		ok = ok && add_number(" SIZE=", t->data->wire_size);
-	if (extensions & SESSION_8BITMIME && wants_8bit(t))
-		ok = ok && stralloc_cats(&commands, " BODY=8BITMIME");
-	if (extensions & SESSION_SMTPUTF8 && wants_utf8(x))
-		ok = ok && stralloc_cats(&commands, " SMTPUTF8");
-	if (extensions & SESSION_DSN)
-		ok = ok && add_parameter(x, t->sender_parameters, "RET=") &&
-		    add_parameter(x, t->sender_parameters, "ENVID=");
-	return ok && end_step(x);
-}
-
-static int
-add_rcpt(struct exchange *x, const struct transaction_recipient *r)
-{
-	int ok = stralloc_cats(&commands, "RCPT TO:<") && quote_address(&commands, r->address, strlen(r->address)) &&
-	    stralloc_append(&commands, '>');
-
-	if (x->session->extensions & SESSION_DSN)
-		ok = ok && add_parameter(x, r->parameters, "NOTIFY=") && add_parameter(x, r->parameters, "ORCPT=");
-	return ok && end_step(x);
+	return smtp_command_mail(&commands, &mail) && end_step(x);
 }
 
 /* All commands up to the mail data. Returns 0 on lack of memory. */
@@ -222,15 +122,18 @@ write_commands(struct exchange *x)
 	commands.len = 0;
 	x->steps = x->written = 0;
 	if (x->session->needs_reset)
-		ok = stralloc_cats(&commands, "RSET") && end_step(x);
+		ok = stralloc_cats(&commands, "RSET\r\n") && end_step(x);
 	ok = ok && add_mail(x);
-	for (unsigned int i = 0; ok && i < x->group_len; i++)
-		ok = add_rcpt(x, &x->t->recipients[x->group[i]]);
+	for (unsigned int i = 0; ok && i < x->group_len; i++) {
+		const struct transaction_recipient *r = &x->t->recipients[x->group[i]];
+
+		ok = smtp_command_rcpt(&commands, r->address, r->parameters, extensions) && end_step(x);
+	}
 	if (!(extensions & SESSION_CHUNKING))
-		return ok && stralloc_cats(&commands, "DATA") && end_step(x);
+		return ok && stralloc_cats(&commands, "DATA\r\n") && end_step(x);
 	x->data_rides = size <= TRANSACTION_SMALL;
 	if (x->data_rides)
-		ok = ok && add_number("BDAT ", size) && stralloc_cats(&commands, " LAST") && end_step(x);
+		ok = ok && smtp_command_bdat(&commands, size, 1) && end_step(x);
 	return ok;
 }
 
@@ -438,8 +341,7 @@ send_chunks(struct exchange *x)
 		struct iovec v[2];
 
 		commands.len = 0;
-		if (n < 0 || !add_number("BDAT ", (uint64_t)n) ||
-		    !stralloc_cats(&commands, x->t->data->has_ended ? " LAST\r\n" : "\r\n")) {
+		if (n < 0 || !smtp_command_bdat(&commands, (uint64_t)n, x->t->data->has_ended)) {
 			lose(x);
 			return;
 		}
@@ -651,20 +553,20 @@ look_before(const struct session *s, const struct transaction *t)
 	static const char no_utf8[] = " takes no address that is not ASCII: it does not know SMTPUTF8. (#5.6.7)\n";
 	int has_utf8 = (s->extensions & SESSION_SMTPUTF8) != 0;
 
-	if (!is_sendable(t->sender))
+	if (!smtp_command_can_carry(t->sender))
 		refuse(t, s, " cannot be told this sender's address: SMTP has no way to write it. (#5.1.7)\n");
 	else if (s->size_max && t->data->wire_size > s->size_max)
 		refuse(t, s, " takes no message of this size. (#5.3.4)\n");
-	else if (!has_utf8 && !is_ascii(t->sender))
+	else if (!has_utf8 && !smtp_command_is_ascii(t->sender))
 		refuse(t, s, no_utf8);
-	else if (!has_utf8 && t->data->has_8bit_header && has_parameter(t->sender_parameters, "SMTPUTF8"))
+	else if (!has_utf8 && t->data->has_8bit_header && smtp_command_has(t->sender_parameters, "SMTPUTF8"))
 		refuse(t, s, " takes no header that is not ASCII: it does not know SMTPUTF8. (#5.6.9)\n");
 	for (unsigned int n = 0; n < t->report->len; n++)
 		if (!report_is_open(t->report, n))
 			continue;
-		else if (!*t->recipients[n].address || !is_sendable(t->recipients[n].address))
+		else if (!*t->recipients[n].address || !smtp_command_can_carry(t->recipients[n].address))
 			refuse_recipient(t, n, s->host, " cannot be told this address: SMTP has no way to write it. (#5.1.3)\n");
-		else if (!has_utf8 && !is_ascii(t->recipients[n].address))
+		else if (!has_utf8 && !smtp_command_is_ascii(t->recipients[n].address))
 			refuse_recipient(t, n, s->host, no_utf8);
 }
 

@@ -48,6 +48,7 @@ class RemoteWorker(Worker):
         super().__init__(ours)
         self.number = 0
         self.errors = tree.home / "worker.stderr"
+        self.errors.unlink(missing_ok=True)
         with open(self.errors, "ab") as errors:
             self.process = tree.popen(ON_3[0], *ON_3[1:], theirs.fileno(), tree.home / "libexec/qmail-remote", "-W", host,
                                       pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,

@@ -1,5 +1,6 @@
 """qmail-lspawn, qmail-rspawn and qmail-start from outside: a test is the qmail-send at the other end of descriptor 3.
 Programs that they start are scripts here. Rows L3 and L4 of the hostile inputs; stock bug 4."""
+import ast
 import os
 import pathlib
 import re
@@ -518,11 +519,39 @@ def test_remote_replaced_program_gets_one_recipient_at_a_time(rspawn):
         assert (rspawn.tree.home / f"message.{r}@h").read_bytes() == b"hello\n"
 
 
-def test_remote_our_program_gets_all_recipients(rspawn):
+def test_remote_our_program_is_the_worker(rspawn):
+    tree = rspawn.tree
+    tree.write("spawn_peer.py", pathlib.Path(spawn_peer.__file__).read_bytes())
+    tree.replace("qmail-remote", LOCAL)
+    os.link(tree.bin / "qmail-remote", tree.home / "libexec/qmail-remote")
+    worker = rspawn.start(1, "dest.example")
+    worker.job(5, remote_job("s@x", "dest.example", "a@h", "b@h"), b"hello\n")
+    _, _, letter, text = worker.done()
+    seen = ast.literal_eval(text.decode())
+    assert letter == "K" and seen["argv"] == ["libexec/qmail-remote", "-W", "dest.example"]
+    assert seen["parts"] == [b"s@x", b"", b"dest.example", b"a@h", b"", b"b@h", b"", b"hello\n"]
+    assert seen["fds"]["0"] == "/dev/null" and seen["fds"]["3"].startswith("socket:") and not set(seen["fds"]) - set("0123")
+    assert seen["cwd"] == str(tree.home) and seen["sid"] == seen["pid"]
+    worker.close()
+
+
+@pytest.mark.parametrize("host", ["-W", "x" * 60_000, "a\nb", ""])
+def test_remote_host_of_a_worker_is_for_show(rspawn, host):
+    tree = rspawn.tree
+    tree.write("spawn_peer.py", pathlib.Path(spawn_peer.__file__).read_bytes())
+    tree.replace("qmail-remote", LOCAL)
+    os.link(tree.bin / "qmail-remote", tree.home / "libexec/qmail-remote")
+    worker = rspawn.start(1, host)
+    worker.job(5, remote_job("s@x", host, "a@h"), b"hello\n")
+    assert ast.literal_eval(worker.done()[3].decode())["argv"][2] == host[:255]
+    worker.close()
+
+
+def test_remote_our_program_cannot_run(rspawn):
+    rspawn.tree.replace("qmail-remote", b"\x7fELF nonsense")
     os.link(rspawn.tree.bin / "qmail-remote", rspawn.tree.home / "libexec/qmail-remote")
-    assert remote(rspawn, "h", "a@h", "b@h", "c@h") == [(5, n, "K", b"accepted\n") for n in range(3)]
-    assert (rspawn.tree.home / "seen.a@h").read_text().split() == ["h", "s@x", "a@h", "b@h", "c@h"]
-    assert not (rspawn.tree.home / "seen.b@h").exists()
+    assert [a[:3] for a in remote(rspawn, "h", "a@h", "b@h")] == [(5, 0, "Z"), (5, 1, "Z")]
+    assert "alert: qmail-rspawn: unable to exec: libexec/qmail-remote" in rspawn.log()
 
 
 def test_remote_message_in_a_file(rspawn, tmp_path):

@@ -1,0 +1,185 @@
+#include <string.h>
+#include <strings.h>
+#include <skalibs/types.h>
+#include <skalibs/uint64.h>
+#include "queue/envelope.h"
+#include "quote.h"
+#include "session.h"
+#include "smtp_command.h"
+
+/* --- addresses ------------------------------------------------------------------- */
+
+int
+smtp_command_is_ascii(const char *address)
+{
+	while (*address && (unsigned char)*address < 128)
+		address++;
+	return !*address;
+}
+
+int
+smtp_command_can_carry(const char *address)
+{
+	const char *at = strrchr(address, '@');
+
+	if (strlen(address) > SMTP_COMMAND_ADDRESS_MAX)
+		return 0;
+	for (const char *s = address; *s; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c < 32 || c == 127 || (at && s > at && (c == ' ' || strchr("<>\"\\(),;", c))))
+			return 0;
+	}
+	return 1;
+}
+
+static int
+add_path(stralloc *to, const char *command, const char *address)
+{
+	return stralloc_cats(to, command) && stralloc_append(to, '<') && quote_address(to, address, strlen(address)) &&
+	    stralloc_append(to, '>');
+}
+
+/* --- parameters -------------------------------------------------------------------- */
+
+static int
+is_any(const char *s, size_t len, const char *const *words)
+{
+	for (; *words; words++)
+		if (strlen(*words) == len && strncasecmp(s, *words, len) == 0)
+			return 1;
+	return 0;
+}
+
+/* xtext of RFC 3461 section 4, or of RFC 6533 section 3 where the server has SMTPUTF8: no blank, no '=', nothing that
+ * ends a line. */
+static int
+is_xtext(const char *s, size_t len, unsigned int extensions)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)s[i];
+
+		if (c < 33 || c == '=' || c == 127 || (c > 127 && !(extensions & SESSION_SMTPUTF8)))
+			return 0;
+	}
+	return len > 0;
+}
+
+static int
+is_ret(const char *s, size_t len, unsigned int extensions)
+{
+	static const char *const words[] = { "FULL", "HDRS", NULL };
+
+	(void)extensions;
+	return is_any(s, len, words);
+}
+
+static int
+is_envid(const char *s, size_t len, unsigned int extensions)
+{
+	return len <= SMTP_COMMAND_ENVID_MAX && is_xtext(s, len, extensions & ~(unsigned int)SESSION_SMTPUTF8);
+}
+
+/* NEVER, or a list of the others. */
+static int
+is_notify(const char *s, size_t len, unsigned int extensions)
+{
+	static const char *const words[] = { "SUCCESS", "FAILURE", "DELAY", NULL }, *const never[] = { "NEVER", NULL };
+	const char *comma;
+
+	(void)extensions;
+	if (is_any(s, len, never))
+		return 1;
+	while ((comma = memchr(s, ',', len))) {
+		if (!is_any(s, (size_t)(comma - s), words))
+			return 0;
+		len -= (size_t)(comma + 1 - s);
+		s = comma + 1;
+	}
+	return is_any(s, len, words);
+}
+
+/* addr-type ';' xtext */
+static int
+is_orcpt(const char *s, size_t len, unsigned int extensions)
+{
+	const char *semicolon = memchr(s, ';', len);
+
+	return semicolon && semicolon > s && semicolon + 1 < s + len && len <= SMTP_COMMAND_ORCPT_MAX &&
+	    is_xtext(s, len, extensions);
+}
+
+typedef int is_value(const char *s, size_t len, unsigned int extensions);
+
+/* " KEYWORD=value", if it is among the parameters and makes sense. keyword: with '='. */
+static int
+add_parameter(stralloc *to, const char *parameters, const char *keyword, is_value *makes_sense, unsigned int extensions)
+{
+	size_t len = 0;
+	const char *value = envelope_parameter(parameters, keyword, &len);
+
+	if (!value || !makes_sense(value, len, extensions))
+		return 1;
+	return stralloc_append(to, ' ') && stralloc_cats(to, keyword) && stralloc_catb(to, value, len);
+}
+
+int
+smtp_command_has(const char *parameters, const char *keyword)
+{
+	size_t len;
+
+	return envelope_parameter(parameters, keyword, &len) != NULL;
+}
+
+/* --- commands ------------------------------------------------------------------------- */
+
+static int
+add_number(stralloc *to, const char *before, uint64_t n)
+{
+	char digits[UINT64_FMT];
+
+	return stralloc_cats(to, before) && stralloc_catb(to, digits, uint64_fmt(digits, n));
+}
+
+static int
+is_declared_8bit(const char *parameters)
+{
+	size_t len = 0;
+	const char *type = envelope_parameter(parameters, "BODY=", &len);
+
+	return type && len == 8 && memcmp(type, "8BITMIME", 8) == 0;
+}
+
+int
+smtp_command_mail(stralloc *to, const struct smtp_command_mail *m)
+{
+	int ok = add_path(to, "MAIL FROM:", m->sender);
+
+	if (m->extensions & SESSION_SIZE)
+		ok = ok && add_number(to, " SIZE=", m->size);
+	if (m->extensions & SESSION_8BITMIME && (m->has_8bit || is_declared_8bit(m->parameters)))
+		ok = ok && stralloc_cats(to, " BODY=8BITMIME");
+	if (m->extensions & SESSION_SMTPUTF8 && m->wants_utf8)
+		ok = ok && stralloc_cats(to, " SMTPUTF8");
+	if (m->extensions & SESSION_DSN)
+		ok = ok && add_parameter(to, m->parameters, "RET=", is_ret, m->extensions) &&
+		    add_parameter(to, m->parameters, "ENVID=", is_envid, m->extensions);
+	return ok && stralloc_cats(to, "\r\n");
+}
+
+int
+smtp_command_rcpt(stralloc *to, const char *address, const char *parameters, unsigned int extensions)
+{
+	int ok = add_path(to, "RCPT TO:", address);
+
+	if (extensions & SESSION_DSN)
+		ok = ok && add_parameter(to, parameters, "NOTIFY=", is_notify, extensions) &&
+		    add_parameter(to, parameters, "ORCPT=", is_orcpt, extensions);
+	return ok && stralloc_cats(to, "\r\n");
+}
+
+int
+smtp_command_bdat(stralloc *to, uint64_t size, int is_last)
+{
+	return add_number(to, "BDAT ", size) && stralloc_cats(to, is_last ? " LAST\r\n" : "\r\n");
+}
