@@ -94,12 +94,18 @@ serve(struct preparation *p)
 	static struct session s;
 	struct settings settings;
 	struct queue_client queue;
-	struct recipient_checks checks = { .lists = NULL };
+	struct recipient_checks checks;
+	struct peer peer;
 
+	peer_read(&peer);
 	settings = p->settings;
 	if (!settings_open_table(&settings)) {
 		say(NO_CONTROLS);
 		strerr_diefusys(EXIT_TEMP, "read control/morercpthosts.cdb");
+	}
+	if (!recipient_checks_start(&checks, &peer)) {
+		say(NO_CONTROLS);
+		strerr_diefusys(EXIT_TEMP, "prepare for checking recipients");
 	}
 	queue_client_open(&queue, -1);
 	s.queue = &queue;
@@ -113,8 +119,9 @@ serve(struct preparation *p)
 		settings = p->settings;
 		settings.morercpthosts = table;
 		settings_apply_environment(&settings);
-		checks.helo_counts = !getenv("NOBADHELO");
-	} while (session_run(&s) == SESSION_QUIT && s.messages > 0 && !queue.program.len && input_is_empty(&s.in) && listener_next());
+	} while (session_run(&s) == SESSION_QUIT && s.messages > 0 && !queue.program.len && recipient_checks_are_reusable(&checks) &&
+	    input_is_empty(&s.in) && listener_next());
+	recipient_checks_end(&checks);
 	session_free(&s);
 	queue_client_close(&queue);
 }

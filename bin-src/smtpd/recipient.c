@@ -1,5 +1,6 @@
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include "policy.h"
 #include "recipient.h"
 
@@ -65,6 +66,108 @@ passes_lists(struct session *s, const struct path *path)
 	return 1;
 }
 
+static int
+passes_dns_lists(struct session *s, const struct path *path)
+{
+	const char *text;
+
+	if (s->relayclient || !s->checks->lists || !dnsbl_has_lists(s->checks->lists))
+		return 1;
+	switch (dnsbl_finish(s->checks->lists, DNSBL_WAIT_MS, &text, &s->dns_lists)) {
+	case DNSBL_DEFER:
+		return refuse(s, path, 451, "4.7.1", text);
+	case DNSBL_REJECT:
+		return refuse(s, path, 553, "5.7.1", text);
+	case DNSBL_ACCEPT:
+		break;
+	}
+	return 1;
+}
+
+/* What the program answered, with its own text and, where that begins with one of the same class, its own codes. */
+static int
+refuse_as_program(struct session *s, const struct path *path, unsigned int code, const char *enhanced, const char *text)
+{
+	stralloc *own = &s->checks->text;
+	unsigned int own_code;
+	int end = 0, end_enhanced = 0;
+	char own_enhanced[10];
+
+	if (!own->len || !stralloc_0(own))
+		return refuse(s, path, code, enhanced, text);
+	text = own->s;
+	if (sscanf(text, "%3u %n", &own_code, &end) == 1 && end == 4 && own_code / 100 == code / 100) {
+		text += end;
+		code = own_code;
+	}
+	if (sscanf(text, "%9[0-9.] %n", own_enhanced, &end_enhanced) == 1 && end_enhanced > 5 && own_enhanced[0] == enhanced[0] &&
+	    own_enhanced[1] == '.') {
+		text += end_enhanced;
+		enhanced = own_enhanced;
+	}
+	return refuse(s, path, code, enhanced, text);
+}
+
+/* Returns 1 accept, 0 refused, -1 no opinion. */
+static int
+ask_program(struct session *s, const struct path *path)
+{
+	struct checkprogram *p = &s->checks->program;
+
+	if (!checkprogram_applies(p, s->relayclient != NULL))
+		return -1;
+	switch (checkprogram_ask(p, s->mail.sender.s, path->address, s->helo.len ? s->helo.s : "", &s->checks->text)) {
+	case CHECKPROGRAM_ACCEPT:
+		return 1;
+	case CHECKPROGRAM_IGNORE:
+		return -1;
+	case CHECKPROGRAM_REJECT:
+		return refuse_as_program(s, path, 550, "5.1.1", "sorry, no mailbox here by that name");
+	case CHECKPROGRAM_OVER_LIMIT:
+		session_close(s, SESSION_REFUSED, "RCPTCHECK says: over limit");
+		return refuse_as_program(s, path, 421, "4.7.1", "over limit");
+	case CHECKPROGRAM_DEFER:
+		break;
+	case CHECKPROGRAM_FAILED:
+		s->checks->text.len = 0;
+		refuse(s, path, 451, "4.3.0", "unable to check the recipient");
+		session_log_refusal(s, "RCPTCHECK", path->address, p->trouble ? p->trouble : "");
+		return 0;
+	}
+	return refuse_as_program(s, path, 451, "4.3.0", "unable to check the recipient");
+}
+
+static int
+exists(struct session *s, const struct path *path)
+{
+	switch (rcptcheck_ask(&s->checks->accounts, path->address, path->len)) {
+	case RCPT_UNKNOWN:
+		return refuse(s, path, 550, "5.1.1", "sorry, no mailbox here by that name");
+	case RCPT_TEMPORARY:
+		return refuse(s, path, 451, "4.3.5", "the users of this host are not known now");
+	case RCPT_DELIVERS:
+	case RCPT_CANNOT_KNOW:
+	case RCPT_NOT_LOCAL:
+		break;
+	}
+	return 1;
+}
+
+/* All but relaying. */
+static int
+passes_checks(struct session *s, const struct path *path)
+{
+	int r;
+
+	if (!passes_lists(s, path) || !passes_dns_lists(s, path))
+		return 0;
+	r = ask_program(s, path);
+	if (r >= 0)
+		return r;
+	/* where RELAYCLIENT makes another address of it, that one is meant */
+	return (s->relayclient && *s->relayclient) || exists(s, path);
+}
+
 int
 recipient_is_taken(struct session *s, struct path *path)
 {
@@ -78,9 +181,42 @@ recipient_is_taken(struct session *s, struct path *path)
 		case POLICY_TROUBLE:
 			return refuse(s, path, 421, "4.3.0", "unable to read controls");
 		}
-	if (!policy_is_postmaster(path->address, path->len) && !passes_lists(s, path))
+	if (!policy_is_postmaster(path->address, path->len) && !passes_checks(s, path))
 		return 0;
 	if (s->relayclient && !add_relayclient(s, path))
 		return refuse(s, path, 555, "5.1.3", "the address is too long");
 	return 1;
+}
+
+/* --- before and after the sessions --------------------------------------------------------- */
+
+int
+recipient_checks_start(struct recipient_checks *c, const struct peer *peer)
+{
+	*c = (struct recipient_checks){ .program.fd = -1 };
+	rcptcheck_init(&c->accounts, -1);
+	if (peer->is_known && !getenv("RELAYCLIENT")) {
+		c->lists = dnsbl_open();
+		if (!c->lists)
+			return 0;
+		dnsbl_start(c->lists, &peer->address);
+	}
+	c->helo_counts = !getenv("NOBADHELO");
+	return checkprogram_start(&c->program);
+}
+
+int
+recipient_checks_are_reusable(const struct recipient_checks *c)
+{
+	return c->program.fd < 0;	/* it was told of the first connection's port */
+}
+
+void
+recipient_checks_end(struct recipient_checks *c)
+{
+	if (c->lists)
+		dnsbl_close(c->lists);
+	checkprogram_close(&c->program);
+	rcptcheck_close(&c->accounts);
+	stralloc_free(&c->text);
 }

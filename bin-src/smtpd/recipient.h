@@ -13,8 +13,17 @@ struct recipient_checks {
 	struct checkprogram program;
 	struct rcptcheck accounts;
 	int helo_counts;	/* NOBADHELO is not set */
-	stralloc text;
+	stralloc text;		/* of the program */
 };
+
+/* Starts all that has to be started before the process shuts itself in: whom the environment says the client is, must be
+ * settled. Returns 1, or 0 with errno set. */
+int recipient_checks_start(struct recipient_checks *c, const struct peer *peer);
+
+void recipient_checks_end(struct recipient_checks *c);
+
+/* Whether the checks may serve another connection of the same client. */
+int recipient_checks_are_reusable(const struct recipient_checks *c);
 
 /* Answers a recipient that is not taken, logs it, and returns 0; or returns 1. *path may be changed: [own address] to
  * control/localiphost, RELAYCLIENT's value behind the address. */

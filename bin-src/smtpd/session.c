@@ -198,7 +198,7 @@ start(struct session *s)
 	s->started = monotonic_ms();
 	s->phase = PHASE_IDLE;
 	s->end = SESSION_GOES_ON;
-	s->reason = "";
+	s->reason = s->dns_lists = "";
 	s->commands = s->messages = s->mails = s->recipients = s->refused = s->errors = s->idle = 0;
 	s->octets = 0;
 	peer_read(&s->peer);

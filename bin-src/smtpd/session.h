@@ -68,6 +68,7 @@ struct session {
 
 	enum session_end end;
 	const char *reason;	/* why it ended so, "" */
+	const char *dns_lists;	/* what DNS lists say about the client, "" nothing */
 	uint64_t started;	/* monotonic_ms */
 	unsigned long commands, messages, mails, recipients, refused, errors, idle;
 	uint64_t octets;	/* of accepted messages */

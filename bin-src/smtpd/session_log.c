@@ -76,10 +76,12 @@ add_address(struct line *l, const char *address)
 }
 
 static void
-add_reason(struct line *l, const char *reason)
+add_quoted(struct line *l, const char *key, const char *text)
 {
-	add(l, " reason=\"");
-	add_clean(l, reason, ARGUMENT_MAX, "\"");
+	add(l, " ");
+	add(l, key);
+	add(l, "=\"");
+	add_clean(l, text, ARGUMENT_MAX, "\"");
 	add(l, "\"");
 }
 
@@ -144,7 +146,7 @@ session_log_message(const struct session *s, const char *result, uint64_t number
 	if (number)
 		add_number(&l, "qp", number);
 	if (*reason)
-		add_reason(&l, reason);
+		add_quoted(&l, "reason", reason);
 	finish(&l);
 }
 
@@ -161,7 +163,7 @@ session_log_refusal(const struct session *s, const char *command, const char *ar
 	}
 	add(&l, " argument=");
 	add_address(&l, argument);
-	add_reason(&l, reason);
+	add_quoted(&l, "reason", reason);
 	finish(&l);
 }
 
@@ -180,7 +182,9 @@ session_log_end(const struct session *s)
 	add_number(&l, "errors", s->errors);
 	add_number(&l, "commands", s->commands);
 	add_number(&l, "ms", monotonic_ms() - s->started);
+	if (*s->dns_lists)
+		add_quoted(&l, "dnsbl", s->dns_lists);
 	if (*s->reason)
-		add_reason(&l, s->reason);
+		add_quoted(&l, "reason", s->reason);
 	finish(&l);
 }

@@ -29,13 +29,14 @@ class Queue:
     codes: exit codes to answer, one for each message; then 0."""
 
     def __init__(self, tree, codes=()):
-        self.messages, self.codes, self.incomplete = [], list(codes), []
+        self.messages, self.codes, self.incomplete, self.connections = [], list(codes), [], []
         self.keeper = FakeKeeper(tree, "run/qmail-queued", self.serve)
         self.lock = threading.Lock()
 
     def serve(self, connection):
         # several connections at a time: sessions keep theirs for a while
         duplicate = Connection(connection.socket.dup())
+        self.connections.append(duplicate.socket)
         threading.Thread(target=self.submissions, args=[duplicate], daemon=True).start()
 
     def submissions(self, connection):

@@ -1,6 +1,8 @@
 """qmail-smtpd: commands and replies, what comes into the queue, control files (interfaces sections 2, 11, 17, 24)."""
 import re
 import smtplib
+import socket
+import threading
 
 import pytest
 
@@ -433,7 +435,7 @@ def test_log(smtp, tree, queue):
     smtp.data(b"hello")
     smtp.expect(221, "QUIT")
     smtp.process.wait(10)
-    lines = smtp.log().splitlines()
+    lines = [line for line in smtp.log().splitlines() if "warning" not in line]
     who = f"pid={smtp.process.pid} ip=192.0.2.7 host=unknown helo=client.example tls=no auth=-"
     assert lines[0] == (f"qmail-smtpd: refused {who} command=RCPT from=<a@b> argument=<{ELSEWHERE}> "
                         'reason="sorry, that domain isn\'t in my list of allowed rcpthosts"')
@@ -468,3 +470,112 @@ def test_large_message(server):
     assert server.arrived(1, "luis")[0].endswith(body.replace(b"\r\n", b"\n") + b"end\n")
     assert server.arrived(1, "ana")[0].endswith(body.replace(b"\r\n", b"\n"))
     wait_for(lambda: server.log().count("end msg") == 2)
+
+
+# -- whether a recipient exists -------------------------------------------------------------
+
+
+class Accounts:
+    """qmail-rcptd of a test: answers by the local part. Counts questions."""
+
+    def __init__(self, tree, **answers):
+        self.tree, self.answers, self.asked = tree, answers, []
+
+    def serve(self, connection):
+        with connection:
+            while question := connection.recv(2000):
+                address = question[4:].decode()
+                self.asked.append(address)
+                answer = self.answers.get(address.split("@")[0], "K")
+                connection.send(question[:4] + answer.encode() + b"why")
+
+    def work(self):
+        try:
+            while True:
+                threading.Thread(target=self.serve, args=[self.listener.accept()[0]], daemon=True).start()
+        except OSError:
+            pass
+
+    def __enter__(self):
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.path = self.tree.home / "run/qmail-rcptd/socket"
+        self.path.parent.mkdir(exist_ok=True)
+        self.listener.bind(str(self.path))
+        self.path.chmod(0o666)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+        self.path.unlink()
+
+
+def test_unknown_recipients(tree, queue):
+    with Accounts(tree, nobody="U", later="T", shut="?", remote="R", postmaster="U") as accounts, Smtp(tree) as s:
+        s.ehlo()
+        s.expect(250, "MAIL FROM:<a@b>")
+        assert s.command(f"RCPT TO:<nobody@{HOST}>") == "550 5.1.1 sorry, no mailbox here by that name (#5.1.1)"
+        assert s.command(f"RCPT TO:<later@{HOST}>").startswith("451 4.3.5 ")
+        for known in ("luis", "shut", "remote", "postmaster"):
+            s.expect(250, f"RCPT TO:<{known}@{HOST}>")
+        s.expect(553, "RCPT TO:<luis@elsewhere.example>")
+        assert s.data(b"x").startswith("250 ")
+    assert accounts.asked == [f"{x}@{HOST}" for x in ("nobody", "later", "luis", "shut", "remote")]
+
+
+def test_unknown_recipients_of_relay_clients(tree, queue):
+    with Accounts(tree, nobody="U") as accounts:
+        with Smtp(tree, env={"RELAYCLIENT": ""}) as s:
+            s.expect(250, "MAIL FROM:<a@b>")
+            s.expect(550, f"RCPT TO:<nobody@{HOST}>")
+        with Smtp(tree, env={"RELAYCLIENT": ".fixup"}) as s:
+            s.expect(250, "MAIL FROM:<a@b>")
+            s.expect(250, f"RCPT TO:<nobody@{HOST}>")
+    assert len(accounts.asked) == 1
+
+
+@pytest.mark.parametrize("body,code", [
+    ("exit 0", "250 2.1.5 ok"), ("exit 100", "550 5.1.1 sorry, no mailbox here by that name (#5.1.1)"),
+    ("exit 111", "451 4.3.0 unable to check the recipient (#4.3.0)"), ("exit 112", "550 5.1.1 sorry, no mailbox here by that name (#5.1.1)"),
+    ("exit 113", "421 4.7.1 over limit (#4.7.1)"), ("exit 120", "451 4.3.0 unable to check the recipient (#4.3.0)"),
+    ("kill -9 $$", "451 4.3.0 unable to check the recipient (#4.3.0)"),
+    ("echo no $RECIPIENT from $SENDER at $HELO >&4; exit 100", "550 5.1.1 no nobody@mail.test.example from a@b at client.example (#5.1.1)"),
+    ("echo 554 5.7.1 own words >&4; exit 100", "554 5.7.1 own words (#5.7.1)"),
+    ("echo 450 4.2.1 own words >&4; exit 111", "450 4.2.1 own words (#4.2.1)"),
+    ("echo 250 own words >&4; exit 100", "550 5.1.1 250 own words (#5.1.1)"),
+    ("printf 'own\\r\\n250 words' >&4; exit 100", "550 5.1.1 own (#5.1.1)"),
+])
+def test_rcptcheck(tree, queue, body, code):
+    path = tree.write("check", f"#!/bin/sh\n{body}\n", 0o755)
+    with Accounts(tree, nobody="U"), Smtp(tree, env={"RCPTCHECK": str(path)}) as s:
+        s.ehlo()
+        s.expect(250, "MAIL FROM:<a@b>")
+        assert s.command(f"RCPT TO:<nobody@{HOST}>") == code
+        if code[:3] == "421":
+            assert s.rest() == []
+        else:
+            s.expect(250, "RCPT TO:<postmaster>")
+
+
+def test_rcptcheck_of_relay_clients(tree, queue):
+    path = tree.write("check", "#!/bin/sh\nexit 100\n", 0o755)
+    for more, code in (({}, 250), ({"RCPTCHECKRELAYCLIENT": "1"}, 550)):
+        with Smtp(tree, env={"RCPTCHECK": str(path), "RELAYCLIENT": "", **more}) as s:
+            s.expect(250, "MAIL FROM:<a@b>")
+            s.expect(code, f"RCPT TO:<luis@{HOST}>")
+
+
+@pytest.mark.parametrize("value,reply", [("-go away", "553 5.7.1 go away (#5.7.1)"), ("come back", "451 4.7.1 come back (#4.7.1)"), ("", "250")])
+def test_rblsmtpd_variable(tree, queue, value, reply):
+    with Smtp(tree, env={"RBLSMTPD": value}) as s:
+        s.ehlo()
+        s.expect(250, "MAIL FROM:<a@b>")
+        assert s.command("RCPT TO:<luis>").startswith(reply)
+        s.expect(250, "RCPT TO:<postmaster>")
+    with Smtp(tree, env={"RBLSMTPD": value, "RELAYCLIENT": ""}) as s:
+        s.expect(250, "MAIL FROM:<a@b>")
+        s.expect(250, "RCPT TO:<luis>")
