@@ -170,7 +170,7 @@ class FakeDns:
             wrong = record("other.example", query.kind, *[d for d, _ in self.records[query.name][query.kind]][:1])
             return [query.reply([wrong], [self.soa()])]
         if way == "OTHER_ID":
-            return [query.reply([b""], id_=query.id ^ 1), self.usual(query)]
+            return [query.reply(rcode=RCODES["NXDOMAIN"], id_=query.id ^ 1), self.usual(query)]
         if way == "OTHER_QUESTION":
             wrong = name_octets("other.example") + query.question[-4:]
             return [query.reply(question=wrong, rcode=RCODES["NXDOMAIN"]), self.usual(query)]
