@@ -1,13 +1,23 @@
 """Where mail for a host goes: qmail-route against name servers that answer, lie and keep silent. Row S19."""
 import re
 import resource
+import shutil
 import time
 
 import pytest
 
+from conftest import Tree, make_tree, new_directory
 from fake_dns import FakeDns, name_octets
 
 MEMORY = 64 << 20  # octets of address space
+
+
+@pytest.fixture(scope="module")
+def tree(installation):
+    """One for all tests of this file: qmail-route changes nothing in it."""
+    top = new_directory()
+    yield make_tree(installation, Tree, top / "tambo")
+    shutil.rmtree(top)
 
 
 @pytest.fixture
@@ -30,7 +40,9 @@ def route(tree, dns):
         return done.stdout.decode(errors="replace").replace("\t", " ").splitlines()
 
     run.tree = tree
-    return run
+    yield run
+    for name in ("dnsservers", "smtproutes", "moreipme", "notipme"):
+        (tree.control / name).unlink(missing_ok=True)
 
 
 def hosts(lines):
