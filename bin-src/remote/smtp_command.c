@@ -2,6 +2,7 @@
 #include <strings.h>
 #include <skalibs/types.h>
 #include <skalibs/uint64.h>
+#include "domain.h"
 #include "queue/envelope.h"
 #include "quote.h"
 #include "session.h"
@@ -33,10 +34,40 @@ smtp_command_can_carry(const char *address)
 	return 1;
 }
 
+/* The domain of an address that is not ASCII, in the letters of the DNS. 0: the local-part is not ASCII, or the domain has none. */
 static int
-add_path(stralloc *to, const char *command, const char *address)
+ascii_domain(char ascii[DOMAIN_MAX + 1], const char *address)
 {
-	return stralloc_cats(to, command) && stralloc_append(to, '<') && quote_address(to, address, strlen(address)) &&
+	const char *at = strrchr(address, '@');
+
+	for (const char *s = address; at && s < at; s++)
+		if ((unsigned char)*s > 127)
+			return 0;
+	return at && domain_to_ascii(ascii, at + 1);
+}
+
+int
+smtp_command_needs_utf8(const char *address)
+{
+	char ascii[DOMAIN_MAX + 1];
+
+	return !smtp_command_is_ascii(address) && !ascii_domain(ascii, address);
+}
+
+static int
+add_address(stralloc *to, const char *address, unsigned int extensions)
+{
+	char ascii[DOMAIN_MAX + 1];
+
+	if (extensions & SESSION_SMTPUTF8 || smtp_command_is_ascii(address) || !ascii_domain(ascii, address))
+		return quote_address(to, address, strlen(address));
+	return quote_address(to, address, (size_t)(strrchr(address, '@') + 1 - address)) && stralloc_cats(to, ascii);
+}
+
+static int
+add_path(stralloc *to, const char *command, const char *address, unsigned int extensions)
+{
+	return stralloc_cats(to, command) && stralloc_append(to, '<') && add_address(to, address, extensions) &&
 	    stralloc_append(to, '>');
 }
 
@@ -153,7 +184,7 @@ is_declared_8bit(const char *parameters)
 int
 smtp_command_mail(stralloc *to, const struct smtp_command_mail *m)
 {
-	int ok = add_path(to, "MAIL FROM:", m->sender);
+	int ok = add_path(to, "MAIL FROM:", m->sender, m->extensions);
 
 	if (m->extensions & SESSION_SIZE)
 		ok = ok && add_number(to, " SIZE=", m->size);
@@ -170,7 +201,7 @@ smtp_command_mail(stralloc *to, const struct smtp_command_mail *m)
 int
 smtp_command_rcpt(stralloc *to, const char *address, const char *parameters, unsigned int extensions)
 {
-	int ok = add_path(to, "RCPT TO:", address);
+	int ok = add_path(to, "RCPT TO:", address, extensions);
 
 	if (extensions & SESSION_DSN)
 		ok = ok && add_parameter(to, parameters, "NOTIFY=", is_notify, extensions) &&

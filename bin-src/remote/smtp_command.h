@@ -21,6 +21,10 @@ int smtp_command_can_carry(const char *address);
 
 int smtp_command_is_ascii(const char *address);
 
+/* Whether an address needs SMTPUTF8. One with a local-part in ASCII does not: a server that does not have the extension is
+ * told its domain in the letters of the DNS, "xn--" (lib/domain.h). */
+int smtp_command_needs_utf8(const char *address);
+
 /* Whether a parameter is there, given with its '=' if it has a value. parameters may be NULL. */
 int smtp_command_has(const char *parameters, const char *keyword);
 

@@ -557,7 +557,7 @@ look_before(const struct session *s, const struct transaction *t)
 		refuse(t, s, " cannot be told this sender's address: SMTP has no way to write it. (#5.1.7)\n");
 	else if (s->size_max && t->data->wire_size > s->size_max)
 		refuse(t, s, " takes no message of this size. (#5.3.4)\n");
-	else if (!has_utf8 && !smtp_command_is_ascii(t->sender))
+	else if (!has_utf8 && smtp_command_needs_utf8(t->sender))
 		refuse(t, s, no_utf8);
 	else if (!has_utf8 && t->data->has_8bit_header && smtp_command_has(t->sender_parameters, "SMTPUTF8"))
 		refuse(t, s, " takes no header that is not ASCII: it does not know SMTPUTF8. (#5.6.9)\n");
@@ -566,7 +566,7 @@ look_before(const struct session *s, const struct transaction *t)
 			continue;
 		else if (!*t->recipients[n].address || !smtp_command_can_carry(t->recipients[n].address))
 			refuse_recipient(t, n, s->host, " cannot be told this address: SMTP has no way to write it. (#5.1.3)\n");
-		else if (!has_utf8 && !smtp_command_is_ascii(t->recipients[n].address))
+		else if (!has_utf8 && smtp_command_needs_utf8(t->recipients[n].address))
 			refuse_recipient(t, n, s->host, no_utf8);
 }
 

@@ -10,7 +10,10 @@
 #include "relay.h"
 #include "worker.h"
 
-enum { HOST_MAX = 1024 };	/* octets of a host whose session is kept */
+enum {
+	HOST_MAX = 1024,	/* octets of a host whose session is kept */
+	BUFFER_KEPT = 2 * CHANNEL_READ,	/* octets of buffer that a worker keeps from one message to the next */
+};
 
 struct worker {
 	struct relay relay;
@@ -106,6 +109,16 @@ do_jobs(struct worker *w, const char *trouble)
 	return n >= 0;
 }
 
+/* What a large message needed is not needed while it waits. */
+static void
+shrink(struct channel *c)
+{
+	if (c->in.a > BUFFER_KEPT && c->in_done == c->in.len) {
+		stralloc_free(&c->in);
+		c->in_done = 0;
+	}
+}
+
 /* Waits for a job, and meanwhile for the server, who has nothing to say but that the session is over. Returns 0 if the
  * worker has waited long enough. */
 static int
@@ -113,6 +126,7 @@ wait_for_job(struct worker *w)
 {
 	struct pollfd p[2] = { { .fd = w->channel.fd, .events = POLLIN }, { .events = POLLIN } };
 
+	shrink(&w->channel);
 	for (;;) {
 		uint64_t now = monotonic_ms();
 		int r;
