@@ -128,6 +128,24 @@ try_connect_tcp(void)
 }
 
 static int
+try_udp(void)
+{
+	struct sockaddr_in6 own = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
+	int fd = socket(AF_INET6, SOCK_DGRAM, 0), one = 1;
+	socklen_t len = sizeof own;
+	char c;
+
+	if (fd < 0)	/* a machine without IPv6 */
+		return errno == EAFNOSUPPORT ? 0 : errno;
+	if (bind(fd, (struct sockaddr *)&own, sizeof own) < 0)
+		return errno == EADDRNOTAVAIL ? 0 : errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one) < 0 || getsockname(fd, (struct sockaddr *)&own, &len) < 0 ||
+	    connect(fd, (struct sockaddr *)&own, len) < 0 || send(fd, "x", 1, 0) != 1 || recv(fd, &c, 1, 0) != 1)
+		return errno;
+	return 0;
+}
+
+static int
 try_talk(void)
 {
 	struct iovec octets = { (void *)(uintptr_t)"x", 1 };
@@ -221,6 +239,8 @@ static const struct sandbox
 	reader_of_file = { .calls = &sandbox_reader, .read = { "outside/file" } },
 	scheduler = { .calls = &sandbox_scheduler, .read = { "inside" } },
 	keeper = { .calls = &sandbox_keeper, .write = { "inside" } },
+	remote = { .calls = &sandbox_remote, .read = { "inside" }, .network = 1 },
+	remote_without_network = { .calls = &sandbox_remote },
 	reading_keeper = { .calls = &sandbox_keeper, .read = { "inside" } },
 	small = { .calls = &sandbox_client, .files = 20, .file_size = 4096, .memory = 32 << 20 };
 
@@ -286,6 +306,20 @@ static const struct row {
 	{ "keeper: gives no file away", &keeper, try_chown, KILLED, 0 },
 	{ "keeper: a path to read is not written", &reading_keeper, try_write_inside, EACCES, 1 },
 	{ "keeper: a path to read is not truncated", &reading_keeper, try_truncate, KILLED, 0 },
+
+	{ "remote: memory, clock, signals, open descriptors", &remote, try_base, 0, 0 },
+	{ "remote: UDP, bound, with options", &remote, try_udp, 0, 0 },
+	{ "remote: TCP (nobody is there)", &remote, try_connect_tcp, ECONNREFUSED, 0 },
+	{ "remote: an internet socket", &remote, try_socket_inet, 0, 0 },
+	{ "remote: TCP only where network says so", &remote_without_network, try_connect_tcp, EACCES, 4 },
+	{ "remote: a file inside", &remote, try_read_inside, 0, 0 },
+	{ "remote: no file outside", &remote, try_read_beside_link, EACCES, 1 },
+	{ "remote: writes nothing", &remote, try_write_inside, KILLED, 0 },
+	{ "remote: no Unix socket", &remote, try_connect, KILLED, 0 },
+	{ "remote: no netlink socket", &remote, try_socket_netlink, KILLED, 0 },
+	{ "remote: does not accept", &remote, try_accept, KILLED, 0 },
+	{ "remote: does not fork", &remote, try_fork, KILLED, 0 },
+	{ "remote: runs no program", &remote, try_exec, KILLED, 0 },
 
 	{ "limits: core, descriptors, file size", &small, try_limits, 0, 0 },
 	{ "limits: cannot be changed", &small, try_raise_limit, KILLED, 0 },
