@@ -89,6 +89,8 @@ const struct control_file control_files[] = {
 	    "the same, compiled" },
 	{ "notipme", CONTROL_LIST, "", 0, "qmail-remote, qmail-route, qmail-smtpd",
 	    "addresses that are not this host's after all, as IP or IP/bits" },
+	{ "outgoingip", CONTROL_LIST, "", 0, "qmail-remote",
+	    "addresses that connections to other hosts come from, one IPv4, one IPv6" },
 	{ "percenthack", CONTROL_LIST, "", 0, "qmail-send, qmail-rcptd",
 	    "domains for which user%host@domain means user@host" },
 	{ "plusdomain", CONTROL_LINE, "me", 0, "qmail-inject",

@@ -12,6 +12,8 @@
 #include "monotonic.h"
 #include "mx.h"
 
+enum { SMTPS_PORT = 465 };	/* TLS from the first octet, RFC 8314 section 3.3 */
+
 /* --- control files ------------------------------------------------------------------- */
 
 static const char *
@@ -241,6 +243,10 @@ dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 	text->len = 0;
 	if (smtproute_find(&d->routes, host, &route) < 0)
 		add(text, "The line of control/smtproutes for ", host, " makes no sense. (#4.3.5)\n", NULL);
+	else if (route.user[0] || route.port == SMTPS_PORT)
+		/* to send it without what the administrator asked for may have it refused for good, or seen by others */
+		add(text, "The line of control/smtproutes for ", host, " has a login or port 465: there is no TLS for it yet. (#4.3.5)\n",
+		    NULL);
 	else {
 		mx_find(&mx, d->dns, &d->local, &route, host, monotonic_ms() + UINT64_C(1000) * DIAL_DNS_SECONDS);
 		if (mx.letter == 'K') {
