@@ -48,6 +48,7 @@ fresh_routes_load(struct fresh_routes *r)
 	take_status(r->files);	/* before: what changes while it is read is read again */
 	trouble = route_load(&r->route);
 	r->in_doubt = trouble != NULL;
+	r->reads++;
 	return trouble;
 }
 

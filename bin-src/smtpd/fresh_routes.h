@@ -15,6 +15,7 @@ struct fresh_routes {
 	struct route_rules route;
 	struct stat files[FRESH_ROUTES_FILES];	/* as they were when they were read; st_ino 0: absent */
 	uint64_t looked_at;	/* monotonic_ms */
+	unsigned long reads;	/* how often they were read */
 	int in_doubt;
 };
 

@@ -8,7 +8,7 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -22,6 +22,7 @@
 #include <skalibs/uint32.h>
 #include "exitcode.h"
 #include "home.h"
+#include "known.h"
 #include "monotonic.h"
 #include "deliverable.h"
 #include "fresh_routes.h"
@@ -35,7 +36,6 @@
 enum {
 	CLIENTS_MAX = 4000,	/* connections */
 	EVENTS = 64,		/* taken in one turn */
-	QUESTIONS_TURN = 16,	/* of one client in one turn */
 	USERS_MAX = 32,		/* who may ask */
 	GENERATION = 0xfffffff,
 	NUMBER = 4,		/* octets of a question's number */
@@ -51,6 +51,8 @@ struct client {
 	uint32_t generation;	/* which connection in this place */
 	uint32_t number;	/* of the question that a slow lookup works at */
 	int waits;		/* for it: no other question is read meanwhile */
+	int is_muted;		/* it asked on meanwhile, and is not listened to */
+	char *address;		/* what it waits for an answer about, to be remembered; NULL if there was no memory */
 };
 
 struct rcptd {
@@ -63,6 +65,7 @@ struct rcptd {
 	struct fresh_routes rules;
 	struct deliverable deliverable;
 	struct slow_lookups slow;
+	struct known known;
 	struct client clients[CLIENTS_MAX];
 	unsigned int free_from;		/* no place below is free */
 	char home[HOME_PATH_MAX];	/* its path, ended by '/' */
@@ -104,8 +107,10 @@ drop(struct rcptd *p, unsigned int i)
 	if (c->waits)
 		slow_lookup_forget(&p->slow, name_of(p, i));
 	close(c->fd);
+	free(c->address);
+	c->address = NULL;
 	c->fd = -1;
-	c->waits = 0;
+	c->waits = c->is_muted = 0;
 	c->generation++;
 	if (i < p->free_from)
 		p->free_from = i;
@@ -143,8 +148,15 @@ take_slow_answer(void *context, uint64_t name, const struct verdict *v)
 
 	if (c->fd < 0 || !c->waits || name_of(p, i) != name)
 		return;
+	if (v->answer == RCPT_DELIVERS && c->address)
+		known_add(&p->known, c->address, v->text, p->now);
+	free(c->address);
+	c->address = NULL;
 	c->waits = 0;
-	if (answer(p, i, c->number, v) && !watch(p, EPOLL_CTL_MOD, c->fd, EPOLLIN, SOURCE_CLIENT, i))
+	if (!answer(p, i, c->number, v) || !c->is_muted)
+		return;
+	c->is_muted = 0;
+	if (!watch(p, EPOLL_CTL_MOD, c->fd, EPOLLIN, SOURCE_CLIENT, i))
 		drop(p, i);
 }
 
@@ -160,8 +172,11 @@ is_near(const struct rcptd *p, const char *home)
 static void
 look_at_rules(struct rcptd *p)
 {
+	unsigned long reads = p->rules.reads;
 	const char *trouble = fresh_routes_look(&p->rules, p->now);
 
+	if (p->rules.reads != reads)
+		known_forget(&p->known);
 	if (trouble)
 		say("alert", "unable to read control files again, the old ones stay", trouble);
 }
@@ -174,30 +189,36 @@ judge(struct rcptd *p, unsigned int i, uint32_t number, const char *address)
 	struct account *account = &p->deliverable.account;
 	struct verdict v;
 	enum deliverable_step step;
+	const char *reason;
 
 	look_at_rules(p);
+	reason = known_find(&p->known, address, p->now);
+	if (reason) {
+		verdict_set(&v, RCPT_DELIVERS, reason, NULL);
+		answer(p, i, number, &v);
+		return;
+	}
 	step = deliverable_begin(&p->deliverable, &p->rules.route, address, &v);
 	if (step == DELIVERABLE_HOME && is_near(p, account->home)) {
 		deliverable_home(account->user, account->home, account->dash, account->ext, &v);
 		step = DELIVERABLE_ANSWERED;
 	}
 	if (step == DELIVERABLE_ANSWERED) {
+		if (v.answer == RCPT_DELIVERS)
+			known_add(&p->known, address, v.text, p->now);
 		answer(p, i, number, &v);
 		return;
 	}
 	c->number = number;
 	c->waits = 1;
-	/* its end is still noticed */
-	if (watch(p, EPOLL_CTL_MOD, c->fd, 0, SOURCE_CLIENT, i))
-		slow_lookup_ask(&p->slow, name_of(p, i), p->now, step, &p->deliverable);
-	else
-		drop(p, i);
+	c->address = strdup(address);
+	slow_lookup_ask(&p->slow, name_of(p, i), p->now, step, &p->deliverable);
 }
 
 /* --- clients -------------------------------------------------------------------------------------------------------- */
 
-/* Takes a packet. Returns 0 if there is none now, or the client is gone. */
-static int
+/* Takes a packet, if there is one. */
+static void
 take_question(struct rcptd *p, unsigned int i)
 {
 	char packet[NUMBER + RCPTCHECK_ADDRESS_MAX + 1];
@@ -206,10 +227,10 @@ take_question(struct rcptd *p, unsigned int i)
 	ssize_t n = recv(p->clients[i].fd, packet, sizeof packet - 1, MSG_DONTWAIT | MSG_TRUNC);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
+		return;
 	if (n < NUMBER) {
 		drop(p, i);
-		return 0;
+		return;
 	}
 	uint32_unpack_big(packet, &number);
 	if (n == NUMBER || (size_t)n > sizeof packet - 1 || memchr(packet + NUMBER, '\0', (size_t)n - NUMBER)) {
@@ -219,14 +240,6 @@ take_question(struct rcptd *p, unsigned int i)
 		packet[n] = '\0';
 		judge(p, i, number, packet + NUMBER);
 	}
-	return p->clients[i].fd >= 0 && !p->clients[i].waits;
-}
-
-static void
-take_questions(struct rcptd *p, unsigned int i)
-{
-	for (int n = 0; n < QUESTIONS_TURN && take_question(p, i); n++)
-		;
 }
 
 static void
@@ -234,12 +247,15 @@ client_ready(struct rcptd *p, unsigned int i, uint64_t data, uint32_t events)
 {
 	if (p->clients[i].fd < 0 || (p->clients[i].generation & GENERATION) != (data >> 32 & GENERATION))
 		return;	/* an event of one that was dropped in this turn */
-	if (p->clients[i].waits) {
-		if (events & (EPOLLHUP | EPOLLERR))
+	if (!p->clients[i].waits)
+		take_question(p, i);
+	else if (events & (EPOLLHUP | EPOLLERR))
+		drop(p, i);
+	else {	/* its end is still noticed */
+		p->clients[i].is_muted = 1;
+		if (!watch(p, EPOLL_CTL_MOD, p->clients[i].fd, 0, SOURCE_CLIENT, i))
 			drop(p, i);
-		return;
 	}
-	take_questions(p, i);
 }
 
 static int
@@ -288,7 +304,7 @@ accept_client(struct rcptd *p, int fd)
 		close(fd);
 	else {
 		p->clients[i].fd = fd;
-		take_questions(p, i);	/* as a rule one is there */
+		take_question(p, i);	/* as a rule one is there */
 	}
 }
 
@@ -323,6 +339,7 @@ signals_ready(struct rcptd *p)
 		if (sig != SIGHUP)
 			continue;
 		trouble = fresh_routes_load(&p->rules);
+		known_forget(&p->known);
 		if (trouble)
 			say("alert", "unable to read control files again, the old ones stay", trouble);
 	}

@@ -66,6 +66,7 @@ $(eval $(call unit,parameters,$S/smtpd/parameters $S/smtpd/path))
 $(eval $(call unit,content,$S/smtpd/content))
 $(eval $(call unit,deliverable,$S/smtpd/deliverable $S/smtpd/fresh_routes $S/send/route $S/local/dotqmail $S/local/report users/account users/passwd control/table control/control,-lcdb))
 $(eval $(call unit,dnsbl,$S/smtpd/dnsbl_list))
+$(eval $(call unit,known,$S/smtpd/known))
 $(eval $(call unit,checkprogram,$S/smtpd/checkprogram))
 $(UNIT_BUILD)/$S/smtpd/checkprogram.o: CPPFLAGS += -DCHECKPROGRAM_SECONDS=2
 
