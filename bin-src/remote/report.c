@@ -118,7 +118,7 @@ print_recipient(const struct report *r, const struct report_recipient *p, const 
     stralloc *to)
 {
 	int differs = (!p->own || p->own == 'r') && p->message != message->message;
-	char letter = differs ? (p->message == 'D' ? 'h' : 's') : p->own ? p->own : 's';
+	char letter = p->own && !differs ? p->own : p->message == 'D' ? 'h' : 's';
 
 	return stralloc_append(to, letter) && add(to, r, differs ? p->message_text : p->own_text) &&
 	    stralloc_append(to, '\0');
@@ -133,7 +133,7 @@ report_print(const struct report *r, stralloc *to)
 	if (!message)
 		return stralloc_cats(to, "ZNothing is known about the message. (#4.3.0)\n") && stralloc_append(to, '\0');
 	for (unsigned int n = 0; n < r->len; n++)
-		any |= r->recipients[n].own != 0;
+		any |= r->recipients[n].own != 0 || r->recipients[n].message != message->message;
 	for (unsigned int n = 0; any && n < r->len; n++)
 		if (!print_recipient(r, &r->recipients[n], message, to))
 			return 0;

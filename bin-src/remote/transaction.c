@@ -201,15 +201,16 @@ reply_to(struct exchange *x, unsigned int step)
 	return 1;
 }
 
-/* What the server said before it stopped taking the message; errno stays if that is nothing. Returns 1 if it said something. */
+/* Whether the server said why before it stopped taking the message, maybe after replies to chunks; errno stays if not. */
 static int
 has_last_word(struct exchange *x)
 {
 	int error = errno;
 
 	session_begin(x->session, 0);
-	if (session_reply(x->session) && x->session->reply.code >= 400)
-		return 1;
+	for (int i = 0; i <= TRANSACTION_CHUNKS && session_reply(x->session); i++)
+		if (x->session->reply.code >= 400)
+			return 1;
 	errno = error;
 	return 0;
 }
@@ -507,6 +508,7 @@ run_group(struct exchange *x)
 	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);
 	s->messages++;
 	if (!ask_for_sender(x, &step)) {
+		/* it ended while it was idle; had the server taken a message that rode along, it would have said something */
 		if (was_used && !x->has_answered && errno != EPROTO && errno != ETIMEDOUT) {
 			end_session(x);
 			return 0;

@@ -109,14 +109,20 @@ do_jobs(struct worker *w, const char *trouble)
 	return n >= 0;
 }
 
-/* What a large message needed is not needed while it waits. */
+/* What a large message or long replies needed is not needed while it waits. */
 static void
-shrink(struct channel *c)
+shrink(struct worker *w)
 {
+	struct channel *c = &w->channel;
+
 	if (c->in.a > BUFFER_KEPT && c->in_done == c->in.len) {
 		stralloc_free(&c->in);
 		c->in_done = 0;
 	}
+	if (c->out.a > BUFFER_KEPT)
+		stralloc_free(&c->out);
+	if (w->relay.report.texts.a > BUFFER_KEPT)
+		stralloc_free(&w->relay.report.texts);
 }
 
 /* Waits for a job, and meanwhile for the server, who has nothing to say but that the session is over. Returns 0 if the
@@ -126,7 +132,7 @@ wait_for_job(struct worker *w)
 {
 	struct pollfd p[2] = { { .fd = w->channel.fd, .events = POLLIN }, { .events = POLLIN } };
 
-	shrink(&w->channel);
+	shrink(w);
 	for (;;) {
 		uint64_t now = monotonic_ms();
 		int r;

@@ -30,6 +30,8 @@ $(eval $(call unit,lookup,$S/local/lookup users/account control/table $L/spawner
 $(eval $(call unit,remote_report,$S/remote/remote_report))
 $(eval $(call unit,smtp_reply,$S/remote/smtp_reply))
 $(eval $(call unit,mail_data,$S/remote/mail_data))
+$(eval $(call unit,report,$S/remote/report $S/remote/remote_report))
+$(eval $(call unit,smtp_command,$S/remote/smtp_command $L/domain $L/quote queue/envelope,$(IDN)))
 $(eval $(call unit,dns,control/control,-lcares))
 $(eval $(call unit,smtproute,$S/remote/smtproute $L/domain control/control,-lidn2 -lunistring))
 $(eval $(call unit,localaddress,$S/remote/localaddress control/control))
