@@ -66,6 +66,13 @@ is_name(const char *name, int is_host)
 	return label > 0 && i <= DNS_NAME_MAX;
 }
 
+/* s is one that is_name accepts, so it fits. */
+static void
+copy_name(char name[DNS_NAME_MAX + 1], const char *s)
+{
+	memcpy(name, s, strlen(s) + 1);
+}
+
 static void
 lower(char *s)
 {
@@ -115,7 +122,7 @@ take_name(struct message *m, char name[DNS_NAME_MAX + 1])
 	if (!m->octets[m->at])
 		*name = 0;
 	else
-		strcpy(name, is_name(s, 0) ? s : "\\");
+		copy_name(name, is_name(s, 0) ? s : "\\");
 	m->at += (size_t)octets;
 	ares_free_string(s);
 	return m->at <= m->len;
@@ -287,7 +294,7 @@ follow(struct dns_question *q, const struct answers *a, const struct message *m,
 			continue;
 		if (!take_name(&data, target) || data.at != data.len || !is_name(target, 0) || ++q->links > DNS_LINKS_MAX)
 			return DAMAGED;
-		strcpy(q->name, target);
+		copy_name(q->name, target);
 		if (a->list[i].ttl < *ttl)
 			*ttl = a->list[i].ttl;
 		return SOMETHING;

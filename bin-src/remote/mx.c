@@ -153,7 +153,7 @@ static void
 add_addresses(struct search *s, unsigned int host)
 {
 	const struct dns_question *kinds[] = { &s->asked[host].aaaa, &s->asked[host].a };
-	unsigned int order[2][DNS_RECORDS_MAX];
+	unsigned int order[2][DNS_RECORDS_MAX] = { { 0 } };
 	unsigned int added = 0;
 	ip46 ip;
 
