@@ -95,6 +95,13 @@ report_outcome(const struct report *r, unsigned int n, stralloc *text)
 	return p->message;
 }
 
+/* The letter of a message as it is printed: who sees to reports is not said there. */
+static char
+printed(const struct report_recipient *p)
+{
+	return p->message == 'k' ? 'K' : p->message;
+}
+
 /* The recipient whose report on the message stands for all: one who got it, else the first that has one. */
 static const struct report_recipient *
 representative(const struct report *r)
@@ -104,7 +111,7 @@ representative(const struct report *r)
 	for (unsigned int n = 0; n < r->len; n++) {
 		const struct report_recipient *p = &r->recipients[n];
 
-		if (p->message == 'K' || p->message == 'k')
+		if (printed(p) == 'K')
 			return p;
 		if (!first && p->message)
 			first = p;
@@ -117,7 +124,7 @@ static int
 print_recipient(const struct report *r, const struct report_recipient *p, const struct report_recipient *message,
     stralloc *to)
 {
-	int differs = (!p->own || p->own == 'r') && p->message != message->message;
+	int differs = (!p->own || p->own == 'r') && printed(p) != printed(message);
 	char letter = p->own && !differs ? p->own : p->message == 'D' ? 'h' : 's';
 
 	return stralloc_append(to, letter) && add(to, r, differs ? p->message_text : p->own_text) &&
@@ -133,10 +140,10 @@ report_print(const struct report *r, stralloc *to)
 	if (!message)
 		return stralloc_cats(to, "ZNothing is known about the message. (#4.3.0)\n") && stralloc_append(to, '\0');
 	for (unsigned int n = 0; n < r->len; n++)
-		any |= r->recipients[n].own != 0 || r->recipients[n].message != message->message;
+		any |= r->recipients[n].own != 0 || printed(&r->recipients[n]) != printed(message);
 	for (unsigned int n = 0; any && n < r->len; n++)
 		if (!print_recipient(r, &r->recipients[n], message, to))
 			return 0;
-	return stralloc_append(to, message->message == 'k' ? 'K' : message->message) &&
+	return stralloc_append(to, printed(message)) &&
 	    add(to, r, message->message_text) && stralloc_append(to, '\0');
 }
