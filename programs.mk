@@ -6,7 +6,7 @@ CARES := -Wl,--no-warnings -lcares
 IDN := -lidn2 -lunistring
 HOME_CONTROL := $L/home control/control
 # what submits messages
-SUBMIT := queue/client queue/protocol $L/channel
+SUBMIT := queue/client queue/runner queue/protocol $L/channel
 
 # --- inject ------------------------------------------------------------------
 $(eval $(call program,qmail-inject,$S/inject/qmail-inject $S/inject/sendmail $S/inject/injection $S/inject/header $S/inject/identity $L/address822 $L/message_id $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT),$(SK),$(STATIC)))

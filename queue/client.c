@@ -14,11 +14,11 @@
 #include <skalibs/uint64.h>
 #include "monotonic.h"
 #include "queue/client.h"
+#include "queue/runner.h"
 
 enum {
 	PIECE = 64 * 1024,	/* octets that are gathered before they are handed on */
 	RETRY_MS = 50,		/* between two tries to connect */
-	PROGRAM_ERROR_FD = 6,
 };
 
 static void
@@ -194,74 +194,45 @@ end_with_keeper(struct queue_client *q, struct queue_result *result)
 
 /* --- a program instead ------------------------------------------------------- */
 
+/* Returns 1 with our ends in ours, q->pid and, where a runner started it, q->status_fd. */
 static int
-move_to(int from, int to)
+start_by_runner(struct queue_client *q, int ours[RUNNER_PIPES])
 {
-	return dup2(from, to) < 0 ? 0 : 1;
+	q->status_fd = runner_run(q->runner, ours, &q->pid);
+	return q->status_fd >= 0;
 }
 
-static void
-become_program(struct queue_client *q, int message, int envelope, int error)
-{
-	char *argv[2] = { q->program.s, NULL };
-
-	/* the pipes were made above all fixed descriptors, so no dup2 hits one of them */
-	if (!move_to(message, 0) || !move_to(envelope, 1) || !move_to(error, PROGRAM_ERROR_FD))
-		_exit(QUEUE_EXEC);
-	if (q->home >= 0 && fchdir(q->home) < 0)
-		_exit(61);
-	signal(SIGPIPE, SIG_DFL);
-	execv(q->program.s, argv);
-	_exit(QUEUE_EXEC);
-}
-
-/* A pipe whose ends are both close-on-exec and above PROGRAM_ERROR_FD. */
 static int
-high_pipe(int fd[2])
+start_by_fork(struct queue_client *q, int ours[RUNNER_PIPES])
 {
-	int low[2], ok;
+	int theirs[RUNNER_PIPES];
 
-	if (pipe2(low, O_CLOEXEC) < 0)
+	if (!runner_pipes(ours, theirs))
 		return 0;
-	fd[0] = fcntl(low[0], F_DUPFD_CLOEXEC, PROGRAM_ERROR_FD + 1);
-	fd[1] = fcntl(low[1], F_DUPFD_CLOEXEC, PROGRAM_ERROR_FD + 1);
-	ok = fd[0] >= 0 && fd[1] >= 0;
-	close(low[0]);
-	close(low[1]);
-	if (!ok && fd[0] >= 0)
-		close(fd[0]);
-	if (!ok && fd[1] >= 0)
-		close(fd[1]);
-	return ok;
+	q->pid = fork();
+	if (q->pid == 0)
+		runner_become(q->program.s, q->home, theirs);
+	for (int i = 0; i < RUNNER_PIPES; i++) {
+		close(theirs[i]);
+		if (q->pid < 0)
+			close(ours[i]);
+	}
+	return q->pid > 0;
 }
 
 static void
 start_program(struct queue_client *q)
 {
-	int pipes[3][2] = { { -1, -1 }, { -1, -1 }, { -1, -1 } };
-	unsigned int made = 0;
+	int ours[RUNNER_PIPES];
 
-	while (made < 3 && high_pipe(pipes[made]))
-		made++;
-	if (made == 3)
-		q->pid = fork();
-	if (made < 3 || q->pid < 0) {
-		while (made--) {
-			close(pipes[made][0]);
-			close(pipes[made][1]);
-		}
+	if (!(q->runner >= 0 ? start_by_runner(q, ours) : start_by_fork(q, ours))) {
 		q->pid = 0;
 		trouble(q, QUEUE_NO_MEMORY);
 		return;
 	}
-	if (q->pid == 0)
-		become_program(q, pipes[0][0], pipes[1][0], pipes[2][1]);
-	close(pipes[0][0]);
-	close(pipes[1][0]);
-	close(pipes[2][1]);
-	q->message_fd = pipes[0][1];
-	q->envelope_fd = pipes[1][1];
-	q->error_fd = pipes[2][0];
+	q->message_fd = ours[RUNNER_MESSAGE];
+	q->envelope_fd = ours[RUNNER_ENVELOPE];
+	q->error_fd = ours[RUNNER_ERROR];
 }
 
 static void
@@ -288,17 +259,31 @@ write_to_program(struct queue_client *q, int *fd, stralloc *octets)
 	octets->len = 0;
 }
 
+/* The program's wait status, or -1. */
 static int
-wait_program(struct queue_client *q)
+await_program(struct queue_client *q)
 {
 	int status;
 	pid_t r;
 
+	if (q->status_fd >= 0) {
+		status = runner_wait(q->status_fd);
+		q->status_fd = -1;
+		return status;
+	}
 	do
 		r = waitpid(q->pid, &status, 0);
 	while (r < 0 && errno == EINTR);
+	return r < 0 ? -1 : status;
+}
+
+static int
+wait_program(struct queue_client *q)
+{
+	int status = await_program(q);
+
 	q->pid = 0;
-	return r < 0 || !WIFEXITED(status) ? QUEUE_BUG : WEXITSTATUS(status);
+	return status < 0 || !WIFEXITED(status) ? QUEUE_BUG : WEXITSTATUS(status);
 }
 
 /* The program's own words; it has ended, so what it wrote is in the pipe (a child that it left behind may hold the
@@ -344,7 +329,7 @@ end_with_program(struct queue_client *q, struct queue_result *result)
 void
 queue_client_open_keeper(struct queue_client *q, int home)
 {
-	*q = (struct queue_client){ .home = home, .message_fd = -1, .envelope_fd = -1, .error_fd = -1 };
+	*q = (struct queue_client){ .home = home, .message_fd = -1, .envelope_fd = -1, .error_fd = -1, .status_fd = -1, .runner = -1 };
 	channel_init(&q->keeper, -1, 0);
 }
 
@@ -364,6 +349,15 @@ queue_client_open(struct queue_client *q, int home)
 	}
 	/* without memory nothing is sent at all: the program that was asked for must not be gone around */
 	q->is_unusable = program && (!stralloc_copys(&q->program, program) || !stralloc_0(&q->program));
+}
+
+int
+queue_client_start_runner(struct queue_client *q)
+{
+	if (!q->program.len)
+		return 1;
+	q->runner = runner_start(q->program.s, q->home);
+	return q->runner >= 0;
 }
 
 void
@@ -509,6 +503,7 @@ void
 queue_client_close(struct queue_client *q)
 {
 	queue_client_abandon(q);
+	close_fd(&q->runner);
 	stralloc_free(&q->message);
 	stralloc_free(&q->envelope);
 	stralloc_free(&q->program);

@@ -35,6 +35,7 @@ struct queue_client {
 	uint64_t idle_since;	/* monotonic seconds */
 	pid_t pid;		/* the program's, 0 none */
 	int message_fd, envelope_fd, error_fd;	/* our ends of its pipes, -1 closed */
+	int runner, status_fd;	/* of the process that starts it and tells how it ended, -1 none: this one does */
 	unsigned int code;	/* the first trouble, an exit code of qmail-queue; 0 none */
 	char text[QUEUE_ERROR_TEXT_MAX + 1];
 };
@@ -56,6 +57,10 @@ void queue_client_open(struct queue_client *q, int home);
 
 /* The same, but never runs a program (for qmail-queue itself, which is that program). */
 void queue_client_open_keeper(struct queue_client *q, int home);
+
+/* For a process that will shut itself in, before it does: where a program is run instead, a process is forked that will start
+ * it, with the environment of now (queue/runner.h). Returns 1, also if there is none to run, or 0 with errno set. */
+int queue_client_start_runner(struct queue_client *q);
 
 /* Begins a message. */
 void queue_client_begin(struct queue_client *q);

@@ -27,8 +27,8 @@ enum {
 	ACCEPT = 1 << 4,	/* the same as SOCKET_IO, and accept on a socket that listens already */
 	CHILDREN = 1 << 5,	/* fork (into no new namespace), pipes, wait, signals */
 	EPOLL = 1 << 6,		/* wait by epoll */
-	SESSION = 1 << 8,	/* time limits of sockets that are open */
 	INTERNET = 1 << 7,	/* the same as SOCKET_IO, and make an internet socket and connect it */
+	SESSION = 1 << 8,	/* time limits of sockets that are open; pairs of Unix sockets */
 };
 
 /* The filters, by the kind of program; sandbox.h says who uses which. */
@@ -108,6 +108,7 @@ static const struct limited {
 	{ INTERNET, CALL(socket), 0, UINT32_MAX, AF_INET },
 	{ INTERNET, CALL(socket), 0, UINT32_MAX, AF_INET6 },
 	{ SESSION, CALL(setsockopt), 1, UINT32_MAX, SOL_SOCKET },
+	{ SESSION, CALL(socketpair), 0, UINT32_MAX, AF_UNIX },
 	{ CHILDREN, CALL(clone), 0, NAMESPACES, 0 },
 	{ CHILDREN, CALL(socketpair), 0, UINT32_MAX, AF_UNIX },
 	{ CHILDREN, CALL(prctl), 0, UINT32_MAX, PR_SET_PDEATHSIG },

@@ -71,18 +71,20 @@ say(const char *text)
 }
 
 static void
-shut_in(const struct preparation *p, const struct queue_client *queue)
+give_up(const char *what)
+{
+	say(NO_CONTROLS);
+	strerr_diefusys(EXIT_TEMP, what);
+}
+
+static void
+shut_in(const struct preparation *p)
 {
 	static const struct sandbox box = { .calls = &sandbox_session, .files = FILES_MAX, .memory = MEMORY_MAX };
-	int lack;
+	int lack = sandbox_enter(&box);
 
-	if (queue->program.len)
-		return;	/* it is run from here */
-	lack = sandbox_enter(&box);
-	if (lack < 0) {
-		say(NO_CONTROLS);
-		strerr_diefusys(EXIT_TEMP, "shut myself in");
-	}
+	if (lack < 0)
+		give_up("shut myself in");
 	if (!p->is_listening)	/* else the parent has said it */
 		sandbox_warn(lack);
 }
@@ -94,25 +96,23 @@ serve(struct preparation *p)
 	static struct session s;
 	struct settings settings;
 	struct queue_client queue;
-	struct recipient_checks checks;
+	static struct recipient_checks checks;
 	struct peer peer;
 
 	peer_read(&peer);
 	settings = p->settings;
-	if (!settings_open_table(&settings)) {
-		say(NO_CONTROLS);
-		strerr_diefusys(EXIT_TEMP, "read control/morercpthosts.cdb");
-	}
-	if (!recipient_checks_start(&checks, &peer)) {
-		say(NO_CONTROLS);
-		strerr_diefusys(EXIT_TEMP, "prepare for checking recipients");
-	}
+	if (!settings_open_table(&settings))
+		give_up("read control/morercpthosts.cdb");
+	if (!recipient_checks_start(&checks, &peer))
+		give_up("prepare for checking recipients");
 	queue_client_open(&queue, -1);
+	if (!queue_client_start_runner(&queue))
+		give_up("prepare for running QMAILQUEUE");
 	s.queue = &queue;
 	s.checks = &checks;
 	s.own = &p->own;
 	s.settings = &settings;
-	shut_in(p, &queue);
+	shut_in(p);
 	do {
 		struct table table = settings.morercpthosts;
 

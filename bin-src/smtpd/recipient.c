@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "monotonic.h"
 #include "policy.h"
 #include "recipient.h"
 
@@ -137,9 +138,25 @@ ask_program(struct session *s, const struct path *path)
 	return refuse_as_program(s, path, 451, "4.3.0", "unable to check the recipient");
 }
 
+/* Where path is remembered if it is known; NULL: it is too long for that. */
+static struct recipient_known *
+known_place(struct session *s, const struct path *path)
+{
+	size_t hash = 5381;
+
+	for (size_t i = 0; i < path->len; i++)
+		hash = hash * 33 + (unsigned char)path->address[i];
+	return path->len < RECIPIENT_KNOWN_MAX ? &s->checks->known[hash % RECIPIENT_KNOWN] : NULL;
+}
+
 static int
 exists(struct session *s, const struct path *path)
 {
+	struct recipient_known *known = known_place(s, path);
+	uint64_t now = monotonic_ms();
+
+	if (known && now < known->until && strcmp(known->address, path->address) == 0)
+		return 1;
 	switch (rcptcheck_ask(&s->checks->accounts, path->address, path->len)) {
 	case RCPT_UNKNOWN:
 		return refuse(s, path, 550, "5.1.1", "sorry, no mailbox here by that name");
@@ -149,6 +166,10 @@ exists(struct session *s, const struct path *path)
 	case RCPT_CANNOT_KNOW:
 	case RCPT_NOT_LOCAL:
 		break;
+	}
+	if (known) {
+		memcpy(known->address, path->address, path->len + 1);
+		known->until = now + RECIPIENT_KNOWN_MS;
 	}
 	return 1;
 }
@@ -193,7 +214,7 @@ recipient_is_taken(struct session *s, struct path *path)
 int
 recipient_checks_start(struct recipient_checks *c, const struct peer *peer)
 {
-	*c = (struct recipient_checks){ .program.fd = -1 };
+	c->program.fd = -1;
 	rcptcheck_init(&c->accounts, -1);
 	if (peer->is_known && !getenv("RELAYCLIENT")) {
 		c->lists = dnsbl_open();

@@ -8,15 +8,24 @@
 #include "rcptcheck.h"
 #include "session.h"
 
+enum { RECIPIENT_KNOWN = 32, RECIPIENT_KNOWN_MAX = 112, RECIPIENT_KNOWN_MS = 10000 };
+
+/* A recipient that qmail-rcptd did not refuse: for RECIPIENT_KNOWN_MS it is not asked again. */
+struct recipient_known {
+	uint64_t until;		/* monotonic_ms */
+	char address[RECIPIENT_KNOWN_MAX];
+};
+
 struct recipient_checks {
 	struct dnsbl *lists;	/* asked about the client already; NULL: none */
 	struct checkprogram program;
 	struct rcptcheck accounts;
 	int helo_counts;	/* NOBADHELO is not set */
 	stralloc text;		/* of the program */
+	struct recipient_known known[RECIPIENT_KNOWN];	/* by a hash of the address */
 };
 
-/* Starts all that has to be started before the process shuts itself in: whom the environment says the client is, must be
+/* *c is all zero. Starts all that has to be started before the process shuts itself in: whom the environment says the client is, must be
  * settled. Returns 1, or 0 with errno set. */
 int recipient_checks_start(struct recipient_checks *c, const struct peer *peer);
 

@@ -103,6 +103,7 @@ flush(void *data)
 	struct session *s = data;
 
 	reply_flush(&s->reply);
+	session_log_flush(s);
 }
 
 static void
@@ -196,6 +197,7 @@ start(struct session *s)
 	uint64_t timeout = (uint64_t)s->settings->numbers[NUMBER_TIMEOUT] * 1000;
 
 	s->started = monotonic_ms();
+	s->pid = getpid();
 	s->phase = PHASE_IDLE;
 	s->end = SESSION_GOES_ON;
 	s->reason = s->dns_lists = "";
@@ -230,5 +232,6 @@ session_run(struct session *s)
 	session_reset(s);
 	say_good_bye(s);
 	session_log_end(s);
+	session_log_flush(s);
 	return s->end;
 }

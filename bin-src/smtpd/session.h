@@ -7,6 +7,7 @@
 #ifndef SESSION_H
 #define SESSION_H
 #include <stdint.h>
+#include <sys/types.h>
 #include <skalibs/stralloc.h>
 #include "content.h"
 #include "input.h"
@@ -15,6 +16,8 @@
 #include "reply.h"
 #include "settings.h"
 #include "bin-src/remote/localaddress.h"
+
+enum { SESSION_LOG_SIZE = 4096 };	/* PIPE_BUF: writes of several sessions to one pipe do not mix */
 
 /* Where a mail transaction is. */
 enum session_phase {
@@ -72,6 +75,9 @@ struct session {
 	uint64_t started;	/* monotonic_ms */
 	unsigned long commands, messages, mails, recipients, refused, errors, idle;
 	uint64_t octets;	/* of accepted messages */
+	pid_t pid;
+	size_t log_len;
+	char log[SESSION_LOG_SIZE];	/* lines that are not written yet */
 };
 
 /* Runs a session: *s is all zero, or was used before, but for settings, checks, own and queue. The peer and RELAYCLIENT come from the environment.
@@ -105,10 +111,11 @@ void delivery_chunk(struct session *s, uint64_t size, int is_last);
 /* Forgets a message that has begun to go into the queue; harmless if there is none. */
 void delivery_abandon(struct session *s);
 
-/* session_log.c: lines on descriptor 2, "key=value" parted by blanks, one write each; hostile octets become '?'.
- * refused and message: what was asked for and what came of it; number 0: not queued. */
-void session_log_message(const struct session *s, const char *result, uint64_t number, const char *reason);
-void session_log_refusal(const struct session *s, const char *command, const char *argument, const char *reason);
-void session_log_end(const struct session *s);
+/* session_log.c: lines on descriptor 2, "key=value" parted by blanks; hostile octets become '?'. They are gathered, and leave
+ * in one write, behind the replies that they belong to. message and refusal: what came of it; number 0: not queued. */
+void session_log_message(struct session *s, const char *result, uint64_t number, const char *reason);
+void session_log_refusal(struct session *s, const char *command, const char *argument, const char *reason);
+void session_log_end(struct session *s);
+void session_log_flush(struct session *s);
 
 #endif

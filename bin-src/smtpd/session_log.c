@@ -92,7 +92,7 @@ begin(struct line *l, const struct session *s, const char *what)
 	l->len = 0;
 	add(l, "qmail-smtpd: ");
 	add(l, what);
-	add_number(l, "pid", (uint64_t)getpid());
+	add_number(l, "pid", (uint64_t)s->pid);
 	add_value(l, "ip", s->peer.ip);
 	add_value(l, "host", s->peer.host);
 	add_value(l, "helo", s->helo.len ? s->helo.s : "");
@@ -102,14 +102,23 @@ begin(struct line *l, const struct session *s, const char *what)
 		add(l, " relay=yes");
 }
 
-static void
-finish(struct line *l)
+void
+session_log_flush(struct session *s)
 {
-	ssize_t r;
+	ssize_t r = s->log_len ? write(STDERR_FILENO, s->log, s->log_len) : 0;
 
-	l->s[l->len++] = '\n';
-	r = write(STDERR_FILENO, l->s, l->len);
 	(void)r;	/* a log that is gone keeps no mail out */
+	s->log_len = 0;
+}
+
+static void
+finish(struct line *l, struct session *s)
+{
+	l->s[l->len++] = '\n';
+	if (s->log_len + l->len > sizeof s->log)
+		session_log_flush(s);
+	memcpy(s->log + s->log_len, l->s, l->len);
+	s->log_len += l->len;
 }
 
 static void
@@ -133,7 +142,7 @@ add_recipients(struct line *l, const struct session *s)
 }
 
 void
-session_log_message(const struct session *s, const char *result, uint64_t number, const char *reason)
+session_log_message(struct session *s, const char *result, uint64_t number, const char *reason)
 {
 	struct line l;
 
@@ -147,11 +156,11 @@ session_log_message(const struct session *s, const char *result, uint64_t number
 		add_number(&l, "qp", number);
 	if (*reason)
 		add_quoted(&l, "reason", reason);
-	finish(&l);
+	finish(&l, s);
 }
 
 void
-session_log_refusal(const struct session *s, const char *command, const char *argument, const char *reason)
+session_log_refusal(struct session *s, const char *command, const char *argument, const char *reason)
 {
 	struct line l;
 
@@ -164,11 +173,11 @@ session_log_refusal(const struct session *s, const char *command, const char *ar
 	add(&l, " argument=");
 	add_address(&l, argument);
 	add_quoted(&l, "reason", reason);
-	finish(&l);
+	finish(&l, s);
 }
 
 void
-session_log_end(const struct session *s)
+session_log_end(struct session *s)
 {
 	static const char *const ends[] = { "goes-on", "quit", "closed", "timeout", "session-limit", "server-stop", "refused", "trouble" };
 	struct line l;
@@ -186,5 +195,5 @@ session_log_end(const struct session *s)
 		add_quoted(&l, "dnsbl", s->dns_lists);
 	if (*s->reason)
 		add_quoted(&l, "reason", s->reason);
-	finish(&l);
+	finish(&l, s);
 }

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from conftest import HOST, wait_for
-from smtp_session import Queue, Smtp, parts
+from smtp_session import SANITIZED, Queue, Smtp, parts
 
 ELSEWHERE = "ana@elsewhere.example"
 
@@ -579,3 +579,45 @@ def test_rblsmtpd_variable(tree, queue, value, reply):
     with Smtp(tree, env={"RBLSMTPD": value, "RELAYCLIENT": ""}) as s:
         s.expect(250, "MAIL FROM:<a@b>")
         s.expect(250, "RCPT TO:<luis>")
+
+
+# -- what is shut in --------------------------------------------------------------------------
+
+
+def is_shut_in(status):
+    values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    return values["NoNewPrivs"] == "1" and values["Seccomp"] == "2"
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer build has no filter")
+@pytest.mark.parametrize("how", ["QMAILQUEUE", "replaced", "RCPTCHECK"])
+def test_the_session_is_shut_in_and_its_programs_are_not(tree, queue, how):
+    save = "#!/bin/sh\ncat /proc/self/status >output.status\nls -l /proc/self/fd >output.fds\n"
+    if how == "replaced":
+        tree.replace("qmail-queue", save)
+        env = {}
+    else:
+        env = {how: str(tree.write("program", save, 0o755))}
+    with Smtp(tree, env=env) as s:
+        s.ehlo()
+        s.message()
+        assert is_shut_in(open(f"/proc/{s.process.pid}/status").read())
+        assert not is_shut_in((tree.home / "output.status").read_text())
+        fds = (tree.home / "output.fds").read_text()
+        links = [line.split(" -> ")[1] for line in fds.splitlines() if " -> " in line]
+        assert not [x for x in links if x.startswith("socket:")], fds
+
+
+def test_qmailqueue_that_outlives_its_session(tree):
+    """The program sees the end of a message that was cut off, and of no envelope; nobody waits for it."""
+    path = tree.write("filter", "#!/bin/sh\ncat >output.message; cat <&1 >output.envelope; : >output.done\n", 0o755)
+    with Smtp(tree, env={"QMAILQUEUE": str(path)}) as s:
+        s.envelope("a@b", "luis")
+        s.expect(354, "DATA")
+        s.send(b"x" * 200000)
+        wait_for(lambda: (tree.home / "output.message").exists())
+        s.process.kill()
+        s.process.wait()
+        wait_for(lambda: (tree.home / "output.done").exists())
+        s.process.returncode = 0
+    assert (tree.home / "output.envelope").read_bytes() == b""
