@@ -106,6 +106,14 @@ forget(struct send *s, struct message *m)
 	message_free(&s->messages, m);
 }
 
+/* Forgets a message that is lost, but not while a child may report about it: pass_reported does it then. */
+static void
+forget_if_free(struct send *s, struct message *m)
+{
+	if (!m->in_report)
+		forget(s, m);
+}
+
 void
 pass_ended(struct send *s, struct message *m)
 {
@@ -270,7 +278,7 @@ static void
 rest(struct send *s, struct message *m)
 {
 	if (m->is_lost) {
-		forget(s, m);
+		forget_if_free(s, m);
 		return;
 	}
 	if (!m->todo) {
@@ -573,7 +581,7 @@ pass_checked(struct send *s, struct message *m, int64_t when)
 		if (m->due[c] < when)
 			m->due[c] = when;
 	if (m->is_lost)
-		forget(s, m);
+		forget_if_free(s, m);
 	else if (!m->is_sought)
 		set_time(s, m);
 }

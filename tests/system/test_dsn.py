@@ -354,6 +354,35 @@ def test_deliveries_go_on_while_a_report_hangs(world):
     world.ended(m)
 
 
+def test_message_that_is_lost_while_its_report_hangs(world):
+    """The keeper does not know it any more: it is forgotten when neither a worker nor the report has anything to do with it."""
+    fifo = world.tree.home / "fifo"
+    os.mkfifo(fifo)
+    world.tree.own(fifo)
+    program = world.tree.write("hangs", f"#!/bin/sh\ncat >/dev/null; cat <&1 >/dev/null; exec cat {fifo}\n", 0o755)
+    world.on_job = lambda job: [job.answer("Z" if r.startswith("wait") else "K", "x\n", i) for i, r in enumerate(job.recipients)]
+    world.start(QMAILQUEUE=str(program))
+    m = message(world, ("a@far.example", "NOTIFY=SUCCESS"), ("wait@far.example", ""), in_file=True)
+    world.until(lambda: m.told_deferred)
+    held = []
+    world.on_job = held.append
+    world.signal(signal.SIGALRM)
+    world.until(lambda: held)
+    world.messages.clear()
+    world.lose_keeper(listen=True)
+    world.until(lambda: world.listed)
+    held[0].answer()
+    world.logged("success: ", 2)
+    world.quiet()
+    with open(fifo, "w"):
+        pass
+    world.logged("report msg 1 ")
+    world.on_job = lambda job: job.answer()
+    world.ended(world.message("ana@mail.test.example"))
+    assert "end msg 1\n" not in world.log
+    world.stop()
+
+
 # -- UTF-8 ---------------------------------------------------------------------------------------------
 
 def test_utf8_sender_gets_the_forms_of_rfc_6533(world, reports):
