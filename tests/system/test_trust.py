@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+import fake_smtp
 from conftest import BUILD, wait_for
 from probe import KILLED, call, is_sanitized, need, opens
 from test_root_users import HOST, identity, installed, machine, only  # noqa: F401 (fixtures)
@@ -204,6 +205,44 @@ def test_rspawn_and_its_workers_reach_no_mail(running):
     assert call(pid, "setuid", 0) == -1
     for other in (running.send.pid, running.keeper.pid, running.one("qmail-lspawn")):
         assert call(pid, "kill", other, signal.SIGTERM) == -1
+
+
+@pytest.fixture
+def remote_worker(running):
+    """The pid of a qmail-remote that waits for a server's answer to a message."""
+    going_on = []
+
+    def hold(session, verb, line):
+        if verb == "end":
+            wait_for(lambda: going_on, what="the test")
+        return None
+
+    with fake_smtp.Server(hold, fake_smtp.ALL) as server:
+        running.machine.write("control/smtproutes", f":[127.0.0.1]:{server.port}\n")
+        done = running.machine.run("qmail-inject", "far@other.example", input=MESSAGE, user="ana", cwd=running.machine.path("/home/ana"))
+        assert done.returncode == 0
+        wait_for(lambda: server.messages, what="the message")
+        yield running.one("qmail-remote")
+        going_on.append(1)
+
+
+def test_remote_worker_reaches_the_network_and_no_file(running, kernel, remote_worker):
+    machine = running.machine  # noqa: F811
+    assert identity(remote_worker) == only(machine.ids("qmailr")[0], machine.gid("nofiles"))
+    assert shut_in(remote_worker)
+    for path in ("control/me", "queue", "users", "/etc/passwd", "/home/ana", "bin/qmail-remote", "/proc/self/environ", "run"):
+        assert opens(remote_worker, path) == "EACCES", path
+    assert call(remote_worker, "socket", *INTERNET) >= 0
+
+
+@pytest.mark.parametrize("attempt", [
+    lambda pid: opens(pid, "run/tcpto", os.O_RDWR), lambda pid: opens(pid, "/tmp/x", WRITE), executes, lambda pid: call(pid, "setuid", 0),
+    lambda pid: call(pid, "socket", socket.AF_UNIX, socket.SOCK_STREAM, 0), lambda pid: call(pid, "ptrace", 16, 1),
+    lambda pid: call(pid, "kill", os.getpid(), 0), lambda pid: call(pid, "unlink", b"run/tcpto\0"),
+], ids=["dead hosts", "write", "program", "setuid", "socket", "ptrace", "kill", "unlink"])
+def test_remote_worker_dies_rather_than(running, kernel, remote_worker, attempt):
+    assert attempt(remote_worker) == KILLED
+    wait_for(lambda: "deferral: The_delivery_program_ended_without_a_report" in running.log(), what="the deferral")
 
 
 def test_lspawn_as_root_reads_no_mail(running, tmp_path):
