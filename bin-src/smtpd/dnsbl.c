@@ -71,7 +71,7 @@ obey_rule(struct dnsbl *b, const char *text)
 		return;
 	b->verdict = *text == '-' ? DNSBL_REJECT : DNSBL_DEFER;
 	append_clean(b->text, sizeof b->text, text + (*text == '-'));
-	strcpy(b->log, "RBLSMTPD");
+	append_clean(b->log, sizeof b->log, "RBLSMTPD");
 }
 
 /* In the new process: nothing of the session but its variables and its log. */
@@ -124,7 +124,7 @@ give_up(struct dnsbl *b, const char *why)
 		close(b->fd);
 	b->fd = -1;
 	if (!*b->log)
-		strcpy(b->log, why);
+		append_clean(b->log, sizeof b->log, why);
 }
 
 void

@@ -99,7 +99,7 @@ dnsbl_list_name(char *name, const struct dnsbl_list *list, const ip46 *client)
 		}
 	else
 		n = (size_t)sprintf(name, "%u.%u.%u.%u.", ip[3], ip[2], ip[1], ip[0]);
-	strcpy(name + n, list->zone);
+	memcpy(name + n, list->zone, strlen(list->zone) + 1);
 }
 
 /* Whether one of the addresses means that the list has the client. */

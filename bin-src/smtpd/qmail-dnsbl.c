@@ -2,6 +2,7 @@
  * Trust: the answers come from the Internet; what is passed on of them is cut and cleaned. Runs as who starts it (qmaild),
  * reads control files, then shuts itself in with nothing but Internet sockets; it never holds the session's connection. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -66,13 +67,8 @@ add_log(struct outcome *o, const char *how, const char *zone)
 {
 	size_t len = strlen(o->log);
 
-	if (len + strlen(how) + strlen(zone) + sizeof ", " > sizeof o->log)
-		return;
-	if (len) {
-		strcpy(o->log + len, ", ");
-		len += 2;
-	}
-	strcpy(stpcpy(o->log + len, how), zone);
+	if (len + strlen(how) + strlen(zone) + sizeof ", " <= sizeof o->log)
+		snprintf(o->log + len, sizeof o->log - len, "%s%s%s", len ? ", " : "", how, zone);
 }
 
 /* A bad list, or a silent one that counts as bad: the first one is what the client is told. */
@@ -83,7 +79,7 @@ refuse(const struct program *p, struct outcome *o, const struct asked *a, enum d
 		return;
 	if (state == DNSBL_SILENT) {
 		o->verdict = DNSBL_DEFER;
-		strcpy(stpcpy(o->text, "no answer from "), a->list.zone);
+		snprintf(o->text, sizeof o->text, "no answer from %s", a->list.zone);
 		return;
 	}
 	o->verdict = a->list.kind == DNSBL_BAD_REJECT ? DNSBL_REJECT : DNSBL_DEFER;
