@@ -361,6 +361,13 @@ queue_client_start_runner(struct queue_client *q)
 }
 
 void
+queue_client_use_runner(struct queue_client *q, int runner)
+{
+	close_fd(&q->runner);
+	q->runner = runner;
+}
+
+void
 queue_client_begin(struct queue_client *q)
 {
 	q->message.len = q->envelope.len = 0;

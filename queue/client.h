@@ -62,6 +62,10 @@ void queue_client_open_keeper(struct queue_client *q, int home);
  * it, with the environment of now (queue/runner.h). Returns 1, also if there is none to run, or 0 with errno set. */
 int queue_client_start_runner(struct queue_client *q);
 
+/* The same with a runner that another client of this process, or of its parent, started: runner is that one's. It becomes
+ * q's, which closes it. */
+void queue_client_use_runner(struct queue_client *q, int runner);
+
 /* Begins a message. */
 void queue_client_begin(struct queue_client *q);
 

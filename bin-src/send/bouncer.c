@@ -208,15 +208,26 @@ submit(struct work *w)
 	w->fd = -1;
 }
 
-/* Nothing of qmail-send's may stay open here: a worker sees the end of its socket only when nobody holds it. */
 static void
-close_all_but(struct send *s, int keep)
+close_range_of(unsigned int first, unsigned int last)
 {
-	if (syscall(SYS_close_range, 3, keep - 1, 0) == 0 && syscall(SYS_close_range, keep + 1, ~0U, 0) == 0)
+	if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
 		return;
-	for (int fd = 3; fd <= s->loop.highest + 16; fd++)
-		if (fd != keep)
-			close(fd);
+	for (unsigned int fd = first; fd <= last; fd++)
+		close((int)fd);
+}
+
+/* Nothing of qmail-send's may stay open here: a worker sees the end of its socket only when nobody holds it. other: one more
+ * that stays, or -1. */
+static void
+close_all_but(struct send *s, int keep, int other)
+{
+	unsigned int low = (unsigned int)(other < 0 || keep < other ? keep : other);
+	unsigned int high = (unsigned int)(keep > other ? keep : other);
+
+	close_range_of(3, low - 1);
+	close_range_of(low + 1, high - 1);
+	close_range_of(high + 1, (unsigned int)s->loop.highest + 16);
 }
 
 static void
@@ -231,9 +242,10 @@ child(struct send *s, const struct bouncer_child *c, int out)
 	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	close_all_but(s, out);
+	close_all_but(s, out, s->bouncer.runner);
 	s->octets.reader = (struct reader)READER_CLOSED;
 	queue_client_open(&w.client, -1);
+	queue_client_use_runner(&w.client, s->bouncer.runner);
 	for (unsigned int i = 0; i < c->count; i++) {
 		w.message = c->messages[i];
 		submit(&w);

@@ -190,8 +190,8 @@ raise_file_limit(void)
 	}
 }
 
-/* A replaced qmail-queue has to be run for bounces, so nothing can be shut in then; and one that hangs delays only its
- * own bounce. */
+/* A replaced qmail-queue is run for bounces, by a process that is not shut in; and one that hangs delays only its own
+ * bounce. */
 static void
 shut_in(struct send *s)
 {
@@ -200,14 +200,15 @@ shut_in(struct send *s)
 		.read = { "control", "queue", "run", NULL },
 	};
 	struct queue_client client;
-	int is_program, lack;
+	int lack;
 
 	queue_client_open(&client, -1);
-	is_program = client.program.len != 0;
+	s->bouncer.batch = client.program.len ? 1 : BOUNCER_BATCH;
+	if (!queue_client_start_runner(&client))
+		strerr_diefusys(EXIT_TEMP, "prepare for running another qmail-queue");
+	s->bouncer.runner = client.runner;
+	client.runner = -1;
 	queue_client_close(&client);
-	s->bouncer.batch = is_program ? 1 : BOUNCER_BATCH;
-	if (is_program)
-		return;
 	lack = sandbox_enter(&box);
 	if (lack < 0)
 		strerr_diefusys(EXIT_TEMP, "enter the sandbox");

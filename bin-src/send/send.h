@@ -94,6 +94,7 @@ struct bouncer_child {
 struct bouncer {
 	struct bounce_settings settings;
 	unsigned int batch;		/* bounces that a child gets, at most BOUNCER_BATCH */
+	int runner;			/* starts the program that submits them (queue/runner.h), -1 none */
 	stralloc waiting;		/* of struct message * */
 	size_t waiting_done;		/* octets of it */
 	struct bouncer_child children[BOUNCER_CHILDREN];
