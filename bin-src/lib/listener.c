@@ -15,16 +15,18 @@
 #include <skalibs/stralloc.h>
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
+#include "client_limits.h"
 #include "control/control.h"
 #include "endpoint.h"
 #include "exitcode.h"
-#include "client_limits.h"
+#include "handover.h"
 #include "listener.h"
 #include "monotonic.h"
 #include "rules.h"
 
 enum {
 	ACCEPTS = 32,			/* connections taken in one turn */
+	WORDS = 64,			/* of free children heard in one turn */
 	EVENTS = LISTENER_SOCKETS_MAX + 1,
 	PAUSE_MS = 100,			/* after the first accept or fork that failed; doubled each time up to */
 	PAUSE_MS_MAX = 2000,
@@ -68,12 +70,6 @@ struct listener {
 	uint64_t pause_until, now;
 	unsigned int log_lines, log_left_out;
 	uint64_t log_since;
-};
-
-/* What a child gets with its next connection. */
-struct handover {
-	struct endpoint remote, local;
-	int with_local;
 };
 
 /* What a process that listener_serve made knows; in all others it is zero. */
@@ -254,31 +250,18 @@ reap(struct listener *l)
 	}
 }
 
-/* A child says that its session ended in good order: its socket comes with the message, who it is says the kernel. */
+/* Children say that their sessions ended in good order. */
 static void
 hear_idle(struct listener *l)
 {
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
-	} control;
-	char octet;
-	struct iovec v = { .iov_base = &octet, .iov_len = 1 };
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	pid_t pid;
+	int fd;
 
-	while (m.msg_controllen = sizeof control, recvmsg(l->ask[0], &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) >= 0) {
-		struct ucred who = { .pid = 0 };
-		struct child *child;
-		int fd = -1;
+	for (int i = 0; i < WORDS && handover_hear(l->ask[0], &pid, &fd); i++) {
+		struct child *child = find_child(l, pid);
 
-		for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-			if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
-				memcpy(&who, CMSG_DATA(c), sizeof who);
-			else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-				memcpy(&fd, CMSG_DATA(c), sizeof fd);
 		if (fd < 0)
 			continue;
-		child = find_child(l, who.pid);
 		if (!child || child->state != IN_SESSION) {
 			close(fd);
 			continue;
@@ -287,7 +270,7 @@ hear_idle(struct listener *l)
 		child->state = IS_IDLE;
 		if (l->idle_len == LISTENER_IDLE_MAX)
 			dismiss(l, 0);
-		l->idle[l->idle_len++] = (struct idle){ .pid = who.pid, .fd = fd, .address = child->remote.address,
+		l->idle[l->idle_len++] = (struct idle){ .pid = pid, .fd = fd, .address = child->remote.address,
 		    .until = l->now + LISTENER_IDLE_MS };
 	}
 }
@@ -349,7 +332,7 @@ prepare_next(struct listener *l)
 	self.ask = l->ask[1];
 	if (l->ask[1] < 0)
 		return;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+	if (!handover_pair(pair)) {
 		close(l->ask[1]);
 		return;
 	}
@@ -366,6 +349,7 @@ become_child(struct listener *l, int connection, const struct endpoint *remote, 
 	int with_local;
 
 	sigaction(SIGCHLD, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		is_stopping = 1;
@@ -423,29 +407,17 @@ start_accepting(struct listener *l)
 
 /* --- a new connection ------------------------------------------------------------------------------- */
 
-/* Sends the connection, and the socket it comes over, to the idle child i. 1, or 0 if that child cannot have it. */
+/* Hands the connection to the idle child i. 1, or 0 if that child cannot have it. */
 static int
 hand_over(struct listener *l, unsigned int i, int connection, const struct endpoint *remote)
 {
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(2 * sizeof(int))];
-	} control;
-	struct handover handover;
-	int fds[2] = { connection, l->idle[i].fd };
-	struct iovec v = { .iov_base = &handover, .iov_len = sizeof handover };
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
 	struct child *child = find_child(l, l->idle[i].pid);
+	struct handover handover;
 
 	memset(&handover, 0, sizeof handover);
-	memset(&control, 0, sizeof control);
 	handover.remote = *remote;
 	handover.with_local = endpoint_local(&handover.local, connection);
-	CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
-	CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
-	CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof fds);
-	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, sizeof fds);
-	if (!child || sendmsg(l->idle[i].fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+	if (!child || !handover_send(l->idle[i].fd, connection, &handover)) {
 		dismiss(l, i);
 		return 0;
 	}
@@ -708,6 +680,7 @@ trap_signals(struct listener *l)
 	sigdelset(&l->outside, SIGTERM);
 	sigdelset(&l->outside, SIGCHLD);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);	/* there is nothing to be told: what has changed is read anew by itself */
 }
 
 /* The socket on which children ask for more. */
@@ -715,13 +688,11 @@ static void
 prepare_reuse(struct listener *l)
 {
 	struct epoll_event e = { .events = EPOLLIN };
-	int on = 1;
 
 	l->ask[0] = l->ask[1] = -1;
 	if (l->config->reuse < 2)
 		return;
-	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, l->ask) < 0 ||
-	    setsockopt(l->ask[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+	if (!handover_share(l->ask))
 		strerr_diefusys(EXIT_TEMP, "make a socket");
 	e.data.fd = l->ask[0];
 	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->ask[0], &e) < 0)
@@ -788,52 +759,6 @@ listener_is_stopping(void)
 	return is_stopping;
 }
 
-/* Tells the parent that this process is free, and gives it its end of the pair. */
-static int
-ask_for_more(void)
-{
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec v = { .iov_base = "", .iov_len = 1 };
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
-	ssize_t r;
-
-	memset(&control, 0, sizeof control);
-	CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
-	CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
-	CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &self.parents_end, sizeof(int));
-	r = sendmsg(self.ask, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-	close(self.parents_end);
-	return r == 1;
-}
-
-/* Waits for the connection, or for the parent to close: the parent alone decides how long. */
-static int
-receive_connection(struct handover *handover, int fds[2])
-{
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(2 * sizeof(int))];
-	} control;
-	struct iovec v = { .iov_base = handover, .iov_len = sizeof *handover };
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control };
-	const struct cmsghdr *c;
-	ssize_t r;
-
-	do {
-		m.msg_controllen = sizeof control;
-		r = recvmsg(self.socket, &m, MSG_CMSG_CLOEXEC);
-	} while (r < 0 && errno == EINTR);
-	c = r == (ssize_t)sizeof *handover ? CMSG_FIRSTHDR(&m) : NULL;
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(2 * sizeof(int)))
-		return 0;
-	memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
-	return 1;
-}
-
 /* Puts the connection on 0 and 1, which are closed, by calls that every filter allows. */
 static int
 place(int connection)
@@ -850,22 +775,22 @@ int
 listener_next(void)
 {
 	struct handover handover;
-	int fds[2], asked;
+	int connection, end, asked;
 
 	if (!self.is_child || !self.left || is_stopping)
 		return 0;
 	self.left--;
-	asked = ask_for_more();
+	asked = handover_ask(self.ask, self.parents_end);
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	if (!asked || !receive_connection(&handover, fds)) {
+	if (!asked || !handover_receive(self.socket, &handover, &connection, &end)) {
 		self.left = 0;
 		return 0;
 	}
-	/* the socket first: it must not take the place of 0 or 1 */
-	self.parents_end = fcntl(fds[1], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	close(fds[1]);
-	if (self.parents_end < 0 || !place(fds[0]) ||
+	/* the end first: it must not take the place of 0 or 1 */
+	self.parents_end = fcntl(end, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	close(end);
+	if (self.parents_end < 0 || !place(connection) ||
 	    !endpoint_set_environment(&handover.remote, handover.with_local ? &handover.local : NULL))
 		_exit(EXIT_TEMP);
 	return 1;
