@@ -433,7 +433,7 @@ transfer_start(struct transfer *t, int argc, char *const *argv)
 		strerr_diefusys(EXIT_TEMP, "open control/morercpthosts.cdb");
 	prepare_connection(t);
 	queue_client_open(&t->queue, -1);
-	/* a program that is run instead of the queue's own could not work in there; it would be the only one to gain */
-	if (!t->queue.program.len)
-		shut_itself_in();
+	if (!queue_client_start_runner(&t->queue))
+		strerr_diefusys(EXIT_TEMP, "prepare for the program in the place of qmail-queue");
+	shut_itself_in();
 }
