@@ -117,7 +117,7 @@ directories() {
 		ln -s /var/log/qmail log
 	fi
 	if [ "$one_user" ]; then directory 0755 root root log; fi
-	for service in qmail-queued qmail-rcptd qmail-send; do
+	for service in qmail-queued qmail-rcptd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd; do
 		if [ -h log ]; then directory 0750 qmaill nofiles "$root$(readlink log)/$service"
 		else directory 0750 qmaill nofiles "log/$service"; fi
 	done

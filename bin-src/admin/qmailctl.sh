@@ -6,10 +6,16 @@ self=$0
 cd -P "$(dirname "$self")/.." || exit 111
 PATH=$PATH:/usr/sbin:/sbin
 # in the order in which they start; they stop in the other
-services='' stopping=''
+services='' stopping='' wanted='' restarting=''
 for dir in service/*/; do
-	services="$services ${dir%/}"
-	stopping="${dir%/} $stopping"
+	dir=${dir%/}
+	services="$services $dir"
+	stopping="$dir $stopping"
+	# one that is down by default is started only by its own name: s6-svc -u service/NAME
+	if [ ! -e "$dir/down" ] || [ "$(s6-svstat -o up "$dir" 2>/dev/null)" = true ]; then
+		restarting="$dir $restarting"
+	fi
+	[ -e "$dir/down" ] || wanted="$wanted $dir"
 done
 
 # root waits for the events of another user's supervisors (a private server) as that user: its own FIFOs they cannot open
@@ -21,14 +27,14 @@ fi
 
 usage() {
 	cat <<'HELP'
-qmailctl start     start every service, qmail-queued first
+qmailctl start     start every service, but those that are down by default
 qmailctl stop      stop every service: deliveries that run are finished, no new mail is accepted
 qmailctl restart   stop, and start again
 qmailctl stat      what runs, since when, and how many messages wait
 qmailctl doqueue   try every message that waits now (also: flush)
 qmailctl reload    qmail-send reads control/locals and control/virtualdomains again
 qmailctl queue     how many messages wait, and which
-qmailctl cdb       compile users/assign and control/morercpthosts
+qmailctl cdb       compile users/assign, control/morercpthosts, and the rules control/tcp.smtp, .qmtp, .qmqp
 qmailctl pause     stop deliveries; mail is accepted on
 qmailctl cont      go on with deliveries
 qmailctl help      this text
@@ -55,9 +61,9 @@ each() {
 
 # shellcheck disable=SC2086 # one word a service
 case ${1-} in
-start) supervised; each start '-wU -T 60000 -u' $services ;;
+start) supervised; each start '-wU -T 60000 -u' $wanted ;;
 stop) supervised; each stop '-wd -T 60000 -d' $stopping ;;
-restart) supervised; each restart '-wR -T 60000 -r' $stopping ;;
+restart) supervised; each restart '-wR -T 60000 -r' $restarting ;;
 stat|status)
 	for s in $services; do
 		bin/svstat "$s" "$s/log"
@@ -71,6 +77,9 @@ cdb)
 	status=0
 	[ ! -e users/assign ] || bin/qmail-newu || status=111
 	[ ! -e control/morercpthosts ] || bin/qmail-newmrh || status=111
+	for rules in control/tcp.smtp control/tcp.qmtp control/tcp.qmqp; do
+		[ ! -e $rules ] || tcprules $rules.cdb $rules.tmp <$rules || status=111
+	done
 	exit $status
 	;;
 pause) supervised; $as s6-svc -p service/qmail-send ;;

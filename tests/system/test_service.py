@@ -2,17 +2,22 @@
 import os
 import pathlib
 import shutil
+import smtplib
+import socket
 import stat
 import subprocess
 import time
 
 import pytest
 
-from conftest import processes_of, wait_for
+from conftest import HOST, processes_of, wait_for
 from real_server import identity, real_server  # noqa: F401
 
 pytestmark = [pytest.mark.skipif(os.getuid() != 0, reason="only root can run programs as their real users"),
               pytest.mark.skipif(not shutil.which("s6-svscan"), reason="s6 is not installed")]
+
+
+DOWN = ("qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd")  # until the administrator says otherwise
 
 
 @pytest.fixture
@@ -130,7 +135,9 @@ def test_qmailctl(supervised):
     said = ctl("stat").splitlines()
     services = sorted(path.parent for path in (server.home / "service").glob("[!.]*/run"))
     assert [line.split(":")[0] for line in said[:-1]] == [f"service/{s.name}{log}" for s in services for log in ("", "/log")]
-    assert all(": up (pid " in line for line in said[:-1]) and said[-1] == "messages in queue: 0"
+    down = {f"service/{name}" for name in DOWN}
+    assert all((": down" if line.split(":")[0] in down else ": up (pid ") in line for line in said[:-1])
+    assert said[-1] == "messages in queue: 0"
     first = programs(server)["qmail-send"]
     ctl("restart")
     assert programs(server)["qmail-send"] != first
@@ -146,6 +153,37 @@ def test_qmailctl(supervised):
     for word in ("doqueue", "flush", "reload", "queue", "cdb", "help", "pause", "cont"):
         ctl(word)
     assert "qmailctl start" in ctl("nonsense", 100)
+
+
+@pytest.mark.parametrize("name", DOWN)
+def test_a_network_server(supervised, name):
+    """Down at first; then it listens as qmaild, and its processes have no other rights."""
+    server = supervised
+    service = server.home / "service" / name
+    assert name not in programs(server)
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+    (service / "listen").write_text(f"127.0.0.1 {port}\n")
+    (service / "down").unlink()
+    server.inside(server.bin / "qmailctl", "start")
+    qmaild, nofiles = server.passwd["qmaild"][0], server.groups["nofiles"]
+    with socket.create_connection(("127.0.0.1", port), 30) as c:
+        if name == "qmail-smtpd":
+            assert c.recv(1000).startswith(b"220 ")
+        wait_for(lambda: len(programs(server)[name]) == (1 if name == "qmail-qmqpd" else 2), what="a process for the connection")
+        for pid in programs(server)[name]:
+            assert identity(pid) == (qmaild, nofiles, {nofiles})
+            assert "CapEff:\t0000000000000000" in pathlib.Path(f"/proc/{pid}/status").read_text()
+    if name == "qmail-smtpd":
+        with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+            client.sendmail("s@x.example", [f"ana@{HOST}"], "Subject: by SMTP\r\n\r\nhello\r\n")
+        wait_for(lambda: server.maildir("ana"), what="the message")
+        assert b"from network)" in server.maildir("ana")[0]
+    old = programs(server)[name]
+    server.inside(server.bin / "qmailctl", "restart")
+    assert not set(programs(server)[name]) & set(old)
+    socket.create_connection(("127.0.0.1", port), 30).close()
+    assert (server.home / "log" / name / "current").stat().st_uid == server.passwd["qmaill"][0]
 
 
 def test_a_directory_without_a_supervisor(tree):

@@ -73,6 +73,18 @@ def test_install_keeps_a_changed_service(home):
     assert (run.parent / "run.new").read_bytes() == (SOURCE / "service/qmail-send/run").read_bytes()
 
 
+def test_install_leaves_a_network_server_as_the_administrator_wants_it(home):
+    """It is down in a new tree; who has taken that away is not asked again."""
+    install(home)
+    names = ("qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd")
+    assert all((home / "service" / name / "down").exists() for name in names)
+    assert not (home / "service/qmail-send/down").exists()
+    (home / "service/qmail-smtpd/down").unlink()
+    install(home)
+    assert not (home / "service/qmail-smtpd/down").exists()
+    assert (home / "service/qmail-qmtpd/down").exists()
+
+
 def test_every_page_is_installed(installation):
     pages = {p.name for p in (installation / "man").rglob("*.[1-8]")}
     assert {"qmail-setup.8", "qmailctl.8", "svstat.8"} <= pages
@@ -175,7 +187,7 @@ def test_setup_users_and_owners(private_root):
     for name, mode, user, group in rules:
         st = (home / name).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (mode, uid[user], gid[group]), name
-    for service in ("qmail-send", "qmail-queued", "qmail-rcptd"):
+    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd"):
         st = (private_root / "var/log/qmail" / service).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid) == (0o750, uid["qmaill"])
     assert os.readlink(home / "log") == "/var/log/qmail"

@@ -71,6 +71,19 @@ def test_up_twice_and_down(copy):
         admin/up build
         [ "$(cat run/service/qmail-send/supervise/status | cksum)" = "$first" ]   # what ran goes on
         [ "$(ls run/home/ana/Maildir/new | wc -l)" = 2 ]
+        read -r address port <run/service/qmail-smtpd/listen
+        python3 -c 'if True:
+            import smtplib, sys
+            with smtplib.SMTP(sys.argv[1], int(sys.argv[2]), timeout=30) as client:
+                client.sendmail("s@x.example", ["luis@tambo.example"], "Subject: by SMTP\\r\\n\\r\\nhello\\r\\n")
+            ' "$address" "$port"
+        tries=0
+        until grep -qr "by SMTP" run/home/luis/Maildir/new; do
+            tries=$((tries + 1))
+            [ $tries -lt 300 ] || { cat run/log/*/current; exit 1; }
+            sleep 0.1
+        done
+        until run/bin/qmail-qstat | grep -q "queue: 0"; do sleep 0.1; done
         PATH=$PATH:/sbin:/usr/sbin run/bin/qmailctl stat
         admin/down
         [ "$(id -u)" != 0 ] || [ "$(count)" = 0 ]
@@ -81,6 +94,8 @@ def test_up_twice_and_down(copy):
         assert "has arrived: run/home/ana/Maildir/new/" in text
         assert "To: Ana <ana@tambo.example>" in text and "Delivered-To: ana@tambo.example" in text
         assert "make down" in text
+        assert "127.0.0.1 port " in text
+    assert "qmail-smtpd: up (pid " in second and "qmail-qmtpd: down" in second
     assert "qmail-send: up (pid " in second and "messages in queue: 0" in second
     assert second.count("is stopped") == 1
 
@@ -125,7 +140,7 @@ def test_services_come_back(copy):
     run(copy, """
         admin/up build >/dev/null
         cd run
-        for s in qmail-queued qmail-rcptd qmail-send; do
+        for s in qmail-queued qmail-rcptd qmail-send qmail-smtpd; do
             pid=$(s6-svstat -o pid service/$s)
             kill -KILL $pid
             tries=0
