@@ -25,7 +25,7 @@ def test_says_what_holds_without_files(show):
     assert f"home: {show.tree.home}\n" in text
     for line in ("me: mail.one.example", "locals: mail.one.example (default)", "defaulthost: mail.one.example (default)",
                  "queuelifetime: 604800 (default)", "concurrencyremote: 20 (default)", "bouncefrom: MAILER-DAEMON (default)",
-                 "virtualdomains: none (default)", "rcpthosts: none (default)", "morercpthosts.cdb: none (default)"):
+                 "virtualdomains: none (default)", "rcpthosts: mail.one.example (default)", "morercpthosts.cdb: none (default)"):
         assert f"\n{line}\n" in text
     assert "unknown" not in text
 
@@ -35,7 +35,7 @@ def test_without_me(show):
         path.unlink()
     text = show()
     assert "\nme: none (default) (missing: needed by all)\n" in text
-    assert "\nlocals: none (default) (missing: needed by qmail-send)\n" in text
+    assert "\nlocals: none (default) (missing: needed by qmail-send, qmail-rcptd)\n" in text
     assert "\ndefaulthost: defaulthost (default)\n" in text
 
 
