@@ -57,7 +57,7 @@ show_default(struct show *show, const struct control_file *file)
 	else if ((r = control_line(&show->value, "control/me")) > 0)
 		print_text(show->value.s, show->value.len);
 	else
-		printf("%s", file->required ? "none" : file->name);
+		printf("%s", file->required || file->form != CONTROL_LINE ? "none" : file->name);	/* as qmail has it: the name */
 	printf(" (default)");
 	if (file->required && r <= 0)
 		printf(" (missing: needed by %s)", file->readers);
