@@ -10,7 +10,10 @@
 #include "recipient.h"
 #include "session.h"
 
-enum { LITERAL_MAX = 300 };
+enum {
+	LITERAL_MAX = 300,
+	EXCESS = 10,	/* times maxrcpt: recipients above it that a session may name */
+};
 
 /* --- what several commands need ------------------------------------------------------ */
 
@@ -187,6 +190,18 @@ tarpit(struct session *s)
 	poll(NULL, 0, (int)numbers[NUMBER_TARPITDELAY] * 1000);
 }
 
+/* The client sends to the others in another transaction; it may have named them all already. */
+static void
+too_many_recipients(struct session *s)
+{
+	if (++s->excess <= EXCESS * s->settings->numbers[NUMBER_MAXRCPT]) {
+		reply_put(&s->reply, 452, "4.5.3", "sorry, too many recipients");
+		return;
+	}
+	reply_put(&s->reply, 421, "4.5.3", "sorry, too many recipients");
+	session_close(s, SESSION_REFUSED, "too many recipients");
+}
+
 static void
 run_rcpt(struct session *s, char *arg, size_t len)
 {
@@ -202,8 +217,7 @@ run_rcpt(struct session *s, char *arg, size_t len)
 		return;
 	}
 	if (s->mail.count >= s->settings->numbers[NUMBER_MAXRCPT]) {
-		reply_put(&s->reply, 452, "4.5.3", "sorry, too many recipients");
-		session_count_refusal(s);
+		too_many_recipients(s);
 		return;
 	}
 	tarpit(s);

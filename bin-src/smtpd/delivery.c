@@ -1,15 +1,24 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include "listener.h"
 #include "received.h"
 #include "session.h"
+
+/* A message that has begun is finished, even if the server is being stopped meanwhile. */
+static void
+set_submitting(struct session *s, int is_submitting)
+{
+	s->is_submitting = is_submitting;
+	s->in.is_stopping = is_submitting ? NULL : listener_is_stopping;
+}
 
 void
 delivery_abandon(struct session *s)
 {
 	if (s->is_submitting)
 		queue_client_abandon(s->queue);
-	s->is_submitting = 0;
+	set_submitting(s, 0);
 }
 
 /* The message begins: its Received field. */
@@ -23,7 +32,7 @@ begin(struct session *s, int is_data)
 
 	content_start(&s->mail.content, is_data);
 	queue_client_begin(s->queue);
-	s->is_submitting = 1;
+	set_submitting(s, 1);
 	if (received_put(&field, &r))
 		queue_client_message(s->queue, field.s, field.len);
 	else
@@ -73,12 +82,12 @@ submit(struct session *s)
 		r += strlen(r) + 1;
 	}
 	queue_client_end(s->queue, 1, &result);
-	s->is_submitting = 0;
+	set_submitting(s, 0);
 	if (result.code == 0) {
 		snprintf(text, sizeof text, "ok %llu qp %llu", (unsigned long long)result.time, (unsigned long long)result.number);
 		reply_put(&s->reply, 250, "2.0.0", text);
 		s->messages++;
-		s->idle = 0;
+		s->idle = s->refused_lately = 0;
 		s->octets += s->mail.content.octets;
 		session_log_message(s, "accepted", result.number, "");
 		return;

@@ -103,6 +103,8 @@ fill(struct input *in, uint64_t *deadline)
 		uint64_t now = monotonic_ms(), until;
 		enum arrival a;
 
+		if (in->is_stopping && in->is_stopping())
+			return INPUT_STOPPING;
 		if (!*deadline)
 			*deadline = now + in->timeout_ms;
 		if (now >= in->session_end)
@@ -149,6 +151,8 @@ skip_line(struct input *in, uint64_t *deadline)
 		char *s = in->buffer + in->start, *lf = memchr(s, '\n', in->end - in->start);
 		enum input_result r;
 
+		if (gone + (size_t)((lf ? lf : in->buffer + in->end) - s) > INPUT_ENDLESS)
+			return INPUT_FLOOD;
 		if (lf && lf > s && lf[-1] == '\r') {
 			in->start = (size_t)(lf + 1 - in->buffer);
 			in->searched = 0;
@@ -157,8 +161,6 @@ skip_line(struct input *in, uint64_t *deadline)
 		if (lf)
 			return INPUT_BARE_PIPELINED;
 		gone += in->end - in->start;
-		if (gone > INPUT_ENDLESS)
-			return INPUT_FLOOD;
 		/* the last octet may be the CR of the CRLF */
 		if (in->end > in->start) {
 			in->start = in->end - 1;

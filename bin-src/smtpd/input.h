@@ -36,7 +36,7 @@ struct input {
 	uint64_t timeout_ms, session_end;	/* of a wait; monotonic_ms of the end of the session */
 	void (*flush)(void *);
 	void (*rest)(void *);
-	int (*is_stopping)(void);	/* looked at when a wait was interrupted */
+	int (*is_stopping)(void);	/* NULL, or looked at before a wait and when it was interrupted */
 	void *data;
 	size_t start, end;	/* octets of buffer that wait to be taken */
 	size_t searched;	/* of these, octets known to hold no LF */

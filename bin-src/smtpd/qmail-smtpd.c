@@ -22,7 +22,11 @@
 enum {
 	SESSIONS_OF_A_CHILD = 100,	/* connections of one client address that one process serves, one after another */
 	FILES_MAX = 64,
-	MEMORY_MAX = 256 << 20,	/* octets of address space: recipients, 64 KiB of the message, c-ares */
+#ifdef __SANITIZE_ADDRESS__
+	MEMORY_MAX = 0,		/* a sanitizer reserves address space by the terabyte */
+#else
+	MEMORY_MAX = 256 << 20,	/* octets of address space: maxrcpt's largest value of recipients, 64 KiB of a message */
+#endif
 };
 
 /* What the parent, or a process under tcpserver, prepares. */
@@ -77,6 +81,13 @@ give_up(const char *what)
 	strerr_diefusys(EXIT_TEMP, what);
 }
 
+/* What the children will lack is said once, by the parent. */
+static void
+warn_of_lack(void)
+{
+	sandbox_warn((sandbox_has_seccomp() ? 0 : SANDBOX_NO_FILTER) | (sandbox_landlock_abi() > 0 ? 0 : SANDBOX_NO_LANDLOCK));
+}
+
 static void
 shut_in(const struct preparation *p)
 {
@@ -85,7 +96,7 @@ shut_in(const struct preparation *p)
 
 	if (lack < 0)
 		give_up("shut myself in");
-	if (!p->is_listening)	/* else the parent has said it */
+	if (!p->is_listening)
 		sandbox_warn(lack);
 }
 
@@ -98,6 +109,7 @@ serve(struct preparation *p)
 	struct queue_client queue;
 	static struct recipient_checks checks;
 	struct peer peer;
+	int goes_on;
 
 	peer_read(&peer);
 	settings = p->settings;
@@ -119,8 +131,12 @@ serve(struct preparation *p)
 		settings = p->settings;
 		settings.morercpthosts = table;
 		settings_apply_environment(&settings);
-	} while (session_run(&s) == SESSION_QUIT && s.messages > 0 && !queue.program.len && recipient_checks_are_reusable(&checks) &&
-	    input_is_empty(&s.in) && listener_next());
+		goes_on = session_run(&s) == SESSION_QUIT && s.messages > 0 && !queue.program.len &&
+		    recipient_checks_are_reusable(&checks) && input_is_empty(&s.in);
+		if (goes_on)
+			listener_offer();
+		session_log_end(&s);
+	} while (goes_on && listener_next());
 	recipient_checks_end(&checks);
 	session_free(&s);
 	queue_client_close(&queue);
@@ -154,6 +170,7 @@ main(int argc, char **argv)
 		return p.is_listening ? EXIT_TEMP : 1;
 	}
 	if (p.is_listening) {
+		warn_of_lack();
 		config.busy = "421 4.3.2 too many connections, come back later\r\n";
 		config.reuse = SESSIONS_OF_A_CHILD;
 		config.prepare = prepare_again;

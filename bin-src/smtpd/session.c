@@ -89,7 +89,8 @@ session_count_error(struct session *s)
 void
 session_count_refusal(struct session *s)
 {
-	if (++s->refused <= s->settings->numbers[NUMBER_BRTLIMIT] || s->end != SESSION_GOES_ON)
+	s->refused++;
+	if (++s->refused_lately <= s->settings->numbers[NUMBER_BRTLIMIT] || s->end != SESSION_GOES_ON)
 		return;
 	reply_put(&s->reply, 421, "4.7.1", "too many refused recipients");
 	session_close(s, SESSION_REFUSED, "too many refused recipients");
@@ -158,7 +159,7 @@ take_command(struct session *s)
 	switch (r) {
 	case INPUT_OK:
 		s->commands++;
-		if (listener_is_stopping())
+		if (listener_is_stopping() && !s->is_submitting)
 			session_close_input(s, INPUT_STOPPING);
 		else
 			command_run(s, line, len);
@@ -201,7 +202,8 @@ start(struct session *s)
 	s->phase = PHASE_IDLE;
 	s->end = SESSION_GOES_ON;
 	s->reason = s->dns_lists = "";
-	s->commands = s->messages = s->mails = s->recipients = s->refused = s->errors = s->idle = 0;
+	s->commands = s->messages = s->mails = s->recipients = s->refused = s->errors = 0;
+	s->idle = s->refused_lately = s->excess = 0;
 	s->octets = 0;
 	peer_read(&s->peer);
 	s->relayclient = getenv("RELAYCLIENT");
@@ -231,7 +233,5 @@ session_run(struct session *s)
 	}
 	session_reset(s);
 	say_good_bye(s);
-	session_log_end(s);
-	session_log_flush(s);
 	return s->end;
 }

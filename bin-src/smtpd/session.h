@@ -73,7 +73,9 @@ struct session {
 	const char *reason;	/* why it ended so, "" */
 	const char *dns_lists;	/* what DNS lists say about the client, "" nothing */
 	uint64_t started;	/* monotonic_ms */
-	unsigned long commands, messages, mails, recipients, refused, errors, idle;
+	unsigned long commands, messages, mails, recipients, refused, errors;
+	unsigned long idle, refused_lately;	/* since the last message */
+	unsigned long excess;	/* recipients above maxrcpt */
 	uint64_t octets;	/* of accepted messages */
 	pid_t pid;
 	size_t log_len;
@@ -81,7 +83,7 @@ struct session {
 };
 
 /* Runs a session: *s is all zero, or was used before, but for settings, checks, own and queue. The peer and RELAYCLIENT come from the environment.
- * Returns how it ended; the last reply is written and the log line said. */
+ * Returns how it ended; the last reply is written. The caller says the log line (session_log_end). */
 enum session_end session_run(struct session *s);
 
 /* Forgets the transaction, or also what the client said of itself. */
@@ -97,7 +99,8 @@ void session_close(struct session *s, enum session_end end, const char *reason);
 /* Ends it because of what reading came to; says why to the client. */
 void session_close_input(struct session *s, enum input_result r);
 
-/* Counts an error of form, and a refused recipient: after too many of them the session ends with 421. */
+/* Counts an error of form, and a refused recipient: after too many of them, of the latter since the last message that was
+ * accepted, the session ends with 421. */
 void session_count_error(struct session *s);
 void session_count_refusal(struct session *s);
 

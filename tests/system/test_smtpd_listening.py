@@ -111,16 +111,23 @@ def test_control_files_that_change(tree, queue):
 
 
 def test_stop(tree, queue):
-    """A message on its way is finished, the next command answered by 421."""
+    """A message on its way is finished; whoever has none is told 421."""
     service = Service(tree, "qmail-smtpd", "-X")
-    with Client(service) as s, Client(service) as idle:
+    with Client(service) as s, Client(service) as chunks, Client(service) as idle:
         s.envelope("a@b", "luis")
         s.expect(354, "DATA")
+        s.send(b"one\r\n")
+        chunks.envelope("a@b", "luis")
+        chunks.send(b"BDAT 3\r\na\r\n")
+        assert chunks.reply().startswith("250 ")
         service.process.terminate()
         assert idle.rest()[0].startswith("421 ")
-        assert s.reply().startswith("421 ")            # a client in the midst of its data is told at once
+        s.send(b"two\r\n.\r\n")
+        assert s.reply().startswith("250 ") and s.reply().startswith("421 ")
+        chunks.send(b"BDAT 3 LAST\r\nb\r\n")
+        assert chunks.reply().startswith("250 ") and chunks.reply().startswith("421 ")
     assert service.process.wait(WAIT) == 0
-    assert queue.messages == []
+    assert sorted(m[0].split(b"\n", 2)[2] for m in queue.messages) == [b"a\nb\n", b"one\ntwo\n"]
 
 
 def test_over_the_limit(tree, queue):
