@@ -196,4 +196,5 @@ session_log_end(struct session *s)
 	if (*s->reason)
 		add_quoted(&l, "reason", s->reason);
 	finish(&l, s);
+	session_log_flush(s);
 }
