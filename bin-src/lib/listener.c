@@ -54,6 +54,7 @@ struct listener {
 	const struct listener_config *config;
 	int sockets[LISTENER_SOCKETS_MAX];
 	unsigned int sockets_len;
+	pid_t self;
 	int epoll;
 	int ask[2];		/* children say on [1], and the parent hears on [0], who wants another connection; -1: none may */
 	sigset_t outside;	/* the signals that were blocked before */
@@ -76,6 +77,7 @@ struct listener {
 static struct {
 	int is_child;
 	unsigned int left;	/* connections that it may still ask for */
+	int has_asked;
 	int socket;		/* its end of the pair, on which the next connection comes */
 	int parents_end;
 	int ask;
@@ -342,16 +344,16 @@ prepare_next(struct listener *l)
 }
 
 static void
-become_child(struct listener *l, int connection, const struct endpoint *remote, pid_t parent)
+become_child(struct listener *l, int connection, const struct endpoint *remote)
 {
 	struct sigaction action = { .sa_handler = SIG_DFL };
-	struct endpoint local;
+	struct endpoint local = { .port = 0 };
 	int with_local;
 
 	sigaction(SIGCHLD, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
+	if (getppid() != l->self)
 		is_stopping = 1;
 	sigprocmask(SIG_SETMASK, &l->outside, NULL);
 	self.is_child = 1;
@@ -371,8 +373,9 @@ refuse(struct listener *l, int connection, const ip46 *address, const char *why,
 {
 	char ip[IP46_FMT + 1];
 
-	if (reply && send(connection, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		reply = NULL;	/* it may be gone already */
+	ssize_t sent = reply ? send(connection, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+
+	(void)sent;	/* it may be gone already */
 	close(connection);
 	ip[ip46_fmt(ip, address)] = '\0';
 	if (may_log(l))
@@ -433,21 +436,33 @@ is_same_address(const ip46 *a, const ip46 *b)
 	return ip46_is6(a) == ip46_is6(b) && memcmp(a->ip, b->ip, ip46_is6(a) ? 16 : 4) == 0;
 }
 
-/* Gives the connection to a child that has served this address under the same rules. 1 if one took it. */
+/* Gives the connection to an idle child that has served this address under the same rules, the last one to become idle:
+ * those that are not needed see nothing and end. 1 if one took it. */
 static int
 give_to_idle(struct listener *l, int connection, const struct endpoint *remote)
 {
-	for (unsigned int i = 0; i < l->idle_len; i++) {
-		if (!is_same_address(&l->idle[i].address, &remote->address))
+	for (unsigned int i = l->idle_len; i > 0; i--) {
+		if (!is_same_address(&l->idle[i - 1].address, &remote->address))
 			continue;
 		if (client_limits_take(&l->limits, &remote->address) != CLIENT_LIMITS_FINE)
 			return 0;	/* it is refused on the long way */
-		if (hand_over(l, i, connection, remote))
+		if (hand_over(l, i - 1, connection, remote))
 			return 1;
 		client_limits_give(&l->limits, &remote->address);
-		i--;
 	}
 	return 0;
+}
+
+/* The same; and before the answer is no, those that have just become idle are heard: a fork costs far more. */
+static int
+reuse(struct listener *l, int connection, const struct endpoint *remote)
+{
+	if (l->ask[0] < 0)
+		return 0;
+	if (give_to_idle(l, connection, remote))
+		return 1;
+	hear_idle(l);
+	return give_to_idle(l, connection, remote);
 }
 
 /* Whether the rules let the address in; if not, the connection is closed. */
@@ -492,21 +507,21 @@ is_within_limits(struct listener *l, int connection, const struct endpoint *remo
 static int
 serve(struct listener *l, int connection, const struct endpoint *remote)
 {
-	pid_t parent = getpid(), pid;
+	pid_t pid;
 
 	rules_refresh(&l->rules);
 	if (l->rules.generation != l->generation) {
 		l->generation = l->rules.generation;
 		dismiss_all(l);
 	}
-	if (give_to_idle(l, connection, remote) || !is_allowed(l, connection, remote) ||
+	if (reuse(l, connection, remote) || !is_allowed(l, connection, remote) ||
 	    !is_within_limits(l, connection, remote))
 		return 0;
 	if (l->config->prepare)
 		l->config->prepare(l->config->data);
 	pid = fork();
 	if (pid == 0) {
-		become_child(l, connection, remote, parent);
+		become_child(l, connection, remote);
 		return 1;
 	}
 	if (pid < 0) {
@@ -540,7 +555,7 @@ static int
 accept_some(struct listener *l, int listening)
 {
 	for (int i = 0; i < ACCEPTS && !l->is_paused && !is_stopping; i++) {
-		union endpoint_room room;
+		union endpoint_room room = { .any.sa_family = AF_UNSPEC };
 		socklen_t len = sizeof room;
 		struct endpoint remote;
 		int connection = accept4(listening, &room.any, &len, SOCK_CLOEXEC);
@@ -591,8 +606,9 @@ await(struct listener *l, struct epoll_event events[EVENTS], uint64_t until)
 		strerr_diefusys(EXIT_TEMP, "wait for connections");
 	l->now = monotonic_ms();
 	/* before the connections: one of them may be for a child that has just become idle */
-	if (l->ask[0] >= 0 && n > 0)
-		hear_idle(l);
+	for (int i = 0; i < n; i++)
+		if (events[i].data.fd == l->ask[0])
+			hear_idle(l);
 	if (children_ended)
 		reap(l);
 	expire_idle(l);
@@ -706,6 +722,7 @@ start(struct listener *l)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
 			strerr_diefusys(EXIT_TEMP, "open /dev/null");
 	l->now = monotonic_ms();
+	l->self = getpid();
 	l->children_max = l->config->most + 2 * LISTENER_IDLE_MAX;
 	l->children = malloc(l->children_max * sizeof *l->children);
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -771,19 +788,30 @@ place(int connection)
 	return 1;
 }
 
+void
+listener_offer(void)
+{
+	if (!self.is_child || !self.left || self.has_asked || is_stopping)
+		return;
+	self.left--;
+	self.has_asked = handover_ask(self.ask, self.parents_end);
+	if (!self.has_asked)
+		self.left = 0;
+}
+
 int
 listener_next(void)
 {
 	struct handover handover;
-	int connection, end, asked;
+	int connection, end;
 
-	if (!self.is_child || !self.left || is_stopping)
+	listener_offer();
+	if (!self.has_asked)
 		return 0;
-	self.left--;
-	asked = handover_ask(self.ask, self.parents_end);
+	self.has_asked = 0;
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	if (!asked || !handover_receive(self.socket, &handover, &connection, &end)) {
+	if (!handover_receive(self.socket, &handover, &connection, &end)) {
 		self.left = 0;
 		return 0;
 	}

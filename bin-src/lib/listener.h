@@ -60,7 +60,12 @@ int listener_is(int fd);
  * EXIT_TEMP. */
 void listener_serve(const struct listener_config *c);
 
-/* In a child whose session ended in good order and left nothing: closes the connection, and waits for another one of
+/* In a child whose session ended in good order and left nothing: tells the parent already that it is free, so that the
+ * client's next connection, which may come at once, finds it. What is done between this and listener_next must not wait for
+ * the client. Nothing happens where listener_next would return 0. */
+void listener_offer(void);
+
+/* The same, unless it has been told: then closes the connection, and waits for another one of
  * the same client address. Returns 1 with it on 0 and 1 and the environment as above, or 0: end (also where config->reuse
  * does not allow it, and in a process that listener_serve did not make).
  * It needs only calls that sandbox_client allows. */
