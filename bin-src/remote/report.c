@@ -19,7 +19,6 @@ report_begin(struct report *r, unsigned int len)
 	memset(r->recipients, 0, len * sizeof *r->recipients);
 	r->len = len;
 	r->texts.len = 0;
-	r->lacks_memory = 0;
 	return 1;
 }
 
@@ -42,10 +41,8 @@ report_text(struct report *r, const struct smtp_reply *reply, const char *s, ...
 	for (; s && ok; s = va_arg(more, const char *))
 		ok = stralloc_cats(&r->texts, s);
 	va_end(more);
-	if (reply)
-		ok = ok && stralloc_cats(&r->texts, "Remote host said: ") &&
-		    stralloc_catb(&r->texts, reply->text, reply->text_len);
-	r->lacks_memory |= !ok;
+	if (reply && ok && stralloc_cats(&r->texts, "Remote host said: "))
+		stralloc_catb(&r->texts, reply->text, reply->text_len);
 	text.len = r->texts.len - text.at;
 	return text;
 }
@@ -75,31 +72,28 @@ add(stralloc *to, const struct report *r, struct report_text text)
 	return stralloc_catb(to, r->texts.s + text.at, text.len);
 }
 
-char
-report_outcome(const struct report *r, unsigned int n, stralloc *text)
-{
-	const struct report_recipient *p = &r->recipients[n];
-	int is_refused = p->own == 'h' || p->own == 's';
-	int ok = 1;
-
-	text->len = 0;
-	if (p->own)
-		ok = add(text, r, p->own_text);
-	/* that others got it is nothing to tell one who was refused */
-	if (ok && p->message && !(is_refused && (p->message == 'K' || p->message == 'k')))
-		ok = add(text, r, p->message_text);
-	if (p->own == 'h')
-		return 'D';
-	if (p->own == 's' || !p->message)
-		return 'Z';
-	return p->message;
-}
-
 /* The letter of a message as it is printed: who sees to reports is not said there. */
 static char
 printed(const struct report_recipient *p)
 {
 	return p->message == 'k' ? 'K' : p->message;
+}
+
+char
+report_outcome(const struct report *r, unsigned int n, stralloc *text)
+{
+	const struct report_recipient *p = &r->recipients[n];
+	int is_refused = p->own == 'h' || p->own == 's';
+
+	text->len = 0;
+	/* that others got it is nothing to tell one who was refused */
+	if ((!p->own || add(text, r, p->own_text)) && p->message && !(is_refused && printed(p) == 'K'))
+		add(text, r, p->message_text);
+	if (p->own == 'h')
+		return 'D';
+	if (p->own == 's' || !p->message)
+		return 'Z';
+	return p->message;
 }
 
 /* The recipient whose report on the message stands for all: one who got it, else the first that has one. */

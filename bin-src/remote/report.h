@@ -19,14 +19,14 @@ struct report {
 	struct report_recipient *recipients;
 	unsigned int len;
 	stralloc texts;
-	int lacks_memory;	/* some texts are empty */
 };
 
 /* Starts with len recipients of whom nothing is known. Returns 1, or 0 with errno ENOMEM. {0} is a valid report. */
 int report_begin(struct report *r, unsigned int len);
 void report_free(struct report *r);
 
-/* A new text out of strings, ended by NULL; then, unless reply is NULL, "Remote host said: " and its lines. */
+/* A new text out of strings, ended by NULL; then, unless reply is NULL, "Remote host said: " and its lines. On lack of memory
+ * it is short. */
 struct report_text report_text(struct report *r, const struct smtp_reply *reply, const char *s, ...)
     __attribute__((sentinel));
 

@@ -43,12 +43,14 @@ answer(struct worker *w, const struct job *job)
 static void
 choose_host(struct worker *w, const char *host)
 {
+	size_t size = strlen(host) + 1;
+
 	if (strcasecmp(w->host, host) == 0)
 		return;
 	session_quit(&w->relay.session);
 	w->host[0] = '\0';
-	if (strlen(host) < sizeof w->host)
-		strcpy(w->host, host);
+	if (size <= sizeof w->host)
+		memcpy(w->host, host, size);
 }
 
 /* Returns 0 if there is no memory for it. */

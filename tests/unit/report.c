@@ -93,7 +93,7 @@ both_say_the_same(void **state)
 	(void)state;
 	srand(3);
 	for (int round = 0; round < 5000; round++) {
-		char recipients[16];
+		char recipients[16] = "";
 		unsigned int len = 1 + (unsigned int)rand() % 4;
 
 		for (unsigned int n = 0; n < len; n++) {
