@@ -38,7 +38,7 @@ endpoint_read(struct endpoint *e, const union endpoint_room *from)
 int
 endpoint_local(struct endpoint *e, int fd)
 {
-	union endpoint_room room;
+	union endpoint_room room = { .any.sa_family = AF_UNSPEC };
 	socklen_t len = sizeof room;
 
 	return getsockname(fd, &room.any, &len) == 0 && endpoint_read(e, &room);
@@ -76,7 +76,7 @@ set_side(const char *protocol, const char *side, const struct endpoint *e)
 int
 endpoint_set_environment(const struct endpoint *remote, const struct endpoint *local)
 {
-	int six = ip46_is6(&remote->address);
+	int six = ip46_is6(&remote->address) ? 1 : 0;
 
 	for (int i = 0; i <= six; i++)
 		if (!set_side(protocols[i], "REMOTE", remote) || (local && !set_side(protocols[i], "LOCAL", local)))

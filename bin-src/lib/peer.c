@@ -1,5 +1,6 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <skalibs/types.h>
@@ -34,8 +35,7 @@ get(const char *name)
 		char variable[32];
 		const char *value;
 
-		strcpy(variable, prefixes[i ^ six]);
-		strcat(variable, name);
+		snprintf(variable, sizeof variable, "%s%s", prefixes[i ^ six], name);
 		value = getenv(variable);
 		if (value)
 			return value;
@@ -84,13 +84,13 @@ peer_read(struct peer *peer)
 	*peer = (struct peer){ .port = read_port(get("REMOTEPORT")), .local_port = read_port(get("LOCALPORT")) };
 	peer->is_known = read_address(&peer->address, peer->ip, get("REMOTEIP"));
 	if (!peer->is_known)
-		strcpy(peer->ip, "unknown");
+		copy(peer->ip, sizeof peer->ip, "unknown", "");
 	read_address(&local, peer->local_ip, get("LOCALIP"));
 	copy(peer->local_host, sizeof peer->local_host, get("LOCALHOST"), host);
 	if (!peer->local_host[0])
-		strcpy(peer->local_host, peer->local_ip[0] ? peer->local_ip : "unknown");
+		copy(peer->local_host, sizeof peer->local_host, peer->local_ip[0] ? peer->local_ip : "unknown", host);
 	copy(peer->host, sizeof peer->host, get("REMOTEHOST"), host);
 	if (!peer->host[0])
-		strcpy(peer->host, "unknown");
+		copy(peer->host, sizeof peer->host, "unknown", "");
 	copy(peer->info, sizeof peer->info, get("REMOTEINFO"), info);
 }

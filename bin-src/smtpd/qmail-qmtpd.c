@@ -1,10 +1,10 @@
 /* qmail-qmtpd: takes mail by QMTP from the network, on a listening socket or under tcpserver.
  * Trust: every octet from the client is hostile. Runs as qmaild; it is shut in before the first octet: it can talk to the
  * queue's keeper and to qmail-rcptd, and do nothing else. */
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <skalibs/strerr.h>
-#include <skalibs/types.h>
 #include "content.h"
 #include "exitcode.h"
 #include "listener.h"
@@ -166,9 +166,9 @@ reply_of(char letter)
 static void
 log_refusals(const struct qmtp *q)
 {
-	char text[UINT_FMT + 32];
+	char text[64];
 
-	strcpy(text + uint_fmt(text, q->refusals), " recipients in all");
+	snprintf(text, sizeof text, "%u recipients in all", q->refusals);
 	transfer_log(&q->transfer, "refused", text);
 }
 
