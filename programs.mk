@@ -43,7 +43,7 @@ $(eval $(call program,maildirmake,$S/local/maildirmake $L/maildir,$(SK),$(STATIC
 $(eval $(call program,maildir2mbox,$S/local/maildir2mbox $S/local/mbox $S/local/trace $S/local/message $L/quote,$(SK),$(STATIC)))
 $(eval $(call program,maildirwatch,$S/local/maildirwatch $S/local/field $S/local/message,$(SK),$(STATIC)))
 $(eval $(call program,tcp-env,$S/local/tcp-env,$(SK),-pie))
-$(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
+$(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/local/kept_getpw users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
 # --- remote ------------------------------------------------------------------
 # where mail for a host goes

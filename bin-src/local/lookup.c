@@ -24,9 +24,9 @@ settle(struct lookup *q, const char *trouble)
 }
 
 static const char *
-why_it_failed(int wstat)
+why_it_failed(int code)
 {
-	switch (WIFEXITED(wstat) ? WEXITSTATUS(wstat) : -1) {
+	switch (code) {
 	case GETPW_HOME:
 		return "Unable to look at a home directory. (#4.3.0)\n";
 	case GETPW_NO_ALIAS:
@@ -38,12 +38,12 @@ why_it_failed(int wstat)
 	}
 }
 
-/* The process has ended, and what it printed was read. */
+/* All that was printed is there. code: 0 success, -1 a crash, or how it exited. */
 static void
-finish(struct lookup *q)
+finish(struct lookup *q, int code)
 {
-	if (q->wstat)
-		settle(q, why_it_failed(q->wstat));
+	if (code)
+		settle(q, why_it_failed(code));
 	else if (!account_parse(&q->account, q->printed.s, q->printed.len)) {
 		q->account.user = NULL;
 		settle(q, "The answer of qmail-getpw makes no sense. (#4.3.0)\n");
@@ -94,12 +94,42 @@ start(struct lookups *l, struct lookup *q)
 	l->running++;
 }
 
+/* Asks a kept process. Returns 0 if there is none for it now. */
+static int
+ask_kept(struct lookups *l, struct lookup *q)
+{
+	int i = kept_getpw_ask(&l->kept, q->local, l->uid, l->gid, &l->again);
+
+	if (i == -1)
+		return 0;
+	if (i < 0) {
+		settle(q, "Unable to run qmail-getpw. (#4.3.0)\n");
+		return 1;
+	}
+	q->kept = i;
+	q->state = LOOKUP_RUNS;
+	l->running++;
+	return 1;
+}
+
 static void
 start_some(struct lookups *l)
 {
-	for (unsigned int i = 0; i < l->len && l->running < LOOKUPS_RUNNING; i++)
-		if (l->list[i].state == LOOKUP_WAITS)
-			start(l, &l->list[i]);
+	int is_ours = -1;
+
+	l->again = tain_infinite;
+	for (unsigned int i = 0; i < l->len && l->running < LOOKUPS_RUNNING; i++) {
+		struct lookup *q = &l->list[i];
+
+		if (q->state != LOOKUP_WAITS)
+			continue;
+		if (is_ours < 0)
+			is_ours = kept_getpw_is_ours();
+		if (!is_ours)
+			start(l, q);
+		else if (!ask_kept(l, q))
+			break;
+	}
 }
 
 static void
@@ -125,7 +155,7 @@ lookups_ask(struct lookups *l, char type, uint32_t id, const char *local, size_t
 {
 	struct lookup *q = &l->list[l->len];
 
-	*q = (struct lookup){ .state = LOOKUP_WAITS, .type = type, .id = id, .pid = -1, .fd = -1 };
+	*q = (struct lookup){ .state = LOOKUP_WAITS, .type = type, .id = id, .kept = -1, .pid = -1, .fd = -1 };
 	if (len > ACCOUNT_LOCAL_MAX || memchr(local, '\0', len)) {
 		len = 0;
 		settle(q, "This address is too long. (#4.1.3)\n");
@@ -141,16 +171,27 @@ lookups_ask(struct lookups *l, char type, uint32_t id, const char *local, size_t
 	return 1;
 }
 
+/* Where its answer comes; -1: all of it was read. */
+static int
+fd_of(const struct lookups *l, const struct lookup *q)
+{
+	return q->kept >= 0 ? l->kept.processes[q->kept].fd : q->fd;
+}
+
 unsigned int
-lookups_prepare(const struct lookups *l, iopause_fd *x, tain *deadline)
+lookups_prepare(struct lookups *l, iopause_fd *x, tain *deadline)
 {
 	unsigned int n = 0;
+
+	kept_getpw_expire(&l->kept, deadline);
+	if (tain_less(&l->again, deadline))
+		*deadline = l->again;
 
 	for (unsigned int i = 0; i < l->len; i++) {
 		const struct lookup *q = &l->list[i];
 
-		if (q->state == LOOKUP_RUNS && q->fd >= 0)
-			x[n++] = (iopause_fd){ .fd = q->fd, .events = IOPAUSE_READ };
+		if (q->state == LOOKUP_RUNS && fd_of(l, q) >= 0)
+			x[n++] = (iopause_fd){ .fd = fd_of(l, q), .events = IOPAUSE_READ };
 		if (q->state != LOOKUP_DYING && tain_less(&q->deadline, deadline))
 			*deadline = q->deadline;
 	}
@@ -166,17 +207,33 @@ close_output(struct lookup *q)
 }
 
 static void
-kill_process(struct lookup *q)
+kill_process(struct lookups *l, struct lookup *q)
 {
+	if (q->kept >= 0) {
+		kept_getpw_kill(&l->kept, q->kept);
+		q->kept = -1;
+		l->running--;
+	}
 	if (q->pid > 0) {
 		kill(q->pid, SIGKILL);
 		kill(-q->pid, SIGKILL);
 	}
 }
 
+/* Takes the answer of a kept process. */
+static void
+take_answer(struct lookups *l, struct lookup *q)
+{
+	int code = kept_getpw_take(&l->kept, q->kept, &q->printed);
+
+	q->kept = -1;
+	l->running--;
+	finish(q, code);
+}
+
 /* Reads what is there. */
 static void
-read_output(struct lookup *q)
+read_output(struct lookups *l, struct lookup *q)
 {
 	char octets[4096];
 	ssize_t r;
@@ -188,7 +245,7 @@ read_output(struct lookup *q)
 			return;
 		if (r < 0 || q->printed.len + (size_t)r > ACCOUNT_SIZE_MAX
 		    || !stralloc_catb(&q->printed, octets, (size_t)r)) {
-			kill_process(q);
+			kill_process(l, q);
 			settle(q, "The answer of qmail-getpw is too long. (#4.3.0)\n");
 			break;
 		}
@@ -202,14 +259,19 @@ lookups_act(struct lookups *l, const iopause_fd *x)
 	for (unsigned int i = 0; i < l->len; i++) {
 		struct lookup *q = &l->list[i];
 
-		if (q->state == LOOKUP_RUNS && q->fd >= 0 && (x++)->revents)
-			read_output(q);
+		if (q->state == LOOKUP_RUNS && fd_of(l, q) >= 0 && (x++)->revents) {
+			if (q->kept >= 0)
+				take_answer(l, q);
+			else
+				read_output(l, q);
+		}
 		if ((q->state == LOOKUP_RUNS || q->state == LOOKUP_WAITS) && !tain_future(&q->deadline)) {
-			kill_process(q);
+			kill_process(l, q);
 			settle(q, "The user database does not answer. (#4.4.3)\n");
 			spawner_log("warning", GETPW " takes too long", NULL);
 		}
 	}
+	start_some(l);
 }
 
 static void
@@ -226,20 +288,20 @@ drop(struct lookups *l, struct lookup *q)
 void
 lookups_reaped(struct lookups *l, pid_t pid, int wstat)
 {
+	kept_getpw_reaped(&l->kept, pid);
 	for (unsigned int i = 0; i < l->len; i++) {
 		struct lookup *q = &l->list[i];
 
 		if (q->pid != pid)
 			continue;
 		q->pid = -1;
-		q->wstat = wstat;
 		l->running--;
 		if (q->state == LOOKUP_DYING)
 			drop(l, q);
 		else if (q->state == LOOKUP_RUNS) {
-			read_output(q);
+			read_output(l, q);
 			if (q->state == LOOKUP_RUNS)
-				finish(q);
+				finish(q, WIFEXITED(wstat) ? WEXITSTATUS(wstat) : -1);
 		}
 		break;
 	}
@@ -271,5 +333,5 @@ void
 lookups_kill(struct lookups *l)
 {
 	for (unsigned int i = 0; i < l->len; i++)
-		kill_process(&l->list[i]);
+		kill_process(l, &l->list[i]);
 }

@@ -1,4 +1,5 @@
-/* lookup: asks whose a local part is: users/cdb at once, else qmail-getpw, a process of its own that nobody waits for.
+/* lookup: asks whose a local part is: users/cdb at once, else qmail-getpw (kept_getpw.h; one that the administrator put in
+ * its place is a process for each question), that nobody waits for.
  * Trust    the local part is anybody's; what qmail-getpw prints is bounded and checked; it runs as qmailp
  * Bounds   LOOKUPS_MAX questions are open at a time, LOOKUPS_RUNNING processes; a question is answered after
  *          LOOKUP_SECONDS at the latest, also if its process cannot even be killed (a dead file server) */
@@ -9,6 +10,7 @@
 #include <skalibs/iopause.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/tai.h>
+#include "kept_getpw.h"
 #include "users/account.h"
 
 enum {
@@ -30,9 +32,9 @@ struct lookup {
 	char type;		/* of the request: SPAWN_WHO or SPAWN_START */
 	char *local;		/* NUL-terminated */
 	tain deadline;
-	pid_t pid;		/* -1: it has ended, or there was none */
+	int kept;		/* the process of kept_getpw that was asked; -1 none */
+	pid_t pid;		/* one of its own; -1: it has ended, or there was none */
 	int fd;			/* what it prints; -1: all of it was read, or there was none */
-	int wstat;
 	struct account account;	/* account.user is set: the answer */
 	stralloc printed;
 	const char *trouble;	/* else this is: a text for the deferral */
@@ -41,6 +43,8 @@ struct lookup {
 struct lookups {
 	struct lookup list[LOOKUPS_MAX];	/* oldest first */
 	unsigned int len, running;
+	struct kept_getpw kept;
+	tain again;		/* when those that wait for a process may get another one */
 	uid_t uid;		/* who runs qmail-getpw; not used unless we are root */
 	gid_t gid;
 };
@@ -50,7 +54,7 @@ int lookups_ask(struct lookups *l, char type, uint32_t id, const char *local, si
 
 /* Fills x with what to wait for, at most LOOKUPS_RUNNING, and moves *deadline to the first question that runs out of
  * time. Returns the number of entries. */
-unsigned int lookups_prepare(const struct lookups *l, iopause_fd *x, tain *deadline);
+unsigned int lookups_prepare(struct lookups *l, iopause_fd *x, tain *deadline);
 
 /* Acts upon what became readable (x as prepared; the list was not touched since) and on time that has run out. */
 void lookups_act(struct lookups *l, const iopause_fd *x);
