@@ -159,6 +159,22 @@ def test_who_without_getpw_is_temporary(lspawn):
     assert "alert: qmail-lspawn: unable to exec bin/qmail-getpw" in lspawn.log()
 
 
+def test_who_our_getpw_is_kept(lspawn):
+    """It answers one question after another; where it was killed, another one does."""
+    (lspawn.tree.bin / "qmail-getpw").unlink()
+    os.link(lspawn.tree.home / "libexec/qmail-getpw", lspawn.tree.bin / "qmail-getpw")
+    first = lspawn.who(1, "no-such-user")	# the user alias, or trouble where there is none
+    for number in range(50):
+        lspawn.ask("?", 100 + number, f"no-such-user-{number}")
+    assert lspawn.who(2, "no-such-user") == first
+    assert len(children_of(lspawn.process.pid)) <= 5
+    for pid in children_of(lspawn.process.pid):
+        os.kill(int(pid), signal.SIGKILL)
+    wait_for(lambda: not children_of(lspawn.process.pid))
+    assert lspawn.who(3, "no-such-user") == first
+    assert children_of(lspawn.process.pid)
+
+
 def test_who_slow_getpw_delays_nobody(lspawn):
     for number in range(20):
         lspawn.ask("?", 100 + number, f"slow{number}")
