@@ -76,6 +76,8 @@ netstring_string(struct netstring *n, stralloc *to, size_t most, int *fits)
 	to->len = 0;
 	if (r != NETSTRING_OK)
 		return r;
+	if (!stralloc_ready(to, 1))	/* an empty string has a place, too */
+		return NETSTRING_NO_MEMORY;
 	*fits = len <= most;
 	if (!*fits)
 		r = netstring_skip(n, len);

@@ -39,7 +39,8 @@ add(struct line *l, const char *s, size_t len)
 {
 	if (len > LINE_OCTETS - l->len)
 		len = LINE_OCTETS - l->len;
-	memcpy(l->s + l->len, s, len);
+	if (len)	/* else s may be NULL */
+		memcpy(l->s + l->len, s, len);
 	l->len += len;
 }
 
