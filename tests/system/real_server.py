@@ -18,12 +18,14 @@ USERS = {"ana": 64101, "luis": 64102}
 
 class RealServer(Server):
     """Like Server: the same methods, but each program runs in the namespace and as the user it should."""
+    namespaces = ("-m",)  # those that unshare makes
+    name = HOST
 
     def __init__(self, top):
         self.top = pathlib.Path(top)
         (self.top / "etc").mkdir()
         self.holder = subprocess.Popen(
-            ["unshare", "-m", "--propagation", "private", "sh", "-ec",
+            ["unshare", *self.namespaces, "--propagation", "private", "sh", "-ec",
              'cp -a /etc/. "$1/etc"; mount --bind "$1/etc" /etc; for d in log mail; do '
              "mount -t tmpfs tmpfs /var/$d; done; echo ready; exec sleep 100000", "sh", str(self.top)], stdout=subprocess.PIPE, start_new_session=True)
         if self.holder.stdout.readline() != b"ready\n":
@@ -32,7 +34,7 @@ class RealServer(Server):
         home = self.top / "tambo"
         (home / "log").mkdir(parents=True)
         self.inside("admin/install", BUILD, home, cwd=SOURCE)
-        self.inside(home / "bin/qmail-setup", HOST)
+        self.inside(home / "bin/qmail-setup", self.name)
         for user, uid in USERS.items():
             self.inside("useradd", "-u", uid, "-U", "-d", self.top / f"home-{user}", "-m", "-k", "/dev/null", user)
             os.chmod(self.top / f"home-{user}", 0o700)
@@ -50,7 +52,7 @@ class RealServer(Server):
     # -- the namespace ----------------------------------------------------
     def enter(self, user=None, group=None):
         """The start of a command line that runs the rest in the namespace, as a user with his groups."""
-        line = ["nsenter", "-t", str(self.holder.pid), "-m", "--wd=."]
+        line = ["nsenter", "-t", str(self.holder.pid), *self.namespaces, "--wd=."]
         if user:
             uid, gid = self.passwd[user]
             line += ["setpriv", f"--reuid={uid}", f"--regid={self.groups[group] if group else gid}"]

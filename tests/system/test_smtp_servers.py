@@ -28,7 +28,6 @@ class Sink:
              "-d", f"{self.folder}/%M.", f"127.0.0.1:{self.port}", "100"],
             env=libraries("postfix"), stdout=self.log, stderr=self.log, start_new_session=True)
         tree.write("control/smtproutes", f":[127.0.0.1]:{self.port}\n")
-        wait_for(self.listens, 10, f"smtp-sink {options}")
 
     def listens(self):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as s:
@@ -53,6 +52,7 @@ def sink(tree):
 
     def start(*options):
         made.append(Sink(tree, *options))
+        wait_for(made[-1].listens, 10, f"smtp-sink {options}")
         return made[-1]
 
     yield start
