@@ -60,7 +60,7 @@ def test_ignored(inject, arguments):
 
 
 @pytest.mark.parametrize("arguments", [
-    ["-N", "never"], ["-R", "full"], ["-O", "x=y"], ["-q"], ["-q5m"], ["-U"], ["-r", "x"], ["-C", "x"], ["-z"],
+    ["-N", "sometimes"], ["-R", "some"], ["-O", "x=y"], ["-q"], ["-q5m"], ["-U"], ["-r", "x"], ["-C", "x"], ["-z"],
     ["-bd"], ["-bt"], ["-bi"], ["-bmm"], ["-b"], ["-f"], ["-F"], ["-o"], ["-iN"], ["--help"],
 ])
 def test_usage(inject, arguments):
