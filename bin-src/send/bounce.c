@@ -607,9 +607,11 @@ decode_xtext(stralloc *out, const char *s, size_t len)
 	out->len = 0;
 	for (size_t i = 0; i < len; i++) {
 		char c = s[i];
+		int high = c == '+' && len - i > 2 ? hex_digit(s[i + 1]) : -1;
+		int low = high < 0 ? -1 : hex_digit(s[i + 2]);
 
-		if (c == '+' && len - i > 2 && hex_digit(s[i + 1]) >= 0 && hex_digit(s[i + 2]) >= 0) {
-			c = (char)(hex_digit(s[i + 1]) << 4 | hex_digit(s[i + 2]));
+		if (low >= 0) {
+			c = (char)(high * 16 + low);
 			i += 2;
 		}
 		if (!stralloc_append(out, c ? c : '_'))

@@ -85,26 +85,36 @@ passes_dns_lists(struct session *s, const struct path *path)
 	return 1;
 }
 
+/* How many octets of set text begins with, if one space ends them; else 0. */
+static size_t
+leading_word(const char *text, const char *set)
+{
+	size_t n = strspn(text, set);
+
+	return text[n] == ' ' ? n : 0;
+}
+
 /* What the program answered, with its own text and, where that begins with one of the same class, its own codes. */
 static int
 refuse_as_program(struct session *s, const struct path *path, unsigned int code, const char *enhanced, const char *text)
 {
 	stralloc *own = &s->checks->text;
-	unsigned int own_code;
-	int end = 0, end_enhanced = 0;
-	char own_enhanced[10];
+	char own_enhanced[sizeof "5.300.300"];
+	size_t n;
 
 	if (!own->len || !stralloc_0(own))
 		return refuse(s, path, code, enhanced, text);
 	text = own->s;
-	if (sscanf(text, "%3u %n", &own_code, &end) == 1 && end == 4 && own_code / 100 == code / 100) {
-		text += end;
-		code = own_code;
+	if (leading_word(text, "0123456789") == 3 && text[0] == (char)('0' + code / 100)) {
+		code = code / 100 * 100 + (unsigned int)(text[1] - '0') * 10 + (unsigned int)(text[2] - '0');
+		text += 4;
 	}
-	if (sscanf(text, "%9[0-9.] %n", own_enhanced, &end_enhanced) == 1 && end_enhanced > 5 && own_enhanced[0] == enhanced[0] &&
-	    own_enhanced[1] == '.') {
-		text += end_enhanced;
+	n = leading_word(text, "0123456789.");
+	if (n >= 5 && n < sizeof own_enhanced && text[0] == enhanced[0] && text[1] == '.') {
+		memcpy(own_enhanced, text, n);
+		own_enhanced[n] = '\0';
 		enhanced = own_enhanced;
+		text += n + 1;
 	}
 	return refuse(s, path, code, enhanced, text);
 }

@@ -70,7 +70,7 @@ own_code(char own[CODE_MAX + 1], const char *text, size_t len, unsigned int clas
 	const char *open = strrchr(text, '(');
 	size_t n, dots = 0;
 
-	if (!open || text[len - 1] != ')' || open[1] != '#')
+	if (!open || !len || text[len - 1] != ')' || open[1] != '#')
 		return 0;
 	n = (size_t)(text + len - open) - 3;
 	if (n < 5 || n > CODE_MAX || strspn(open + 2, "0123456789.") != n || open[2] != (char)('0' + class) || open[3] != '.')
