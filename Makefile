@@ -2,7 +2,7 @@
 #
 #   make              build everything into build/ (V=1: show the commands)
 #   make up / down    a complete private server in ./run, or stop it
-#   make check        all tests; asan, lint, bench, fresh: see README.md
+#   make check        all tests; asan, lint, fuzz, bench, fresh: see README.md
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
 #   make setup        users, groups, queue and control files of a real server (root)
 
@@ -35,6 +35,7 @@ needs-check  := $(needs-system)
 needs-asan   := $(needs-system)
 needs-lint   := build lint
 needs-bench  := build run bench
+needs-fuzz   := build fuzz
 needs-fresh  := fresh
 NEEDS := $(sort $(foreach goal,$(MAKECMDGOALS),$(needs-$(goal))))
 ifneq ($(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(NEEDS)),)
@@ -97,6 +98,7 @@ $(BUILD)/$L/sandbox.o: CPPFLAGS += -I$(BUILD)/generated
 
 # --- tests -----------------------------------------------------------------
 include tests/unit/units.mk
+include tests/fuzz/fuzz.mk
 
 # four tests at once: most of them wait for a process now and then; PYTEST_JOBS=0 runs one after another. A test that hangs
 # fails after some minutes, and says where.

@@ -47,7 +47,7 @@ $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/loca
 
 # --- remote ------------------------------------------------------------------
 # where mail for a host goes
-REMOTE_HOST := $L/dns $L/domain $(addprefix $S/remote/,mx smtproute localaddress tcpto)
+REMOTE_HOST := $L/dns $L/domain $L/localaddress $(addprefix $S/remote/,mx smtproute tcpto)
 $(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection smtp_reply smtp_command mail_data report) \
 	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),$(CARES) $(IDN) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
@@ -59,7 +59,7 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 # what accepts connections
 LISTEN := $L/listener $L/handover $L/rules $L/client_limits $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log input reply path parameters content \
-	settings policy received rcptcheck checkprogram dnsbl) $(LISTEN) $S/remote/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
+	settings policy received rcptcheck checkprogram dnsbl) $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route \
 	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))

@@ -29,7 +29,7 @@ struct path {
 	size_t len;
 	size_t at;		/* offset of the '@' before the domain; len if there is none */
 	size_t end;		/* octets of the input that were used: parameters start here */
-	int is_internationalized;	/* holds octets above 127: needs SMTPUTF8. They are valid UTF-8 */
+	int is_internationalized;	/* the path holds octets above 127 (a source route does, too): needs SMTPUTF8. They are valid UTF-8 */
 	int has_literal;	/* the domain is an address literal, and literal is it */
 	ip46 literal;
 };

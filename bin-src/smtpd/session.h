@@ -15,7 +15,7 @@
 #include "queue/client.h"
 #include "reply.h"
 #include "settings.h"
-#include "bin-src/remote/localaddress.h"
+#include "localaddress.h"
 
 enum { SESSION_LOG_SIZE = 4096 };	/* PIPE_BUF: writes of several sessions to one pipe do not mix */
 

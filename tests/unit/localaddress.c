@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/lib/ip_address.h"
-#include "bin-src/remote/localaddress.h"
+#include "localaddress.h"
 
 static char directory[] = "/tmp/localaddress-XXXXXX";
 

@@ -1,7 +1,4 @@
-/* What qmail-remote reads from a server, and what it makes of a message, with any octets. clang's libFuzzer:
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -iquote bin-src/lib -o build/fuzz-smtp_client \
- *     tests/fuzz/smtp_client.c bin-src/remote/smtp_reply.c bin-src/remote/mail_data.c
- *   build/fuzz-smtp_client -max_total_time=60 -max_len=300 */
+/* What qmail-remote reads from a server, and what it makes of a message, given any octets. */
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>

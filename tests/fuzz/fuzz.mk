@@ -1,0 +1,31 @@
+# make fuzz: what reads the network's octets, given any octets, under ASan and UBSan, by clang's libFuzzer.
+# $(call fuzzer,NAME,modules,libraries): the target itself is tests/fuzz/NAME.c; NAME.words beside it is its
+# dictionary, and NAME.seeds, if there are any, are inputs to begin with.
+# FUZZ_SECONDS is the time for each. What is found to reach new code is kept in build/fuzz, for the next time.
+
+FUZZ_SECONDS ?= 60
+FUZZ_BUILD := $(BUILD)/fuzz
+FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZERS :=
+
+define fuzzer
+FUZZERS += $(1)
+$(FUZZ_BUILD)/bin/$(1): $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(wildcard bin-src/*/*.h queue/*.h control/*.h)
+	@mkdir -p $(FUZZ_BUILD)/bin
+	$$(say) clang $$(CPPFLAGS) $$(FUZZ_FLAGS) -o $$@ $$(filter %.c,$$^) $(3)
+endef
+
+$(eval $(call fuzzer,smtp_reply,$S/remote/smtp_reply $S/remote/mail_data))
+$(eval $(call fuzzer,smtp_command,$S/smtpd/path $S/smtpd/parameters $S/smtpd/content $L/quote queue/envelope,-lskarnet))
+$(eval $(call fuzzer,smtp_session,$(addprefix $S/smtpd/,session command delivery recipient session_log input reply path parameters content settings \
+	policy received rcptcheck checkprogram dnsbl) $(LISTEN) $L/localaddress $L/date822 queue/envelope control/control,-lcdb -lskarnet))
+
+.PHONY: fuzz
+fuzz: $(addprefix $(FUZZ_BUILD)/bin/,$(FUZZERS))
+	@set -e; for f in $(FUZZERS); do \
+		echo "fuzz: $$f"; \
+		mkdir -p $(FUZZ_BUILD)/$$f; \
+		$(FUZZ_BUILD)/bin/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=4000 -dict=tests/fuzz/$$f.words -close_fd_mask=2 \
+		    -print_funcs=0 -verbosity=0 -artifact_prefix=$(FUZZ_BUILD)/ -print_final_stats=1 \
+		    $(FUZZ_BUILD)/$$f $$(ls -d tests/fuzz/$$f.seeds 2>/dev/null); \
+	done
