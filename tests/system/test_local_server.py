@@ -42,10 +42,9 @@ def test_worker_that_is_killed(server):
     server.own(server.home / "home/ana/fifo")
     server.queue(MESSAGE, "joe@sender.example", f"ana@{HOST}")
     worker = wait_for(lambda: (p := server.home / "home/ana/worker").exists() and p.read_text().strip())
-    server.write("home/ana/go", "")
-    os.kill(int(worker), signal.SIGKILL)
-    with open(server.home / "home/ana/fifo", "w"):
-        pass
+    with open(server.home / "home/ana/fifo", "w"):  # cat is there
+        server.write("home/ana/go", "")
+        os.kill(int(worker), signal.SIGKILL)
     server.logged("deferral: ")
     server.send.send_signal(signal.SIGALRM)
     server.arrived(1)
