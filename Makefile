@@ -103,7 +103,7 @@ include tests/fuzz/fuzz.mk
 # four tests at once: most of them wait for a process now and then; PYTEST_JOBS=0 runs one after another. A test that hangs
 # fails after some minutes, and says where.
 PYTEST_JOBS ?= 4
-PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $(PYTEST_JOBS)
+PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $(PYTEST_JOBS) --dist loadgroup
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 .PHONY: check system lint asan bench fresh

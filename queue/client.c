@@ -18,7 +18,8 @@
 
 enum {
 	PIECE = 64 * 1024,	/* octets that are gathered before they are handed on */
-	RETRY_MS = 50,		/* between two tries to connect */
+	RETRY_MS = 50,		/* between two tries to connect, or to send */
+	RESENDS = 3,		/* of a message whose keeper went away: it may be the reason why */
 };
 
 static void
@@ -185,11 +186,15 @@ end_with_keeper(struct queue_client *q, struct queue_result *result)
 	if (finish_with_keeper(q, result))
 		return;
 	channel_free(&q->keeper);
-	/* the keeper was restarted under our hands: a message that is still whole here is sent once more */
-	if (q->code != QUEUE_TALK || q->streaming)
-		return;
-	q->code = 0;
-	finish_with_keeper(q, result);
+	/* the keeper was restarted under our hands: a message that is still whole here is sent again. A keeper that is being
+	 * killed loses its connections before it stops listening: the next connection may be one to it, too */
+	for (int i = 0; i < RESENDS && q->code == QUEUE_TALK && !q->streaming; i++) {
+		poll(NULL, 0, RETRY_MS);
+		q->code = 0;
+		if (finish_with_keeper(q, result))
+			return;
+		channel_free(&q->keeper);
+	}
 }
 
 /* --- a program instead ------------------------------------------------------- */

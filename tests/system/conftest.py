@@ -8,6 +8,7 @@ server  a tree whose qmail-queued and qmail-start run, as children in sessions o
 Programs in a tree are hard links of one installation that all tests share: to replace one, remove it first
 (Tree.replace does), never write into it.
 """
+import functools
 import mailbox
 import os
 import pathlib
@@ -34,6 +35,16 @@ def account():
         return os.getuid(), os.getgid()
     nobody = pwd.getpwnam("nobody")
     return nobody.pw_uid, nobody.pw_gid
+
+
+@functools.cache
+def as_user():
+    """A small program, to be put before another: as-user UID GID PROGRAM ARGUMENT..."""
+    path = BUILD / "as-user"
+    with tempfile.TemporaryDirectory(dir=BUILD) as made:
+        subprocess.run(["cc", "-O2", "-static", "-o", f"{made}/as-user", SOURCE / "tests/system/as-user.c"], check=True)
+        os.rename(f"{made}/as-user", path)
+    return path
 
 
 def wait_for(condition, deadline=WAIT, what=None):
@@ -147,12 +158,11 @@ class Tree:
     def popen(self, program, *args, env=None, **more):
         """Starts bin/PROGRAM (or an absolute path) as the server's user. env: variables to add (None: to remove)."""
         path = program if str(program).startswith("/") else self.bin / program
-        if os.getuid() == 0:
-            more.setdefault("user", self.uid)
-            more.setdefault("group", self.gid)
-            more.setdefault("extra_groups", [])
+        command = [path, *args]
+        if os.getuid() == 0 and "user" not in more:
+            command = [as_user(), self.uid, self.gid, *command]
         more.setdefault("cwd", self.home)
-        return subprocess.Popen([str(path), *map(str, args)], env=self.environment(**(env or {})), **more)
+        return subprocess.Popen([*map(str, command)], env=self.environment(**(env or {})), **more)
 
     def run(self, program, *args, input=b"", env=None, check=False, timeout=60, **more):
         """Runs a program to its end; returns subprocess.CompletedProcess with octets."""
@@ -309,6 +319,11 @@ def new_directory():
     path = pathlib.Path(tempfile.mkdtemp(prefix="tambo-test-"))
     path.chmod(0o755)
     return path
+
+
+def pytest_collection_modifyitems(items):
+    """Modules that one process has to run alone come first: the others fill what they leave."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import pytest
 from conftest import Server, processes_of, wait_for
 from fake_keeper import frame
 from probe import is_sanitized
+from smtp_session import Smtp
 
 MIB = 1 << 20
 SENDER = b"Fann@example.org\0"
@@ -392,6 +393,24 @@ def test_S20_disk_full(small, kind):
     server.start_keeper()
     keeper.check()
     assert "warning: unable to make the files of a large message" in keeper.log()
+
+
+def test_S20_disk_full_by_smtp(small):
+    """What has no room is refused for now, the session goes on, and what has room is taken."""
+    server, directory = small("tmpfs", 40)
+    server.write("control/rcpthosts", "mail.test.example\n")
+    keeper = Keeper(server)
+    filler = fill(directory)
+    large = b"Subject: large\r\n\r\n" + b"x" * 70 + (b"\r\n" + b"x" * 70) * 15000
+    with Smtp(server) as smtp:
+        smtp.ehlo()
+        assert smtp.message(large)[:9] == "451 4.3.0"
+        assert smtp.message()[:9] == "250 2.0.0"  # the journal has its blocks already
+        filler.unlink()
+        assert smtp.message(large)[:9] == "250 2.0.0"
+        smtp.expect(221, "QUIT")
+    keeper.messages += 2
+    keeper.check()
 
 
 def test_S20_disk_fills_under_a_message(small):

@@ -10,6 +10,8 @@ from probe import KILLED, call, need, opens
 from test_root_users import HOST, identity, installed, machine, only  # noqa: F401 (fixtures)
 from test_trust import INTERNET, WRITE, executes, kernel, shut_in  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.xdist_group("rcptd_users")  # one process makes the module's machines, once
+
 
 class Rcptd:
     """qmail-rcptd as its service starts it, and who asks it."""

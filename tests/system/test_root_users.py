@@ -137,18 +137,20 @@ def installed():
 
 @pytest.fixture
 def machine(installed):
-    """With the programs and tables as installed; what a test left running is killed."""
+    """As installed, the queue empty; what a test left running is killed."""
     saved = installed.top / "saved"
-    folders = ("bin", "libexec", "users", "control", "alias", "service")
-    if saved.exists():
-        for name in folders:
-            shutil.rmtree(installed.home / name)
-    else:
+    programs, others = ("bin", "libexec"), ("users", "control", "alias", "service", "queue")
+
+    def copy(source, target):
+        for options, names in (("-al", programs), ("-a", others)):  # programs are replaced, never written to
+            subprocess.run(["cp", options, *[str(source / name) for name in names], str(target)], check=True)
+
+    if not saved.exists():
         saved.mkdir()
-        subprocess.run(["cp", "-a", *[str(installed.home / name) for name in folders], str(saved)], check=True)
-    for name in folders:
-        shutil.rmtree(installed.home / name, ignore_errors=True)
-    subprocess.run(["cp", "-a", *[str(saved / name) for name in folders], str(installed.home)], check=True)
+        copy(installed.home, saved)
+    for name in programs + others:
+        shutil.rmtree(installed.home / name)
+    copy(saved, installed.home)
     etc = [(name, installed.path(f"/etc/{name}").read_bytes()) for name in ("passwd", "group")]
     yield installed
     for pid in installed.processes():
@@ -352,6 +354,8 @@ def test_remote_program_cannot_read_the_queue(machine):
 import os, socket, struct, sys
 sys.path.insert(0, os.getcwd())
 from spawn_peer import Channel, Worker
+
+pytestmark = pytest.mark.xdist_group("root_users")  # one process makes the module's machines, once
 spawner = Channel(socket.socket(fileno=4))
 spawner.send("S", struct.pack(">I", 1) + b"host")
 spawner.receive()

@@ -165,9 +165,14 @@ def test_kill_loses_nothing(server, victim):
             server.stop_keeper(signal.SIGKILL)
             server.start_keeper()
     # each message, and a bounce of each, at least once
-    wait_for(lambda: set(subjects(server, "ana")) == set(range(100)) and
-             len({m for m in re.findall(rb"\nMessage-ID: <(\d+\.\d+)\.bounce@", b"".join(server.maildir("ana")))}) == 100, 60,
-             "100 messages and bounces")
+
+    def bounces():
+        return len(set(re.findall(rb"\nMessage-ID: <(\d+\.\d+)\.bounce@", b"".join(server.maildir("ana")))))
+    try:
+        wait_for(lambda: set(subjects(server, "ana")) == set(range(100)) and bounces() == 100, 60)
+    except BaseException:
+        print(sorted(set(range(100)) - set(subjects(server, "ana"))), bounces(), server.log()[-3000:], server.log("qmail-queued"))
+        raise
 
 
 def test_a_killed_worker_defers_its_mail(server):

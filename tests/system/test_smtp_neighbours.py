@@ -10,6 +10,8 @@ import pytest
 from conftest import new_directory, wait_for
 from neighbours import Exim, Namespace, Network, Postfix, TamboHost, undone
 
+pytestmark = pytest.mark.xdist_group("neighbours")  # one process makes the module's machines, once
+
 
 class Hosts:
     pass

@@ -16,6 +16,8 @@ from conftest import BUILD, wait_for
 from probe import KILLED, call, is_sanitized, need, opens
 from test_root_users import HOST, identity, installed, machine, only  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.xdist_group("trust")  # one process makes the module's machines, once
+
 INTERNET = (socket.AF_INET, socket.SOCK_STREAM, 0)
 WRITE = os.O_WRONLY | os.O_CREAT
 MESSAGE = b"Subject: x\n\nonly for whom it is meant\n"
