@@ -35,6 +35,8 @@ echo ready
 exec sleep 3600
 """.replace("MAIL_HOST", HOST)
 
+pytestmark = pytest.mark.xdist_group("root_users")  # one process makes the module's machines, once
+
 
 class Machine:
     """A namespace in which the users of a mail server exist; the tree is installed in home, its own path there too."""
@@ -354,8 +356,6 @@ def test_remote_program_cannot_read_the_queue(machine):
 import os, socket, struct, sys
 sys.path.insert(0, os.getcwd())
 from spawn_peer import Channel, Worker
-
-pytestmark = pytest.mark.xdist_group("root_users")  # one process makes the module's machines, once
 spawner = Channel(socket.socket(fileno=4))
 spawner.send("S", struct.pack(">I", 1) + b"host")
 spawner.receive()
