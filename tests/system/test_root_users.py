@@ -328,7 +328,7 @@ def test_start_gives_each_its_user(machine):
     assert identity(pids["bin/logger"]) == only(machine.ids("qmaill")[0], nofiles)
     assert identity(pids["sleep"]) == only(machine.ids("qmails")[0], machine.gid("qmails"))
     assert identity(pids["bin/qmail-lspawn"])["Uid"] == [0] * 4
-    assert set(descriptors(pids["sleep"])) == {0, 1, 2, 3, 4}
+    wait_for(lambda: set(descriptors(pids["sleep"])) == {0, 1, 2, 3, 4}, what="no others, once its libraries are loaded")
     os.kill(process.pid, signal.SIGTERM)
     process.wait()
     wait_for(lambda: not machine.processes(), what="the others to end with qmail-send")
