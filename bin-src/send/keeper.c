@@ -11,13 +11,25 @@
 #include "pass.h"
 #include "places.h"
 
-enum { RETRY_MS = 1000 };
+/* Between two tries to connect: at first, and at most; twice as long each time. */
+enum { RETRY_MS = 20, RETRY_MS_MAX = 1000 };
 
 void
 keeper_init(struct send *s)
 {
 	channel_init(&s->keeper.channel, -1, 0);
 	s->keeper.source.fd = -1;
+	s->keeper.retry_ms = RETRY_MS;
+}
+
+/* The next try is after a pause, which grows. */
+static void
+wait_to_connect(struct send *s)
+{
+	struct keeper *k = &s->keeper;
+
+	k->retry_at = s->clock + k->retry_ms;
+	k->retry_ms = k->retry_ms < RETRY_MS_MAX / 2 ? k->retry_ms * 2 : RETRY_MS_MAX;
 }
 
 void
@@ -29,7 +41,7 @@ keeper_close(struct send *s)
 	channel_free(&k->channel);
 	message_draft_begin(&k->draft);
 	k->said_hello = k->is_listing = 0;
-	k->retry_at = s->clock + RETRY_MS;
+	wait_to_connect(s);
 }
 
 /* The connection is of no use any more. why: errno, 0 for its end. */
@@ -173,6 +185,7 @@ notice_hello(struct send *s, const char *p, size_t len)
 	uint64_unpack_big(p, &tried);
 	s->keeper.last_tried = (int64_t)tried;
 	s->keeper.trouble = 0;
+	s->keeper.retry_ms = RETRY_MS;
 	introduce(s);
 	return 1;
 }
@@ -421,7 +434,7 @@ keeper_tick(struct send *s)
 		return INT64_MAX;
 	if (s->clock < k->retry_at)
 		return k->retry_at;
-	k->retry_at = s->clock + RETRY_MS;
+	wait_to_connect(s);
 	fd = connect_keeper();
 	if (fd >= 0) {
 		channel_init(&k->channel, fd, QUEUE_FRAME_MAX);

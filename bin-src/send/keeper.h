@@ -1,6 +1,6 @@
 /* keeper: qmail-send's end of the connection to qmail-queued (queue/protocol.h). While the keeper is away the connection
- * is tried again each second, and deliveries go on; what became of recipients is kept in the messages until the keeper
- * has confirmed it, and is said again to a new keeper before its list is taken. */
+ * is tried again, at first after 20 ms, later each second, and deliveries go on; what became of recipients is kept in the
+ * messages until the keeper has confirmed it, and is said again to a new keeper before its list is taken. */
 #ifndef KEEPER_H
 #define KEEPER_H
 #include "send.h"

@@ -36,6 +36,7 @@ struct keeper {
 	struct channel channel;		/* fd -1: not connected */
 	struct loop_source source;
 	int64_t retry_at;		/* monotonic ms, while not connected */
+	int64_t retry_ms;		/* the next pause */
 	int64_t last_tried;		/* wall clock: deliveries of earlier qmail-sends were not later */
 	int said_hello;			/* NOTICE_HELLO came on this connection, SEND_LIST was said */
 	int is_listing;			/* NOTICE_ALL did not come yet */
