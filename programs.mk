@@ -26,7 +26,7 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 
 # --- send --------------------------------------------------------------------
 $(eval $(call program,qmail-send,$(addprefix $S/send/,qmail-send keeper pass delivery worker octets bouncer \
-	route schedule verp message places destination owner heap log bounce loop) \
+	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute \
 	$L/job $L/notify $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),$(STATIC)))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 

@@ -105,7 +105,7 @@ const struct control_file control_files[] = {
 	    "1: no mail from the null sender is taken, so no bounces either" },
 	{ "smtpgreeting", CONTROL_LINE, "me", 1, "qmail-smtpd",
 	    "greeting of the SMTP server, its name first" },
-	{ "smtproutes", CONTROL_MAP, "", 0, "qmail-remote, qmail-route",
+	{ "smtproutes", CONTROL_MAP, "", 0, "qmail-remote, qmail-route, qmail-send",
 	    "relay for a domain, instead of its MX hosts" },
 	{ "smtpsessiontime", CONTROL_NUMBER, "14400", 0, "qmail-smtpd",
 	    "seconds after which an SMTP session is ended" },

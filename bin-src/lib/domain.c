@@ -39,3 +39,9 @@ domain_to_ascii(char ascii[DOMAIN_MAX + 1], const char *domain)
 	idn2_free(converted);
 	return len <= DOMAIN_MAX;
 }
+
+const char *
+domain_other_form(char ascii[DOMAIN_MAX + 1], const char *domain)
+{
+	return !domain_is_ascii(domain) && domain_to_ascii(ascii, domain) ? ascii : NULL;
+}

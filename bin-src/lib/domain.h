@@ -15,4 +15,7 @@ int domain_is_ascii(const char *domain);
  * UTF-8, letters that may not be in a domain, too long. No such domain can be in the DNS, but for 0 with errno ENOMEM. */
 int domain_to_ascii(char ascii[DOMAIN_MAX + 1], const char *domain);
 
+/* The same for a domain that has other letters: returns ascii, or NULL if domain is ASCII already, or has no such form. */
+const char *domain_other_form(char ascii[DOMAIN_MAX + 1], const char *domain);
+
 #endif

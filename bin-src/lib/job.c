@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 #include <skalibs/uint32.h>
 #include <skalibs/uint64.h>
 #include "job.h"
@@ -59,6 +60,22 @@ uint32_t
 job_remote_recipient(uint32_t n)
 {
 	return JOB_REMOTE_FIRST_RECIPIENT + 2 * n;
+}
+
+static const char *
+behind_at(const struct job *job, uint32_t n)
+{
+	const char *at = strrchr(job_string(job, job_remote_recipient(n)), '@');
+
+	return at ? at + 1 : "";
+}
+
+const char *
+job_remote_host(const struct job *job, uint32_t n)
+{
+	const char *domain = n ? behind_at(job, n) : "";
+
+	return !*domain || strcasecmp(domain, behind_at(job, 0)) == 0 ? job_string(job, JOB_REMOTE_HOST) : domain;
 }
 
 int

@@ -78,6 +78,11 @@ uint32_t job_remote_recipients(const struct job *job);
 /* The place of the nth recipient (from 0) among the strings of a remote job; its parameters are in the next one. */
 uint32_t job_remote_recipient(uint32_t n);
 
+/* The host of the nth recipient (from 0): JOB_REMOTE_HOST for the first and those of the same domain, else what is behind the last
+ * '@'. Other domains are in a job if their mail went to the same relay by control/smtproutes when qmail-send looked: the worker
+ * has its own look. */
+const char *job_remote_host(const struct job *job, uint32_t n);
+
 /* Queues a job for a worker. strings: strings_len strings, each ended by NUL, strings_size octets in all. message NULL:
  * fd is sent (and closed by the channel). Returns 1, or 0 with errno set (fd stays the caller's). */
 int job_put(struct channel *c, uint32_t id, const char *strings, uint32_t strings_len, size_t strings_size,

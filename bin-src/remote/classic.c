@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -134,6 +135,7 @@ deliver(struct worker *w, const struct job *job, const char *program, const char
 {
 	const char *trouble;
 
+	argv[1] = job_remote_host(job, first);
 	for (unsigned int i = 0; i < count; i++)
 		argv[3 + i] = job_string(job, job_remote_recipient(first + i));
 	argv[3 + count] = NULL;
@@ -151,6 +153,17 @@ deliver(struct worker *w, const struct job *job, const char *program, const char
 	}
 }
 
+/* How many recipients from first on have the host of first. */
+static unsigned int
+same_host(const struct job *job, unsigned int first, unsigned int len)
+{
+	unsigned int n = first + 1;
+
+	while (n < len && strcasecmp(job_remote_host(job, n), job_remote_host(job, first)) == 0)
+		n++;
+	return n - first;
+}
+
 static void
 do_job(struct worker *w, const struct job *job)
 {
@@ -159,15 +172,17 @@ do_job(struct worker *w, const struct job *job)
 	unsigned int recipients = job_remote_recipients(job);
 	int is_ours;
 	const char *program = choose_program(&is_ours);
-	unsigned int step = is_ours ? recipients : 1;
+	unsigned int step;
 	int message = message_file(job);
 
-	for (unsigned int n = 0; n < recipients; n += step)
+	for (unsigned int n = 0; n < recipients; n += step) {
+		step = is_ours ? same_host(job, n, recipients) : 1;
 		if (message >= 0)
 			deliver(w, job, program, argv, n, step, message);
 		else
 			for (unsigned int i = n; i < n + step; i++)
 				defer_recipient(w, job, i, "Unable to keep the message for qmail-remote. (#4.3.0)\n");
+	}
 	if (message >= 0)
 		close(message);
 }

@@ -4,11 +4,13 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <skalibs/socket.h>
 #include "control/control.h"
 #include "dial.h"
+#include "domain.h"
 #include "monotonic.h"
 #include "mx.h"
 
@@ -231,6 +233,25 @@ clean(stralloc *text)
 			text->s[i] = '?';
 }
 
+static int
+find_route(const struct dial *d, const char *host, struct smtproute *route)
+{
+	char ascii[DOMAIN_MAX + 1];
+
+	return smtproute_find(&d->routes, host, domain_other_form(ascii, host), route);
+}
+
+int
+dial_is_same(const struct dial *d, const char *host, const char *other)
+{
+	struct smtproute a, b;
+
+	if (strcasecmp(host, other) == 0)
+		return 1;
+	return find_route(d, host, &a) == 1 && *a.relay && find_route(d, other, &b) == 1 && a.port == b.port &&
+	    strcasecmp(a.relay, b.relay) == 0 && strcmp(a.user, b.user) == 0 && strcmp(a.password, b.password) == 0;
+}
+
 char
 dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 {
@@ -241,7 +262,7 @@ dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 	s->helo = d->helo.s;
 	s->timeout = d->timeout_remote;
 	text->len = 0;
-	if (smtproute_find(&d->routes, host, &route) < 0)
+	if (find_route(d, host, &route) < 0)
 		add(text, "The line of control/smtproutes for ", host, " makes no sense. (#4.3.5)\n", NULL);
 	else if (route.user[0] || route.port == SMTPS_PORT)
 		/* to send it without what the administrator asked for may have it refused for good, or seen by others */

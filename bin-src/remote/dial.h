@@ -37,6 +37,9 @@ struct dial {
  * Returns NULL, or what cannot be read, with errno (0: it makes no sense). */
 const char *dial_open(struct dial *d);
 
+/* Whether mail for both hosts goes to the same server: they are one, or control/smtproutes names the same relay and login. */
+int dial_is_same(const struct dial *d, const char *host, const char *other);
+
 /* Opens a session with a server of host. Returns 'K', or 'Z' or 'D' with text, which is set. */
 char dial_host(struct dial *d, const char *host, struct session *s, stralloc *text);
 

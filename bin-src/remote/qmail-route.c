@@ -9,6 +9,7 @@
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
 #include "dns.h"
+#include "domain.h"
 #include "exitcode.h"
 #include "home.h"
 #include "localaddress.h"
@@ -73,9 +74,10 @@ static void
 tell(struct program *p, const char *host)
 {
 	static struct mx mx;
+	char ascii[DOMAIN_MAX + 1];
 	struct smtproute route;
 
-	if (smtproute_find(&p->routes, host, &route) < 0) {
+	if (smtproute_find(&p->routes, host, domain_other_form(ascii, host), &route) < 0) {
 		print_text(host);
 		puts(": deferred: its entry in control/smtproutes makes no sense");
 		p->has_temporary = 1;

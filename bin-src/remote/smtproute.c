@@ -1,7 +1,6 @@
 #include <string.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/types.h>
-#include "domain.h"
 #include "ip_address.h"
 #include "smtproute.h"
 
@@ -38,18 +37,17 @@ find_entry(const struct smtproutes *routes, const char *domain, size_t *left)
 	return entry;
 }
 
-/* The same, or the entry for the rest. A domain in other letters may stand there as it is, or in ASCII. */
+/* The same, or the entry for the rest. */
 static const char *
-find_any(const struct smtproutes *routes, const char *domain)
+find_any(const struct smtproutes *routes, const char *domain, const char *ascii)
 {
-	char ascii[DOMAIN_MAX + 1];
 	const char *entry, *other = NULL;
 	size_t left, other_left = 0;
 
-	if (strlen(domain) > DOMAIN_UTF8_MAX)
+	if (strlen(domain) > SMTPROUTE_DOMAIN_MAX)
 		return control_map_find(&routes->map, "", 0);
 	entry = find_entry(routes, domain, &left);
-	if (!domain_is_ascii(domain) && domain_to_ascii(ascii, domain))
+	if (ascii)
 		other = find_entry(routes, ascii, &other_left);
 	if (other && (!entry || other_left < left))
 		entry = other;
@@ -118,9 +116,9 @@ take_relay(struct smtproute *route, const char *s, size_t len)
 }
 
 int
-smtproute_find(const struct smtproutes *routes, const char *domain, struct smtproute *route)
+smtproute_find(const struct smtproutes *routes, const char *domain, const char *ascii, struct smtproute *route)
 {
-	const char *entry = find_any(routes, domain);
+	const char *entry = find_any(routes, domain, ascii);
 	size_t relay_len;
 
 	memset(route, 0, sizeof *route);

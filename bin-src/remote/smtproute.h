@@ -12,7 +12,11 @@
 #include <stdint.h>
 #include "control/control.h"
 
-enum { SMTPROUTE_PORT = 25, SMTPROUTE_USER_MAX = 255 };
+enum {
+	SMTPROUTE_PORT = 25,
+	SMTPROUTE_USER_MAX = 255,	/* octets */
+	SMTPROUTE_DOMAIN_MAX = 1020,	/* octets of a domain that is looked for, 255 characters in UTF-8 */
+};
 
 /* The table; all zero is a valid empty one, without a route. */
 struct smtproutes { struct control_map map; };
@@ -27,11 +31,12 @@ struct smtproute {
 /* Reads control/smtproutes. Returns 1, or 0 with errno set. */
 int smtproutes_read(struct smtproutes *routes);
 
-/* The route for a domain as it stands in an address, "[literal]" included.
+/* The route for a domain as it stands in an address, "[literal]" included. ascii: its form for the DNS where that is another
+ * one (domain_other_form), or NULL.
  * Returns 1 and fills *route, 0 if no entry matches (*route is then as for an empty RELAY), or -1 if the entry that
  * matches makes no sense: a port that is none, an open bracket, too long. The mail is then deferred: who wrote the
  * entry did not want it sent to the MX. */
-int smtproute_find(const struct smtproutes *routes, const char *domain, struct smtproute *route);
+int smtproute_find(const struct smtproutes *routes, const char *domain, const char *ascii, struct smtproute *route);
 
 void smtproutes_free(struct smtproutes *routes);
 

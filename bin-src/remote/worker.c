@@ -15,24 +15,33 @@ enum {
 	BUFFER_KEPT = 2 * CHANNEL_READ,	/* octets of buffer that a worker keeps from one message to the next */
 };
 
+/* Recipients of a job whose mail goes to the same server. */
+struct batch {
+	struct transaction_recipient recipients[JOB_RECIPIENTS_MAX];
+	uint32_t numbers[JOB_RECIPIENTS_MAX];	/* in the job */
+	uint32_t len;
+	const char *host;
+};
+
 struct worker {
 	struct relay relay;
 	struct channel channel;
 	char host[HOST_MAX];		/* that the session is with */
 	stralloc text;
+	struct batch batch;
 	unsigned int jobs;
 	uint64_t deadline;		/* monotonic milliseconds */
 	int is_over;
 };
 
-/* Answers for each recipient. */
+/* Answers for each recipient of the batch. */
 static void
 answer(struct worker *w, const struct job *job)
 {
 	for (uint32_t n = 0; n < w->relay.report.len; n++) {
 		char letter = report_outcome(&w->relay.report, n, &w->text);
 
-		if (!job_answer(&w->channel, job->id, n, letter, w->text.s, w->text.len))
+		if (!job_answer(&w->channel, job->id, w->batch.numbers[n], letter, w->text.s, w->text.len))
 			w->is_over = 1;	/* unanswered is as good as deferred */
 	}
 	if (channel_flush(&w->channel) < 0)
@@ -45,7 +54,7 @@ choose_host(struct worker *w, const char *host)
 {
 	size_t size = strlen(host) + 1;
 
-	if (strcasecmp(w->host, host) == 0)
+	if (*w->host && dial_is_same(w->relay.dial, w->host, host))
 		return;
 	session_quit(&w->relay.session);
 	w->host[0] = '\0';
@@ -53,38 +62,68 @@ choose_host(struct worker *w, const char *host)
 		memcpy(w->host, host, size);
 }
 
-/* Returns 0 if there is no memory for it. */
-static int
-do_job(struct worker *w, const struct job *job, const char *trouble)
+/* Fills the batch with the first recipient who is in none yet, and with all others who go the same way. is_done: by recipient. */
+static void
+take_batch(struct worker *w, const struct job *job, uint8_t *is_done, uint32_t len)
 {
-	struct transaction_recipient recipients[JOB_RECIPIENTS_MAX];
-	const char *host = job_string(job, JOB_REMOTE_HOST), *s;
+	struct batch *b = &w->batch;
+
+	b->len = 0;
+	b->host = NULL;
+	for (uint32_t n = 0; n < len; n++) {
+		const char *host = job_remote_host(job, n);
+
+		if (is_done[n] || (b->host && !dial_is_same(w->relay.dial, b->host, host)))
+			continue;
+		if (!b->host)
+			b->host = host;
+		is_done[n] = 1;
+		b->numbers[b->len] = n;
+		b->recipients[b->len++] = (struct transaction_recipient){
+			.address = job_string(job, job_remote_recipient(n)),
+			.parameters = job_string(job, job_remote_recipient(n) + 1),
+		};
+	}
+}
+
+/* Sends to the batch. Returns 0 if there is no memory for it. */
+static int
+do_batch(struct worker *w, const struct job *job, const char *trouble)
+{
 	struct transaction t = {
 		.sender = job_string(job, JOB_REMOTE_SENDER),
 		.sender_parameters = job_string(job, JOB_REMOTE_SENDER_PARAMETERS),
-		.recipients = recipients, .report = &w->relay.report,
+		.recipients = w->batch.recipients, .report = &w->relay.report,
 	};
-	uint32_t len = job_remote_recipients(job);
 	struct mail_data data;
 
-	if (!report_begin(t.report, len))
+	if (!report_begin(t.report, w->batch.len))
 		return 0;
-	s = job_string(job, job_remote_recipient(0));
-	for (uint32_t n = 0; n < len; n++) {
-		recipients[n].address = s;
-		recipients[n].parameters = s + strlen(s) + 1;
-		s = recipients[n].parameters + strlen(recipients[n].parameters) + 1;
-	}
 	mail_data_init(&data, job->message, job->fd, job->size);
 	t.data = &data;
 	if (trouble)
 		report_all(t.report, 'Z', report_text(t.report, NULL, trouble, ". (#4.3.0)\n", NULL));
 	else {
-		choose_host(w, host);
-		relay_message(&w->relay, host, &t);
+		choose_host(w, w->batch.host);
+		relay_message(&w->relay, w->batch.host, &t);
 	}
 	mail_data_free(&data);
 	answer(w, job);
+	return 1;
+}
+
+/* The same for all of a job: in one batch, unless control/smtproutes has changed. */
+static int
+do_job(struct worker *w, const struct job *job, const char *trouble)
+{
+	uint32_t len = job_remote_recipients(job);
+	uint8_t is_done[JOB_RECIPIENTS_MAX] = { 0 };
+
+	for (uint32_t done = 0; done < len; done += w->batch.len) {
+		take_batch(w, job, is_done, len);
+		if (!do_batch(w, job, trouble))
+			return 0;
+	}
 	return 1;
 }
 

@@ -95,24 +95,21 @@ settle_at_once(struct send *s, struct recipient *r, enum route_channel channel, 
 
 /* --- queues ----------------------------------------------------------------------------- */
 
-static void
-lower(char *s, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if (s[i] >= 'A' && s[i] <= 'Z')
-			s[i] = (char)(s[i] + 32);
-}
-
 /* The remote destination of a routed address. NULL: ENOMEM. */
 static struct destination *
 remote_destination(struct send *s, const struct route *route, const stralloc *address)
 {
-	const char *domain = address->s + route->at + 1;
+	struct destination *d;
+	int is_relay;
 
-	if (!stralloc_copyb(&s->strings, domain, address->len - route->at - 1))
+	relays_look(&s->relays, s->clock);
+	is_relay = relays_destination(&s->relays, address->s + route->at + 1, &s->name);
+	if (is_relay < 0)
 		return NULL;
-	lower(s->strings.s, s->strings.len);
-	return destination_get(&s->destinations, ROUTE_REMOTE, s->strings.s, s->strings.len - 1);
+	d = destination_get(&s->destinations, ROUTE_REMOTE, s->name.s, s->name.len - 1);
+	if (d)
+		d->is_relay = (uint8_t)is_relay;
+	return d;
 }
 
 static struct destination *
@@ -259,6 +256,19 @@ add_string(stralloc *strings, const char *s, size_t len)
 	return stralloc_catb(strings, s, len) && stralloc_catb(strings, "", 1);
 }
 
+static int
+add_lower(stralloc *strings, const char *s, size_t len)
+{
+	size_t start = strings->len;
+
+	if (!add_string(strings, s, len))
+		return 0;
+	for (size_t i = start; i < strings->len; i++)
+		if (strings->s[i] >= 'A' && strings->s[i] <= 'Z')
+			strings->s[i] = (char)(strings->s[i] + 32);
+	return 1;
+}
+
 /* Strings of a local job for the routed address of r in s->address, after the sender. Returns how many there are in all,
  * 0: ENOMEM. */
 static uint32_t
@@ -277,10 +287,18 @@ add_local_strings(struct send *s, struct recipient *r, const struct route *route
 	    add_string(&s->strings, of_recipient, strlen(of_recipient)) ? JOB_LOCAL_STRINGS_ALL : 0;
 }
 
-/* Strings of a remote job for the recipients of one message that stand first in d's queue, after the sender. Returns
- * how many recipients it is for, 0: ENOMEM. */
+/* Whether the routed address in s->address is d's; without memory it is not. */
+static int
+belongs_to(struct send *s, const struct destination *d, const struct route *route)
+{
+	return route->channel == ROUTE_REMOTE && relays_destination(&s->relays, s->address.s + route->at + 1, &s->name) >= 0 &&
+	    strcmp(s->name.s, d->name) == 0;
+}
+
+/* Strings of a remote job for the recipients of one message that stand first in d's queue, after the sender. s->address is
+ * that of the first, routed. Returns how many recipients it is for, 0: ENOMEM, or it is d's no more. */
 static uint32_t
-add_remote_strings(struct send *s, struct destination *d)
+add_remote_strings(struct send *s, struct destination *d, const struct route *first)
 {
 	struct recipient *r = d->queue.first;
 	struct message *m = recipient_message(r);
@@ -288,12 +306,11 @@ add_remote_strings(struct send *s, struct destination *d)
 	struct route route;
 
 	if (!add_string(&s->strings, message_parameters(m), strlen(message_parameters(m))) ||
-	    !add_string(&s->strings, d->name, strlen(d->name)))
+	    !add_lower(&s->strings, s->address.s + first->at + 1, s->address.len - first->at - 2))
 		return 0;
 	for (; r && recipient_message(r) == m && count < most && s->strings.len < STRINGS_MAX; r = r->next) {
 		/* without memory, or after a change of the rules: not in this job */
-		if (!route_find(&s->rules, recipient_address(r), &s->address, &route) || route.channel != ROUTE_REMOTE ||
-		    strcasecmp(s->address.s + route.at + 1, d->name) != 0)
+		if (!route_find(&s->rules, recipient_address(r), &s->address, &route) || !belongs_to(s, d, &route))
 			break;
 		if (!stralloc_catb(&s->strings, s->address.s, s->address.len) ||
 		    !add_string(&s->strings, recipient_parameters(r), strlen(recipient_parameters(r))))
@@ -409,7 +426,7 @@ give(struct send *s, struct destination *d, struct worker *w)
 
 		return strings ? hand_over(s, d, w, m, 1, strings) : CANNOT_GIVE;
 	}
-	count = add_remote_strings(s, d);
+	count = add_remote_strings(s, d, &route);
 	return count ? hand_over(s, d, w, m, count, job_remote_recipient(count)) : drop_first(s, d);
 }
 

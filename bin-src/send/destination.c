@@ -136,7 +136,8 @@ allowed(const struct destinations *all, const struct destination *d)
 {
 	uint32_t per = d->channel == ROUTE_LOCAL ? DESTINATION_PER_LOCAL : DESTINATION_PER_REMOTE;
 	uint32_t wanted = 1 + d->queued / per + d->stalls;
-	uint32_t limit = all->channels[d->channel].per_destination;
+	const struct destination_channel *c = &all->channels[d->channel];
+	uint32_t limit = d->is_relay ? c->limit : c->per_destination;
 
 	if (d->failures)
 		return 1;

@@ -5,8 +5,8 @@
  *            worker and still has mail goes to the end of the line. While somebody waits in line because all of the
  *            channel's workers are busy, no busy worker is given more mail: it finishes what it has, and the line moves
  *            on. So a flood for one destination costs the others at most one batch of it a turn.
- * Limits     of busy workers: for the channel (control/concurrencylocal, concurrencyremote), for a destination
- *            (DESTINATION_LOCAL, control/concurrencydestination). A destination gets one worker, and one more for each
+ * Limits     of busy workers: for the channel (control/concurrencylocal, concurrencyremote), for a destination that is no
+ *            relay (DESTINATION_LOCAL, control/concurrencydestination). A destination gets one worker, and one more for each
  *            DESTINATION_PER_LOCAL or _REMOTE recipients that wait, and one more when none of its workers answered for
  *            1, 2, 4, 8 ... seconds
  * Depth      how many jobs a worker may hold unanswered: 1 at first, twice as many after each quick answer, up to
@@ -50,6 +50,7 @@ struct destination {
 	int64_t progress;			/* when something last moved */
 	enum route_channel channel;
 	uint8_t is_kept;			/* counted among those without mail */
+	uint8_t is_relay;			/* the administrator chose it for many domains: not limited as one */
 	char name[];				/* NUL-terminated */
 };
 

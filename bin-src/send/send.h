@@ -22,6 +22,7 @@
 #include "message.h"
 #include "owner.h"
 #include "queue/reader.h"
+#include "relays.h"
 #include "route.h"
 
 enum {
@@ -113,6 +114,7 @@ struct send {
 	struct message_table messages;
 	struct heap due;		/* messages, by wall clock */
 	struct destinations destinations;
+	struct relays relays;
 	struct owners owners;
 	struct recipient_list unasked;	/* local recipients whose owner is to be asked for */
 	uint32_t asked;			/* questions without answer */
@@ -129,7 +131,7 @@ struct send {
 	struct { uint32_t busy[ROUTE_CHANNELS], limit[ROUTE_CHANNELS]; int is_leaving; } shown;	/* last status line */
 	int is_leaving;			/* no new deliveries: TERM came, or a spawner is lost */
 	int exit_code;			/* for the end */
-	stralloc address, sender, strings;	/* scratch */
+	stralloc address, sender, strings, name;	/* scratch */
 };
 
 #endif

@@ -204,6 +204,40 @@ def test_another_host(tree, remote):
     assert [len(s.messages) for s in server.sessions] == [2, 1] and len(other.messages) == 1
 
 
+def test_domains_behind_one_relay(tree, remote):
+    """One transaction for all of a message, and one session for all messages."""
+    server = remote(reply=lambda session, verb, line: b"550 5.1.1 no" if b"TO:<bad" in line else None)
+    with RemoteWorker(tree, host="one.example") as worker:
+        done = worker.deliver("a@one.example", "b@two.example", "bad@three.example", "c@ONE.example", host="one.example")
+        assert [letter for letter, _ in done] == ["K", "K", "D", "K"]
+        assert worker.deliver("d@four.example", host="four.example")[0][0] == "K"
+    assert len(server.sessions) == 1
+    assert [m.recipients for m in server.messages] == [["a@one.example", "b@two.example", "c@ONE.example"], ["d@four.example"]]
+
+
+@pytest.mark.parametrize("line", ["two.example:[127.0.0.1]:{other}", "two.example:[127.0.0.1]:{other}\n.example:[127.0.0.1]:{port}"])
+def test_domains_that_no_longer_go_the_same_way(tree, remote, line):
+    """What qmail-send put together when control/smtproutes said so: each goes where it says now, and each has its own result."""
+    server = remote()
+    other = Server(lambda session, verb, line: b"550 5.1.1 no" if verb == "RCPT" else None)
+    tree.write("control/smtproutes", f":[127.0.0.1]:{server.port}\n" + line.format(port=server.port, other=other.port) + "\n")
+    with RemoteWorker(tree, host="one.example") as worker:
+        done = worker.deliver("a@one.example", "b@two.example", "c@three.example", host="one.example")
+    other.close()
+    assert [letter for letter, _ in done] == ["K", "D", "K"]
+    assert [len(m.recipients) for m in server.messages] == [2] and len(other.sessions) == 1 and other.messages == []
+
+
+def test_domains_without_a_relay_are_not_one(tree, remote):
+    """No entry, or one without a relay: by the DNS, which knows nobody here."""
+    server = remote()
+    tree.write("control/smtproutes", f"two.example:[127.0.0.1]:{server.port}\none.example:\n")
+    tree.write("control/dnsservers", "127.0.0.1:9\n")
+    with RemoteWorker(tree, host="one.example") as worker:
+        done = worker.deliver("a@one.example", "b@two.example", host="one.example")
+    assert [letter for letter, _ in done] == ["Z", "K"] and len(server.messages) == 1
+
+
 def test_the_end_of_a_worker(tree, remote):
     """Whatever it is about."""
     remote(extensions=ALL)

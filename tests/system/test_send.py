@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from conftest import wait_for
 from sending import RING_SIZE, World, has_asan, keep_bounces
 
 
@@ -83,6 +84,26 @@ def test_many_recipients_of_one_domain_share_jobs(world):
     assert sum(sizes) == 253 and max(sizes) <= 100 and len(sizes) <= 6
     assert {r for job in world.jobs for r in job.recipients} == set(m.recipients)
     assert len(lines(world, "starting delivery")) == 253
+
+
+def test_domains_behind_one_relay_share_jobs(world):
+    """control/smtproutes: those with one relay; not those with another, or with none. The file is read anew when it changes."""
+    domains = ("one.example", "two.example", "x.lone.example", "other.example", "o2.example")
+
+    def shared():
+        """The domains of each job of a new message."""
+        before = len(world.jobs)
+        world.ended(world.message(*(f"r@{d}" for d in domains)))
+        assert all(job.host == job.recipients[0].partition("@")[2] for job in world.jobs[before:])
+        return sorted([r.partition("@")[2] for r in job.recipients] for job in world.jobs[before:])
+
+    world.tree.write("control/smtproutes", ":relay.example\n.lone.example:\nother.example:Relay2:26\no2.example:relay2:26|u|p\n")
+    world.start()
+    assert shared() == [["one.example", "two.example"], ["other.example", "o2.example"], ["x.lone.example"]]
+    world.tree.write("control/smtproutes", "two.example:relay.example\nother.example:relay.example:25\n")
+    wait_for(lambda: shared() == [["o2.example"], ["one.example"], ["two.example", "other.example"], ["x.lone.example"]])
+    os.unlink(world.tree.home / "control/smtproutes")
+    wait_for(lambda: len(shared()) == 5)
 
 
 def test_messages_are_taken_in_the_order_in_which_they_came(world):

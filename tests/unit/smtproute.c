@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/remote/smtproute.h"
+#include "domain.h"
 
 static const char table[] =
 	"# a comment\n"
@@ -103,9 +104,10 @@ static const char *
 found(const char *domain)
 {
 	static char text[1024];
+	char ascii[DOMAIN_MAX + 1];
 	struct smtproute r;
 
-	switch (smtproute_find(&routes, domain, &r)) {
+	switch (smtproute_find(&routes, domain, domain_other_form(ascii, domain), &r)) {
 	case 1:
 		snprintf(text, sizeof text, "%s%s %u%s%s%s%s", r.relay, r.is_literal ? " literal" : "", (unsigned int)r.port,
 		    *r.user ? " " : "", r.user, *r.user ? " " : "", r.password);
