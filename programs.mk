@@ -16,8 +16,8 @@ $(eval $(call same,datemail,predate))
 $(eval $(call program,mailsubj,$S/inject/mailsubj $S/inject/feed $L/home,$(SK),$(STATIC)))
 
 # --- queue -------------------------------------------------------------------
-$(eval $(call program,qmail-queue,$S/queue/qmail-queue $L/home $L/sandbox queue/envelope $(SUBMIT),$(SK),$(STATIC)))
-$(eval $(call program,qmail-qmqpc,$S/queue/qmail-qmqpc queue/envelope queue/protocol $L/sandbox $(HOME_CONTROL),$(SK),-pie))
+$(eval $(call program,qmail-queue,$S/queue/qmail-queue $S/queue/caller $L/home $L/sandbox queue/envelope $(SUBMIT),$(SK),$(STATIC)))
+$(eval $(call program,qmail-qmqpc,$S/queue/qmail-qmqpc $S/queue/caller queue/envelope queue/protocol $L/sandbox $(HOME_CONTROL),$(SK),-pie))
 $(eval $(call program,qmail-qread,$S/queue/qmail-qread $S/queue/listing queue/protocol $S/send/route $L/channel $L/date822 $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
 $(eval $(call program,qmail-qstat,$S/queue/qmail-qstat $S/queue/listing queue/protocol $L/channel $L/sandbox $L/home,$(SK),$(STATIC)))
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/types.h>
+#include "caller.h"
 #include "control/control.h"
 #include "home.h"
 #include "monotonic.h"
@@ -24,7 +25,7 @@
 enum {
 	CONNECT_MS = 10000,	/* for each address of a server */
 	TALK_MS = 60000,	/* for each read and write */
-	TOTAL_SECONDS = 3600,	/* for all; what does not come to an end by then was never accepted */
+	TOTAL_SECONDS = 3600,	/* for all */
 	MEMORY = 256 * 1024,	/* octets of a message that are kept in memory; a larger one goes to a file */
 	PIECE = 65536,
 	REPLY_MAX = 1000,	/* octets of a reply */
@@ -42,27 +43,7 @@ struct message {
 	uint64_t len;
 };
 
-static void
-timed_out(int sig)
-{
-	(void)sig;
-	_exit(QUEUE_TIMEOUT);
-}
-
 /* --- reading what the caller has ------------------------------------------------------------------ */
-
-static size_t
-read_some(int fd, char *s, size_t len)
-{
-	ssize_t r;
-
-	do
-		r = read(fd, s, len);
-	while (r < 0 && errno == EINTR);
-	if (r < 0)
-		_exit(QUEUE_READ);
-	return (size_t)r;
-}
 
 /* A file without a name, in $TMPDIR or /tmp. */
 static int
@@ -105,7 +86,7 @@ read_message(struct message *m)
 	size_t n;
 
 	m->file = -1;
-	while ((n = read_some(0, s, sizeof s))) {
+	while ((n = caller_read(0, s, sizeof s))) {
 		m->len += n;
 		if (m->file < 0 && m->len > MEMORY) {
 			m->file = make_file();
@@ -128,7 +109,7 @@ read_envelope(stralloc *envelope)
 	char s[4096];
 
 	while (check.state != ENVELOPE_COMPLETE) {
-		size_t used, n = read_some(1, s, sizeof s);
+		size_t used, n = caller_read(1, s, sizeof s);
 		unsigned int code = n ? envelope_check(&check, s, n, &used) : QUEUE_READ;
 
 		if (code)
@@ -302,7 +283,7 @@ send_message(int fd, const struct message *m)
 	if (m->file < 0)
 		return send_octets(fd, m->octets.s, m->octets.len);
 	while (left) {
-		size_t n = read_some(m->file, s, sizeof s);
+		size_t n = caller_read(m->file, s, sizeof s);
 
 		if (!n)
 			_exit(QUEUE_READ);
@@ -359,9 +340,8 @@ main(void)
 	stralloc envelope = STRALLOC_ZERO, before = STRALLOC_ZERO, behind = STRALLOC_ZERO;
 	int server, whole, code;
 
-	signal(SIGALRM, timed_out);
 	signal(SIGPIPE, SIG_IGN);
-	alarm(TOTAL_SECONDS);
+	caller_limit(TOTAL_SECONDS);
 	if (!home_enter())
 		_exit(QUEUE_HOME);
 	read_message(&message);

@@ -1,38 +1,17 @@
 /* qmail-queue: hand a message (descriptor 0) and its envelope (descriptor 1) to the queue.
  * Trust: both come from whoever calls, and are only carried: the keeper checks them, and learns from the kernel who
  * calls. Needs no privilege and reads no file: it shuts itself in before the first octet. */
-#include <errno.h>
 #include <signal.h>
 #include <unistd.h>
+#include "caller.h"
 #include "home.h"
 #include "queue/client.h"
 #include "queue/envelope.h"
 #include "sandbox.h"
 
-enum { ALARM = 86400 };	/* seconds; what does not come to an end by then was never accepted */
+enum { SECONDS = 86400 };	/* for all */
 
 static const struct sandbox shut_in = { .calls = &sandbox_client };
-
-static void
-timed_out(int sig)
-{
-	(void)sig;
-	_exit(QUEUE_TIMEOUT);
-}
-
-/* Octets read, 0 at the end; does not return on an error. */
-static size_t
-read_some(int fd, char *s, size_t len)
-{
-	ssize_t r;
-
-	do
-		r = read(fd, s, len);
-	while (r < 0 && errno == EINTR);
-	if (r < 0)
-		_exit(QUEUE_READ);
-	return (size_t)r;
-}
 
 static void
 carry_message(struct queue_client *q)
@@ -40,7 +19,7 @@ carry_message(struct queue_client *q)
 	char s[16384];
 	size_t n;
 
-	while (!q->code && (n = read_some(0, s, sizeof s)))
+	while (!q->code && (n = caller_read(0, s, sizeof s)))
 		queue_client_message(q, s, n);
 }
 
@@ -52,7 +31,7 @@ carry_envelope(struct queue_client *q)
 	char s[16384];
 
 	while (check.state != ENVELOPE_COMPLETE) {
-		size_t used, n = read_some(1, s, sizeof s);
+		size_t used, n = caller_read(1, s, sizeof s);
 		unsigned int code = n ? envelope_check(&check, s, n, &used) : QUEUE_READ;
 
 		if (code)
@@ -67,9 +46,8 @@ main(void)
 	struct queue_client q;
 	struct queue_result result;
 
-	signal(SIGALRM, timed_out);
 	signal(SIGPIPE, SIG_IGN);
-	alarm(ALARM);
+	caller_limit(SECONDS);
 	if (!home_enter())
 		return QUEUE_HOME;
 	if (sandbox_enter(&shut_in) < 0)
