@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <skalibs/bytestr.h>
 #include "delivery.h"
 #include "job.h"
 #include "keeper.h"
@@ -263,9 +264,7 @@ add_lower(stralloc *strings, const char *s, size_t len)
 
 	if (!add_string(strings, s, len))
 		return 0;
-	for (size_t i = start; i < strings->len; i++)
-		if (strings->s[i] >= 'A' && strings->s[i] <= 'Z')
-			strings->s[i] = (char)(strings->s[i] + 32);
+	case_lowerb(strings->s + start, len);
 	return 1;
 }
 

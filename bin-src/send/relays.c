@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <skalibs/bytestr.h>
 #include <skalibs/types.h>
 #include "relays.h"
 
@@ -31,31 +32,20 @@ relays_look(struct relays *r, int64_t now)
 	r->changed = st.st_mtim;
 }
 
-static int
-put_lower(stralloc *to, const char *s)
-{
-	size_t start = to->len;
-
-	if (!stralloc_cats(to, s))
-		return 0;
-	for (size_t i = start; i < to->len; i++)
-		if (to->s[i] >= 'A' && to->s[i] <= 'Z')
-			to->s[i] = (char)(to->s[i] + 32);
-	return 1;
-}
-
 int
 relays_destination(const struct relays *r, const char *domain, stralloc *name)
 {
+	static const char prefix[] = "RELAY ";	/* no domain in lower case begins so */
 	struct smtproute route;
 	char port[UINT_FMT];
 	int is_relay = smtproute_find(&r->routes, domain, NULL, &route) == 1 && *route.relay;
-	int ok;
+	size_t start = is_relay ? sizeof prefix - 1 : 0;
 
-	name->len = 0;
 	port[uint_fmt(port, route.port)] = '\0';
-	/* no domain in lower case looks like a relay's name */
-	ok = is_relay ? stralloc_cats(name, "RELAY ") && put_lower(name, route.relay) && stralloc_cats(name, ":") &&
-	    stralloc_cats(name, port) : put_lower(name, domain);
-	return !ok || !stralloc_0(name) ? -1 : is_relay;
+	if (!stralloc_copyb(name, prefix, start) || !stralloc_cats(name, is_relay ? route.relay : domain))
+		return -1;
+	case_lowerb(name->s + start, name->len - start);
+	if (is_relay && (!stralloc_cats(name, ":") || !stralloc_cats(name, port)))
+		return -1;
+	return stralloc_0(name) ? is_relay : -1;
 }
