@@ -1,6 +1,7 @@
 #include <string.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/types.h>
+#include "domain.h"
 #include "ip_address.h"
 #include "smtproute.h"
 
@@ -44,7 +45,7 @@ find_any(const struct smtproutes *routes, const char *domain, const char *ascii)
 	const char *entry, *other = NULL;
 	size_t left, other_left = 0;
 
-	if (strlen(domain) > SMTPROUTE_DOMAIN_MAX)
+	if (strlen(domain) > DOMAIN_UTF8_MAX)
 		return control_map_find(&routes->map, "", 0);
 	entry = find_entry(routes, domain, &left);
 	if (ascii)

@@ -12,11 +12,7 @@
 #include <stdint.h>
 #include "control/control.h"
 
-enum {
-	SMTPROUTE_PORT = 25,
-	SMTPROUTE_USER_MAX = 255,	/* octets */
-	SMTPROUTE_DOMAIN_MAX = 1020,	/* octets of a domain that is looked for, 255 characters in UTF-8 */
-};
+enum { SMTPROUTE_PORT = 25, SMTPROUTE_USER_MAX = 255 };
 
 /* The table; all zero is a valid empty one, without a route. */
 struct smtproutes { struct control_map map; };
