@@ -63,19 +63,28 @@ job_remote_recipient(uint32_t n)
 }
 
 static const char *
-behind_at(const struct job *job, uint32_t n)
+domain_of(const char *address)
 {
-	const char *at = strrchr(job_string(job, job_remote_recipient(n)), '@');
+	const char *at = strrchr(address, '@');
 
 	return at ? at + 1 : "";
 }
 
-const char *
-job_remote_host(const struct job *job, uint32_t n)
+void
+job_remote_take(const struct job *job, struct job_recipient to[JOB_RECIPIENTS_MAX])
 {
-	const char *domain = n ? behind_at(job, n) : "";
+	const char *host = job_string(job, JOB_REMOTE_HOST), *s = host, *first = NULL;
 
-	return !*domain || strcasecmp(domain, behind_at(job, 0)) == 0 ? job_string(job, JOB_REMOTE_HOST) : domain;
+	for (uint32_t n = job_remote_recipients(job); n; n--, to++) {
+		const char *domain;
+
+		to->address = s + strlen(s) + 1;
+		to->parameters = s = to->address + strlen(to->address) + 1;
+		domain = domain_of(to->address);
+		if (!first)
+			first = domain;
+		to->host = !*domain || strcasecmp(domain, first) == 0 ? host : domain;
+	}
 }
 
 int

@@ -78,10 +78,11 @@ uint32_t job_remote_recipients(const struct job *job);
 /* The place of the nth recipient (from 0) among the strings of a remote job; its parameters are in the next one. */
 uint32_t job_remote_recipient(uint32_t n);
 
-/* The host of the nth recipient (from 0): JOB_REMOTE_HOST for the first and those of the same domain, else what is behind the last
- * '@'. Other domains are in a job if their mail went to the same relay by control/smtproutes when qmail-send looked: the worker
- * has its own look. */
-const char *job_remote_host(const struct job *job, uint32_t n);
+/* Takes the recipients of a remote job apart: job_remote_recipients of them, whose strings are the job's. The host of the first and
+ * of those of the same domain is JOB_REMOTE_HOST, that of others what is behind their last '@'. Other domains are in a job if their mail
+ * went to the same relay by control/smtproutes when qmail-send looked: the worker has its own look. */
+struct job_recipient { const char *address, *parameters, *host; };
+void job_remote_take(const struct job *job, struct job_recipient to[JOB_RECIPIENTS_MAX]);
 
 /* Queues a job for a worker. strings: strings_len strings, each ended by NUL, strings_size octets in all. message NULL:
  * fd is sent (and closed by the channel). Returns 1, or 0 with errno set (fd stays the caller's). */

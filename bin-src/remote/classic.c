@@ -22,6 +22,7 @@
 struct worker {
 	struct channel channel;
 	stralloc report, text;
+	struct job_recipient recipients[JOB_RECIPIENTS_MAX];	/* of the job */
 };
 
 static void
@@ -135,9 +136,9 @@ deliver(struct worker *w, const struct job *job, const char *program, const char
 {
 	const char *trouble;
 
-	argv[1] = job_remote_host(job, first);
+	argv[1] = w->recipients[first].host;
 	for (unsigned int i = 0; i < count; i++)
-		argv[3 + i] = job_string(job, job_remote_recipient(first + i));
+		argv[3 + i] = w->recipients[first + i].address;
 	argv[3 + count] = NULL;
 	trouble = run(w, program, argv, message);
 	for (unsigned int i = 0; i < count; i++) {
@@ -153,30 +154,30 @@ deliver(struct worker *w, const struct job *job, const char *program, const char
 	}
 }
 
-/* How many recipients from first on have the host of first. */
+/* How many of the len recipients at r have, one after another, the host of the first. */
 static unsigned int
-same_host(const struct job *job, unsigned int first, unsigned int len)
+same_host(const struct job_recipient *r, unsigned int len)
 {
-	unsigned int n = first + 1;
+	unsigned int n = 1;
 
-	while (n < len && strcasecmp(job_remote_host(job, n), job_remote_host(job, first)) == 0)
+	while (n < len && strcasecmp(r[n].host, r->host) == 0)
 		n++;
-	return n - first;
+	return n;
 }
 
 static void
 do_job(struct worker *w, const struct job *job)
 {
-	const char *argv[3 + JOB_RECIPIENTS_MAX + 1] = { "qmail-remote", job_string(job, JOB_REMOTE_HOST),
-		job_string(job, JOB_REMOTE_SENDER) };
+	const char *argv[3 + JOB_RECIPIENTS_MAX + 1] = { "qmail-remote", NULL, job_string(job, JOB_REMOTE_SENDER) };
 	unsigned int recipients = job_remote_recipients(job);
 	int is_ours;
 	const char *program = choose_program(&is_ours);
 	unsigned int step;
 	int message = message_file(job);
 
+	job_remote_take(job, w->recipients);
 	for (unsigned int n = 0; n < recipients; n += step) {
-		step = is_ours ? same_host(job, n, recipients) : 1;
+		step = is_ours ? same_host(w->recipients + n, recipients - n) : 1;
 		if (message >= 0)
 			deliver(w, job, program, argv, n, step, message);
 		else

@@ -62,27 +62,25 @@ choose_host(struct worker *w, const char *host)
 		memcpy(w->host, host, size);
 }
 
-/* Fills the batch with the first recipient who is in none yet, and with all others who go the same way. is_done: by recipient. */
+/* Fills the batch with the first of the len recipients who is left, and with all others who go the same way; the host of who is
+ * taken becomes NULL. */
 static void
-take_batch(struct worker *w, const struct job *job, uint8_t *is_done, uint32_t len)
+take_batch(struct worker *w, struct job_recipient *recipients, uint32_t len)
 {
 	struct batch *b = &w->batch;
 
 	b->len = 0;
 	b->host = NULL;
 	for (uint32_t n = 0; n < len; n++) {
-		const char *host = job_remote_host(job, n);
+		struct job_recipient *r = &recipients[n];
 
-		if (is_done[n] || (b->host && !dial_is_same(w->relay.dial, b->host, host)))
+		if (!r->host || (b->host && !dial_is_same(w->relay.dial, b->host, r->host)))
 			continue;
 		if (!b->host)
-			b->host = host;
-		is_done[n] = 1;
+			b->host = r->host;
+		r->host = NULL;
 		b->numbers[b->len] = n;
-		b->recipients[b->len++] = (struct transaction_recipient){
-			.address = job_string(job, job_remote_recipient(n)),
-			.parameters = job_string(job, job_remote_recipient(n) + 1),
-		};
+		b->recipients[b->len++] = (struct transaction_recipient){ .address = r->address, .parameters = r->parameters };
 	}
 }
 
@@ -116,11 +114,12 @@ do_batch(struct worker *w, const struct job *job, const char *trouble)
 static int
 do_job(struct worker *w, const struct job *job, const char *trouble)
 {
+	struct job_recipient recipients[JOB_RECIPIENTS_MAX];
 	uint32_t len = job_remote_recipients(job);
-	uint8_t is_done[JOB_RECIPIENTS_MAX] = { 0 };
 
+	job_remote_take(job, recipients);
 	for (uint32_t done = 0; done < len; done += w->batch.len) {
-		take_batch(w, job, is_done, len);
+		take_batch(w, recipients, len);
 		if (!do_batch(w, job, trouble))
 			return 0;
 	}

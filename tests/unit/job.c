@@ -86,6 +86,7 @@ static void
 the_host_of_each_recipient(void **state)
 {
 	static const char *const hosts[] = { "one.test", "TWO.test", "one.test", "one.test" };
+	struct job_recipient recipients[JOB_RECIPIENTS_MAX];
 	struct channel_frame f;
 	struct job job;
 
@@ -93,8 +94,12 @@ the_host_of_each_recipient(void **state)
 	assert_true(job_put(&a, 7, REMOTE, 11, sizeof REMOTE - 1, 0, "", -1));
 	f = next();
 	assert_int_equal(job_parse(&job, &b, &f), 1);
-	for (uint32_t n = 0; n < 4; n++)
-		assert_string_equal(job_remote_host(&job, n), hosts[n]);
+	job_remote_take(&job, recipients);
+	for (uint32_t n = 0; n < 4; n++) {
+		assert_string_equal(recipients[n].host, hosts[n]);
+		assert_ptr_equal(recipients[n].address, job_string(&job, job_remote_recipient(n)));
+		assert_ptr_equal(recipients[n].parameters, job_string(&job, job_remote_recipient(n) + 1));
+	}
 }
 
 static void
