@@ -26,7 +26,7 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 
 # --- send --------------------------------------------------------------------
 $(eval $(call program,qmail-send,$(addprefix $S/send/,qmail-send keeper pass delivery worker octets bouncer \
-	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute \
+	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute $L/stamp \
 	$L/job $L/notify $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),$(STATIC)))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
@@ -57,10 +57,10 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 
 # --- smtpd -------------------------------------------------------------------
 # what accepts connections
-LISTEN := $L/listener $L/handover $L/rules $L/client_limits $L/endpoint $L/peer control/table
+LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log input reply path parameters content \
 	settings policy received rcptcheck checkprogram dnsbl) $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
-$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route \
+$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp \
 	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/home,$(SK),$(STATIC)))

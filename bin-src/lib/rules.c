@@ -44,17 +44,11 @@ note_key(void *data, const char *key, size_t len)
 		r->text4[bits] = 1;
 }
 
-static int
-is_same(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	    a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
-}
-
 static void
 open_table(struct rules *r)
 {
+	struct stat st;
+
 	r->trouble = 0;
 	memset(r->bits4, 0, sizeof r->bits4);
 	memset(r->bits6, 0, sizeof r->bits6);
@@ -64,27 +58,27 @@ open_table(struct rules *r)
 	case 0:
 		return;
 	case 1:
-		if (fstat(r->table.fd, &r->is) == 0 && table_each(&r->table, note_key, r) == 1)
+		if (fstat(r->table.fd, &st) == 0 && table_each(&r->table, note_key, r) == 1) {
+			r->is = stamp_of(&st);
 			return;
+		}
 	}
 	r->trouble = errno ? errno : EIO;
-	table_close(&r->table);
-	memset(&r->is, 0, sizeof r->is);	/* it is tried anew at the next connection */
+	table_close(&r->table);	/* it is tried anew at the next connection */
 }
 
 void
 rules_refresh(struct rules *r)
 {
-	struct stat now;
+	struct stamp now;
 
 	if (!r->file)
 		return;
-	if (stat(r->file, &now) < 0) {
-		if (r->table.fd < 0 && errno == ENOENT && !r->trouble)
-			return;
-		memset(&now, 0, sizeof now);
-	}
-	if (r->table.fd >= 0 && is_same(&now, &r->is))
+	errno = 0;
+	now = stamp_take(r->file);
+	if (r->table.fd < 0 && errno == ENOENT && !r->trouble)
+		return;
+	if (r->table.fd >= 0 && stamp_is_same(&now, &r->is))
 		return;
 	table_close(&r->table);
 	memset(&r->is, 0, sizeof r->is);

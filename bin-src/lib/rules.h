@@ -8,10 +8,10 @@
  * A table that is replaced counts from the next connection on. */
 #ifndef RULES_H
 #define RULES_H
-#include <sys/stat.h>
 #include <skalibs/ip46.h>
 #include <skalibs/stralloc.h>
 #include "control/table.h"
+#include "stamp.h"
 
 enum rules_answer {
 	RULES_ALLOW,
@@ -24,7 +24,7 @@ struct rules {
 	const char *file;	/* NULL: everybody is allowed */
 	int may_lack;
 	struct table table;
-	struct stat is;		/* the table that is open, st_ino 0 none */
+	struct stamp is;	/* the table that is open, all zero: none */
 	unsigned int generation;	/* another number for another table */
 	int trouble;		/* errno of the last try to open it, 0 none */
 	char bits4[33], bits6[129], text4[33], text6[129];	/* lengths of networks that the table has keys of, by form */

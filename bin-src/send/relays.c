@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <skalibs/bytestr.h>
 #include <skalibs/types.h>
 #include "relays.h"
@@ -11,14 +10,13 @@ void
 relays_look(struct relays *r, int64_t now)
 {
 	struct smtproutes fresh;
-	struct stat st;
+	struct stamp file;
 
 	if (now < r->look_at)
 		return;
 	r->look_at = now + LOOK_MS;
-	if (stat("control/smtproutes", &st) < 0)
-		memset(&st, 0, sizeof st);
-	if (st.st_ino == r->inode && st.st_size == r->size && memcmp(&st.st_mtim, &r->changed, sizeof r->changed) == 0)
+	file = stamp_take("control/smtproutes");
+	if (stamp_is_same(&file, &r->file))
 		return;
 	if (!smtproutes_read(&fresh)) {
 		if (errno == ENOMEM)
@@ -27,9 +25,7 @@ relays_look(struct relays *r, int64_t now)
 	}
 	smtproutes_free(&r->routes);
 	r->routes = fresh;
-	r->inode = st.st_ino;
-	r->size = st.st_size;
-	r->changed = st.st_mtim;
+	r->file = file;
 }
 
 int

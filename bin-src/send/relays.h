@@ -7,15 +7,13 @@
 #ifndef RELAYS_H
 #define RELAYS_H
 #include <stdint.h>
-#include <time.h>
 #include <skalibs/stralloc.h>
 #include "bin-src/remote/smtproute.h"
+#include "stamp.h"
 
 struct relays {
 	struct smtproutes routes;
-	ino_t inode;		/* 0: there is none */
-	off_t size;
-	struct timespec changed;
+	struct stamp file;
 	int64_t look_at;	/* monotonic ms */
 };
 

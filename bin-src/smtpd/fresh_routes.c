@@ -1,41 +1,37 @@
 #include <errno.h>
-#include <string.h>
 #include <time.h>
 #include "fresh_routes.h"
 
 enum { LOOK_MS = 1000 };
 
 static void
-take_status(struct stat files[FRESH_ROUTES_FILES])
+take_stamps(struct stamp files[FRESH_ROUTES_FILES])
 {
 	static const char *const names[FRESH_ROUTES_FILES] = {
 		"control/me", "control/locals", "control/virtualdomains", "control/percenthack", "control/envnoathost",
 	};
 
 	for (int i = 0; i < FRESH_ROUTES_FILES; i++)
-		if (stat(names[i], &files[i]) < 0)
-			memset(&files[i], 0, sizeof files[i]);
+		files[i] = stamp_take(names[i]);
 }
 
 static int
-is_same(const struct stat a[FRESH_ROUTES_FILES], const struct stat b[FRESH_ROUTES_FILES])
+is_same(const struct stamp a[FRESH_ROUTES_FILES], const struct stamp b[FRESH_ROUTES_FILES])
 {
 	for (int i = 0; i < FRESH_ROUTES_FILES; i++)
-		if (a[i].st_dev != b[i].st_dev || a[i].st_ino != b[i].st_ino || a[i].st_size != b[i].st_size ||
-		    a[i].st_mtim.tv_sec != b[i].st_mtim.tv_sec || a[i].st_mtim.tv_nsec != b[i].st_mtim.tv_nsec ||
-		    a[i].st_ctim.tv_sec != b[i].st_ctim.tv_sec || a[i].st_ctim.tv_nsec != b[i].st_ctim.tv_nsec)
+		if (!stamp_is_same(&a[i], &b[i]))
 			return 0;
 	return 1;
 }
 
 /* Whether an editor may be at work: something was changed a moment ago. (In the future counts as long ago.) */
 static int
-is_fresh(const struct stat files[FRESH_ROUTES_FILES])
+is_fresh(const struct stamp files[FRESH_ROUTES_FILES])
 {
 	time_t now = time(NULL);
 
 	for (int i = 0; i < FRESH_ROUTES_FILES; i++)
-		if (files[i].st_ctim.tv_sec <= now && now - files[i].st_ctim.tv_sec < FRESH_ROUTES_SETTLE)
+		if (files[i].changed.tv_sec <= now && now - files[i].changed.tv_sec < FRESH_ROUTES_SETTLE)
 			return 1;
 	return 0;
 }
@@ -45,7 +41,7 @@ fresh_routes_load(struct fresh_routes *r)
 {
 	const char *trouble;
 
-	take_status(r->files);	/* before: what changes while it is read is read again */
+	take_stamps(r->files);	/* before: what changes while it is read is read again */
 	trouble = route_load(&r->route);
 	r->in_doubt = trouble != NULL;
 	r->reads++;
@@ -55,14 +51,14 @@ fresh_routes_load(struct fresh_routes *r)
 const char *
 fresh_routes_look(struct fresh_routes *r, uint64_t now)
 {
-	struct stat files[FRESH_ROUTES_FILES];
+	struct stamp files[FRESH_ROUTES_FILES];
 	const char *trouble;
 	int had_trouble = r->in_doubt;
 
 	if (now - r->looked_at < LOOK_MS)
 		return NULL;
 	r->looked_at = now;
-	take_status(files);
+	take_stamps(files);
 	if (is_same(files, r->files) && !had_trouble)
 		return NULL;
 	if (is_fresh(files)) {

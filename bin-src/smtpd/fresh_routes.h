@@ -6,14 +6,14 @@
 #ifndef FRESH_ROUTES_H
 #define FRESH_ROUTES_H
 #include <stdint.h>
-#include <sys/stat.h>
 #include "bin-src/send/route.h"
+#include "stamp.h"
 
 enum { FRESH_ROUTES_SETTLE = 2, FRESH_ROUTES_FILES = 5 };
 
 struct fresh_routes {
 	struct route_rules route;
-	struct stat files[FRESH_ROUTES_FILES];	/* as they were when they were read; st_ino 0: absent */
+	struct stamp files[FRESH_ROUTES_FILES];	/* as they were when they were read */
 	uint64_t looked_at;	/* monotonic_ms */
 	unsigned long reads;	/* how often they were read */
 	int in_doubt;

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "monotonic.h"
 #include "settings.h"
 
@@ -52,31 +51,18 @@ watched(size_t i)
 	return i < SETTING_LISTS ? lists[i] : lines[i - SETTING_LISTS];
 }
 
-static void
-stamp(struct settings_stamp *to, const char *file)
-{
-	struct stat st;
-
-	memset(to, 0, sizeof *to);
-	if (stat(file, &st) == 0) {
-		to->inode = st.st_ino;
-		to->size = st.st_size;
-		to->changed = st.st_ctim;
-	}
-}
-
 int
 settings_have_changed(struct settings *s)
 {
 	uint64_t now = monotonic_ms();
-	struct settings_stamp is;
 
 	if (now < s->looked_at + 1000)
 		return 0;
 	s->looked_at = now;
 	for (size_t i = 0; i < SETTINGS_FILES; i++) {
-		stamp(&is, watched(i));
-		if (memcmp(&is, &s->stamps[i], sizeof is) != 0)
+		struct stamp is = stamp_take(watched(i));
+
+		if (!stamp_is_same(&is, &s->stamps[i]))
 			return 1;
 	}
 	return 0;
@@ -170,7 +156,7 @@ settings_read(struct settings *s, const char **file)
 
 	/* first, so that a change while they are read is seen at the next look */
 	for (size_t i = 0; i < SETTINGS_FILES; i++)
-		stamp(&new.stamps[i], watched(i));
+		new.stamps[i] = stamp_take(watched(i));
 	ok = read_numbers(&new, file) && read_lists(&new, file) && read_lines(&new, file);
 	e = errno;
 	if (ok && s->greeting.s)

@@ -5,10 +5,10 @@
 #ifndef SETTINGS_H
 #define SETTINGS_H
 #include <stdint.h>
-#include <time.h>
 #include <skalibs/stralloc.h>
 #include "control/control.h"
 #include "control/table.h"
+#include "stamp.h"
 
 /* A list of addresses, domains or hosts. */
 struct setting_list {
@@ -40,19 +40,13 @@ enum setting_number_name {
 
 enum { SETTINGS_FILES = 23 };	/* files watched for a change */
 
-struct settings_stamp {
-	ino_t inode;
-	off_t size;
-	struct timespec changed;
-};
-
 struct settings {
 	unsigned long numbers[SETTING_NUMBERS];
 	struct setting_list lists[SETTING_LISTS];
 	stralloc me, localiphost;	/* empty if there is none */
 	stralloc greeting;	/* a NUL behind its len octets */
 	struct table morercpthosts;
-	struct settings_stamp stamps[SETTINGS_FILES];
+	struct stamp stamps[SETTINGS_FILES];
 	uint64_t looked_at;	/* monotonic_ms */
 };
 

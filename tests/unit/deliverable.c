@@ -196,7 +196,7 @@ static void
 settle(void)
 {
 	for (int i = 0; i < FRESH_ROUTES_FILES; i++)
-		routes.files[i].st_size++;	/* not as they were, whatever they are now */
+		routes.files[i].size++;	/* not as they were, whatever they are now */
 }
 
 static void

@@ -1,0 +1,29 @@
+#include "stamp.h"
+
+struct stamp
+stamp_of(const struct stat *st)
+{
+	return (struct stamp){ .device = st->st_dev, .inode = st->st_ino, .size = st->st_size, .modified = st->st_mtim,
+		.changed = st->st_ctim };
+}
+
+struct stamp
+stamp_take(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? stamp_of(&st) : (struct stamp){ .inode = 0 };
+}
+
+static int
+is_same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+int
+stamp_is_same(const struct stamp *a, const struct stamp *b)
+{
+	return a->device == b->device && a->inode == b->inode && a->size == b->size && is_same_time(&a->modified, &b->modified) &&
+	    is_same_time(&a->changed, &b->changed);
+}

@@ -1,0 +1,25 @@
+/* stamp: whether a file that was read is still the one that it was, by what stat says of it. For files that are looked at again and
+ * again, and read only when they have changed. */
+#ifndef STAMP_H
+#define STAMP_H
+#include <sys/stat.h>
+#include <time.h>
+
+/* All zero: there is no such file. */
+struct stamp {
+	dev_t device;
+	ino_t inode;
+	off_t size;
+	struct timespec modified, changed;
+};
+
+/* Of a status that was asked for. */
+struct stamp stamp_of(const struct stat *st);
+
+/* Of a path; all zero, with errno set, if it does not exist or cannot be looked at. To be taken before the file is read: what changes while it is
+ * read is read again. */
+struct stamp stamp_take(const char *path);
+
+int stamp_is_same(const struct stamp *a, const struct stamp *b);
+
+#endif

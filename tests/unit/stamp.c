@@ -1,0 +1,130 @@
+/* Whether a file is still the one that it was. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "stamp.h"
+
+static char directory[] = "/tmp/stamp-XXXXXX";
+static const struct stamp none;
+
+static void
+write_file(const char *name, const char *text)
+{
+	FILE *file = fopen(name, "w");
+
+	assert_non_null(file);
+	assert_true(fputs(text, file) >= 0);
+	assert_int_equal(fclose(file), 0);
+}
+
+static int
+is_same(const struct stamp *before)
+{
+	struct stamp now = stamp_take("file");
+
+	return stamp_is_same(before, &now);
+}
+
+static void
+a_file_that_stays(void **state)
+{
+	struct stamp before = stamp_take("file");
+	struct stat st;
+	struct stamp of;
+
+	(void)state;
+	assert_true(is_same(&before));
+	assert_false(is_same(&none));
+	assert_int_equal(stat("file", &st), 0);
+	of = stamp_of(&st);
+	assert_true(stamp_is_same(&before, &of));
+}
+
+static void
+another_file_of_the_same_name(void **state)
+{
+	struct stamp before = stamp_take("file");
+
+	(void)state;
+	write_file("new", "text");
+	assert_int_equal(rename("new", "file"), 0);
+	assert_false(is_same(&before));
+}
+
+static void
+another_size(void **state)
+{
+	struct stamp before = stamp_take("file");
+
+	(void)state;
+	assert_int_equal(truncate("file", 3), 0);
+	assert_false(is_same(&before));
+}
+
+static void
+another_time(void **state)
+{
+	const struct timespec times[2] = { { .tv_sec = 1 }, { .tv_sec = 1000, .tv_nsec = 7 } };
+	struct stamp before = stamp_take("file"), then;
+
+	(void)state;
+	assert_int_equal(utimensat(AT_FDCWD, "file", times, 0), 0);
+	assert_false(is_same(&before));
+	then = stamp_take("file");
+	then.modified.tv_nsec++;
+	assert_false(is_same(&then));
+	then.modified.tv_nsec--;
+	assert_true(is_same(&then));
+	then.changed.tv_nsec ^= 1;	/* written within, and its time set back */
+	assert_false(is_same(&then));
+}
+
+static void
+no_file(void **state)
+{
+	struct stamp before = stamp_take("file");
+
+	(void)state;
+	assert_int_equal(unlink("file"), 0);
+	errno = 0;
+	assert_false(is_same(&before));
+	assert_int_equal(errno, ENOENT);
+	assert_true(is_same(&none));
+	write_file("file", "text");
+}
+
+static int
+set_up(void **state)
+{
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	assert_int_equal(chdir(directory), 0);
+	write_file("file", "text");
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	(void)state;
+	unlink("file");
+	return rmdir(directory);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_file_that_stays), cmocka_unit_test(another_file_of_the_same_name), cmocka_unit_test(another_size),
+		cmocka_unit_test(another_time), cmocka_unit_test(no_file),
+	};
+
+	return cmocka_run_group_tests_name("stamp", tests, set_up, tear_down);
+}
