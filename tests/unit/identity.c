@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/inject/identity.h"
+#include "directory.h"
 
 static const char *const variables[] = { "QMAILUSER", "MAILUSER", "USER", "LOGNAME", "QMAILHOST", "MAILHOST", "QMAILSUSER", "QMAILSHOST",
 	"QMAILNAME", "MAILNAME", "NAME", "QMAILDEFAULTHOST", "QMAILDEFAULTDOMAIN", "QMAILPLUSDOMAIN", "QMAILIDHOST" };
@@ -43,8 +44,6 @@ static const struct row { const char *rule; enum asked asked; const char *enviro
 	{ "idhost", IDHOST, "", "me.test" },
 	{ "QMAILIDHOST", IDHOST, "QMAILIDHOST=i.test", "i.test" },
 };
-
-static char directory[] = "/tmp/identity-XXXXXX";
 
 static void
 set_environment(const char *text)
@@ -108,40 +107,16 @@ a_control_file_that_cannot_be_read(void **state)
 		stralloc_free(&id.host[i]);
 }
 
-static void
-write_control(const char *name, const char *text)
-{
-	FILE *file = fopen(name, "w");
-
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-}
-
 static int
 set_up(void **state)
 {
-	(void)state;
-	assert_non_null(mkdtemp(directory));
-	assert_int_equal(chdir(directory), 0);
-	assert_int_equal(mkdir("control", 0700), 0);
-	write_control("control/me", "me.test\n");
-	write_control("control/defaulthost", "default.test\n");
-	write_control("control/defaultdomain", "domain.test\n");
-	write_control("control/plusdomain", "plus.test\n");
+	if (directory_make(state))
+		return -1;
+	directory_write("control/me", "me.test\n");
+	directory_write("control/defaulthost", "default.test\n");
+	directory_write("control/defaultdomain", "domain.test\n");
+	directory_write("control/plusdomain", "plus.test\n");
 	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	(void)state;
-	unlink("control/me");
-	unlink("control/defaulthost");
-	unlink("control/defaultdomain");
-	unlink("control/plusdomain");
-	rmdir("control");
-	return rmdir(directory);
 }
 
 int
@@ -153,5 +128,5 @@ main(void)
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ rows[i].rule, identity_row, NULL, NULL, (void *)(uintptr_t)&rows[i] };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(a_control_file_that_cannot_be_read);
-	return cmocka_run_group_tests_name("identity", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("identity", tests, set_up, directory_remove);
 }

@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/lib/ip_address.h"
+#include "directory.h"
 #include "localaddress.h"
 
-static char directory[] = "/tmp/localaddress-XXXXXX";
 
 static const struct row { const char *rule, *more, *not, *address; int want; } rows[] = {
 	{ "loopback", "", "", "127.0.0.1", 1 },
@@ -53,24 +53,14 @@ static const struct row { const char *rule, *more, *not, *address; int want; } r
 enum { ROWS = sizeof rows / sizeof *rows };
 
 static void
-write_file(const char *name, const char *text)
-{
-	FILE *file = fopen(name, "w");
-
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-}
-
-static void
 address_row(void **state)
 {
 	const struct row *row = *state;
 	struct localaddresses l;
 	ip46 ip;
 
-	write_file("control/moreipme", row->more);
-	write_file("control/notipme", row->not);
+	directory_write("control/moreipme", row->more);
+	directory_write("control/notipme", row->not);
 	assert_int_equal(localaddresses_read(&l), 1);
 	assert_int_equal(ip_address_parse(&ip, row->address), 1);
 	assert_int_equal(localaddress_is(&l, &ip), row->want);
@@ -85,7 +75,7 @@ nonsense_is_an_error(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-		write_file("control/moreipme", lines[i]);
+		directory_write("control/moreipme", lines[i]);
 		assert_int_equal(localaddresses_read(&l), 0);
 		assert_int_equal(errno, EINVAL);
 		assert_null(l.own);
@@ -111,25 +101,6 @@ many_lines(void **state)
 	localaddresses_free(&l);
 }
 
-static int
-set_up(void **state)
-{
-	(void)state;
-	assert_non_null(mkdtemp(directory));
-	assert_int_equal(chdir(directory), 0);
-	return mkdir("control", 0700);
-}
-
-static int
-tear_down(void **state)
-{
-	(void)state;
-	unlink("control/moreipme");
-	unlink("control/notipme");
-	rmdir("control");
-	return rmdir(directory);
-}
-
 int
 main(void)
 {
@@ -140,5 +111,5 @@ main(void)
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(nonsense_is_an_error);
 	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(many_lines);
-	return cmocka_run_group_tests_name("localaddress", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("localaddress", tests, directory_make, directory_remove);
 }

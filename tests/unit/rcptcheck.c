@@ -4,8 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,8 +11,8 @@
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include "bin-src/smtpd/rcptcheck.h"
+#include "directory.h"
 
-static char directory[] = "/tmp/rcptcheck-XXXXXX", folder[64];
 static struct rcptcheck r;
 static int listener, daemon_end;
 
@@ -153,24 +151,11 @@ addresses_that_are_not_asked_about(void **state)
 static int
 set_up(void **state)
 {
-	(void)state;
 	PROG = "rcptcheck";
-	assert_non_null(mkdtemp(directory));
-	assert_int_equal(chdir(directory), 0);
+	if (directory_make(state))
+		return -1;
 	assert_int_equal(mkdir("run", 0700), 0);
-	snprintf(folder, sizeof folder, "%s", RCPTCHECK_SOCKET);
-	*strrchr(folder, '/') = '\0';
-	assert_true(strcmp(folder, "run") == 0 || mkdir(folder, 0700) == 0);
-	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	(void)state;
-	rmdir(folder);
-	rmdir("run");
-	return rmdir(directory);
+	return mkdir("run/qmail-rcptd", 0700);	/* of RCPTCHECK_SOCKET */
 }
 
 int
@@ -187,5 +172,5 @@ main(void)
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ nonsenses[i].rule, nonsense_row, open_daemon, close_daemon, (void *)(uintptr_t)&nonsenses[i] };
 	memcpy(tests + ROWS, others, sizeof others);
-	return cmocka_run_group_tests_name("rcptcheck", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("rcptcheck", tests, set_up, directory_remove);
 }

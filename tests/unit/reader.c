@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include "directory.h"
 #include "queue/digest.h"
 #include "queue/info.h"
 #include "queue/reader.h"
@@ -21,7 +22,6 @@
 static const char envelope[] = "Fs@x\0Ta@y\0", message[] = "Subject: x\n\nbody\n";
 enum { MESSAGE = sizeof message - 1, NUMBER = 77 };
 
-static char directory[] = "/tmp/reader-XXXXXX";
 static struct reader reader;
 static struct queue_place place;	/* of the message in the ring */
 static stralloc got;
@@ -243,9 +243,8 @@ set_up(void **state)
 {
 	static const char *const folders[] = { "queue", "queue/journal", "queue/new", "queue/mess", "queue/info" };
 
-	(void)state;
-	assert_non_null(mkdtemp(directory));
-	assert_int_equal(chdir(directory), 0);
+	if (directory_make(state))
+		return -1;
 	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
 		assert_int_equal(mkdir(folders[i], 0700), 0);
 	make_ring();
@@ -256,13 +255,9 @@ set_up(void **state)
 static int
 tear_down(void **state)
 {
-	char command[100];
-
-	(void)state;
 	reader_close(&reader);
 	stralloc_free(&got);
-	snprintf(command, sizeof command, "rm -rf %s", directory);
-	return system(command);
+	return directory_remove(state);
 }
 
 int

@@ -4,12 +4,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/send/relays.h"
+#include "directory.h"
 
 static const char table[] =
 	"whole.example:Relay.Example\n"
@@ -36,19 +35,7 @@ static const struct row { const char *rule, *domain, *name; } rows[] = {
 	{ "no domain", "", "" },
 };
 
-static char directory[] = "/tmp/relays-XXXXXX";
 static struct relays relays;
-
-static void
-write_table(const char *text)
-{
-	FILE *file = fopen("control/new", "w");
-
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-	assert_int_equal(rename("control/new", "control/smtproutes"), 0);
-}
 
 static const char *
 name_of(const char *domain)
@@ -73,7 +60,7 @@ static void
 the_file_is_looked_at_once_a_second(void **state)
 {
 	(void)state;
-	write_table("x.example:one.example\n");
+	directory_write("control/smtproutes", "x.example:one.example\n");
 	relays_look(&relays, 100500);
 	assert_string_equal(name_of("x.example"), "RELAY relay.example:25");
 	relays_look(&relays, 101000);
@@ -87,7 +74,7 @@ static void
 a_file_that_cannot_be_read_is_none(void **state)
 {
 	(void)state;
-	write_table("x.example:one.example\n");
+	directory_write("control/smtproutes", "x.example:one.example\n");
 	relays_look(&relays, 200000);
 	assert_string_equal(name_of("x.example"), "RELAY one.example:25");
 	assert_int_equal(unlink("control/smtproutes"), 0);
@@ -100,11 +87,9 @@ a_file_that_cannot_be_read_is_none(void **state)
 static int
 set_up(void **state)
 {
-	(void)state;
-	assert_non_null(mkdtemp(directory));
-	assert_int_equal(chdir(directory), 0);
-	assert_int_equal(mkdir("control", 0700), 0);
-	write_table(table);
+	if (directory_make(state))
+		return -1;
+	directory_write("control/smtproutes", table);
 	relays_look(&relays, 100000);
 	return 0;
 }
@@ -112,11 +97,8 @@ set_up(void **state)
 static int
 tear_down(void **state)
 {
-	(void)state;
 	smtproutes_free(&relays.routes);
-	unlink("control/smtproutes");
-	rmdir("control");
-	return rmdir(directory);
+	return directory_remove(state);
 }
 
 int

@@ -5,11 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/remote/smtproute.h"
+#include "directory.h"
 #include "domain.h"
 
 static const char table[] =
@@ -87,16 +86,11 @@ static const struct route_row { const char *rule, *domain, *want; } rows[] = {
 enum { ROWS = sizeof rows / sizeof *rows };
 
 static struct smtproutes routes;
-static char directory[] = "/tmp/smtproute-XXXXXX";
 
 static void
 write_table(const char *text)
 {
-	FILE *file = fopen("control/smtproutes", "w");
-
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
+	directory_write("control/smtproutes", text);
 	assert_int_equal(smtproutes_read(&routes), 1);
 }
 
@@ -172,21 +166,10 @@ no_file(void **state)
 static int
 set_up(void **state)
 {
-	(void)state;
-	assert_non_null(mkdtemp(directory));
-	assert_int_equal(chdir(directory), 0);
-	assert_int_equal(mkdir("control", 0700), 0);
+	if (directory_make(state))
+		return -1;
 	write_table(table);
 	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	(void)state;
-	unlink("control/smtproutes");
-	rmdir("control");
-	return rmdir(directory);
 }
 
 int
@@ -200,5 +183,5 @@ main(void)
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(the_rest);
 	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(a_long_domain_or_relay);
 	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test(no_file);
-	return cmocka_run_group_tests_name("smtproute", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("smtproute", tests, set_up, directory_remove);
 }

@@ -6,23 +6,11 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
+#include "directory.h"
 #include "stamp.h"
 
-static char directory[] = "/tmp/stamp-XXXXXX";
 static const struct stamp none;
-
-static void
-write_file(const char *name, const char *text)
-{
-	FILE *file = fopen(name, "w");
-
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-}
 
 static int
 is_same(const struct stamp *before)
@@ -53,8 +41,7 @@ another_file_of_the_same_name(void **state)
 	struct stamp before = stamp_take("file");
 
 	(void)state;
-	write_file("new", "text");
-	assert_int_equal(rename("new", "file"), 0);
+	directory_write("file", "text");
 	assert_false(is_same(&before));
 }
 
@@ -97,25 +84,16 @@ no_file(void **state)
 	assert_false(is_same(&before));
 	assert_int_equal(errno, ENOENT);
 	assert_true(is_same(&none));
-	write_file("file", "text");
+	directory_write("file", "text");
 }
 
 static int
 set_up(void **state)
 {
-	(void)state;
-	assert_non_null(mkdtemp(directory));
-	assert_int_equal(chdir(directory), 0);
-	write_file("file", "text");
+	if (directory_make(state))
+		return -1;
+	directory_write("file", "text");
 	return 0;
-}
-
-static int
-tear_down(void **state)
-{
-	(void)state;
-	unlink("file");
-	return rmdir(directory);
 }
 
 int
@@ -126,5 +104,5 @@ main(void)
 		cmocka_unit_test(another_time), cmocka_unit_test(no_file),
 	};
 
-	return cmocka_run_group_tests_name("stamp", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("stamp", tests, set_up, directory_remove);
 }

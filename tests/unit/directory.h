@@ -1,0 +1,12 @@
+/* directory: one of its own for a unit test, the current one, with control/ in it, as programs have it. */
+#ifndef UNIT_DIRECTORY_H
+#define UNIT_DIRECTORY_H
+
+/* Makes and removes it, with all that is in it; for cmocka's fixtures. */
+int directory_make(void **state);
+int directory_remove(void **state);
+
+/* Puts a new file with that text in the place of path. */
+void directory_write(const char *path, const char *text);
+
+#endif
