@@ -363,7 +363,7 @@ def hostile_messages():
         "pointers in a circle": lambda q: q.reply([b"\xc0\x0c" + mx + b"\0\6\0\x0a" + bytes([0xc0, 12 + len(q.question) + 16]) +
                                                    bytes([0xc0, 12 + len(q.question) + 14])]),
         "a pointer behind the end": lambda q: q.reply([b"\xc0\x0c" + mx + b"\0\4\0\x0a\xff\xff"]),
-        "a pointer into the header": lambda q: q.reply([b"\xc0\x0c" + mx + b"\0\4\0\x0a\xc0\x00"]),
+        "a pointer into the header": lambda q: q.reply([b"\xc0\x0c" + mx + b"\0\4\0\x0a\xc0\x02"]),
         "RDATA longer than the message": lambda q: q.reply([b"\xc0\x0c" + mx + b"\xff\xff\0\x0a\1a\0"]),
         "RDATA longer than the name": lambda q: q.reply([b"\xc0\x0c" + mx + b"\0\x09\0\x0a\1a\0abcd"]),
         "RDATA shorter than the name": lambda q: q.reply([b"\xc0\x0c" + mx + b"\0\4\0\x0a\1a\0"]),
