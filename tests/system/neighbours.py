@@ -406,7 +406,7 @@ smtp:
 begin retry
 * * F,1h,2s
 """)
-        self.run("sh", "-c", f"exec exim4 -bd -q1m </dev/null >{top}/logs/start 2>&1")
+        self.run("sh", "-c", f"exim4 -bd -q1m </dev/null >{top}/logs/start 2>&1 || {{ cat {top}/logs/*; exit 1; }}")
 
 
 class TamboHost(RealServer):
