@@ -368,6 +368,7 @@ tls_advertise_hosts =
 dsn_advertise_hosts = *
 smtputf8_advertise_hosts = *
 message_size_limit = 50M
+daemon_smtp_ports = 25
 keep_environment =
 add_environment = PATH=/usr/bin:/bin
 never_users = root
@@ -402,6 +403,7 @@ maildir:
   user = Debian-exim
 smtp:
   driver = smtp
+  port = 25
   hosts_avoid_tls = *
 begin retry
 * * F,1h,2s
