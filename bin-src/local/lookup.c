@@ -98,7 +98,7 @@ start(struct lookups *l, struct lookup *q)
 static int
 ask_kept(struct lookups *l, struct lookup *q)
 {
-	int i = kept_getpw_ask(&l->kept, q->local, l->uid, l->gid, &l->again);
+	int i = kept_getpw_ask(&l->kept, ++l->number, q->local, l->uid, l->gid, &l->again);
 
 	if (i == -1)
 		return 0;
@@ -107,8 +107,8 @@ ask_kept(struct lookups *l, struct lookup *q)
 		return 1;
 	}
 	q->kept = i;
+	q->number = l->number;
 	q->state = LOOKUP_RUNS;
-	l->running++;
 	return 1;
 }
 
@@ -118,17 +118,17 @@ start_some(struct lookups *l)
 	int is_ours = -1;
 
 	l->again = tain_infinite;
-	for (unsigned int i = 0; i < l->len && l->running < LOOKUPS_RUNNING; i++) {
+	for (unsigned int i = 0; i < l->len; i++) {
 		struct lookup *q = &l->list[i];
 
 		if (q->state != LOOKUP_WAITS)
 			continue;
 		if (is_ours < 0)
 			is_ours = kept_getpw_is_ours();
+		if (is_ours ? !ask_kept(l, q) : l->running == LOOKUPS_RUNNING)
+			break;
 		if (!is_ours)
 			start(l, q);
-		else if (!ask_kept(l, q))
-			break;
 	}
 }
 
@@ -167,31 +167,30 @@ lookups_ask(struct lookups *l, char type, uint32_t id, const char *local, size_t
 	l->len++;
 	if (q->state == LOOKUP_WAITS)
 		ask_table(q);
-	start_some(l);
 	return 1;
 }
 
-/* Where its answer comes; -1: all of it was read. */
+/* Whether what a process of its own prints is still read. */
 static int
-fd_of(const struct lookups *l, const struct lookup *q)
+is_read(const struct lookup *q)
 {
-	return q->kept >= 0 ? l->kept.processes[q->kept].fd : q->fd;
+	return q->state == LOOKUP_RUNS && q->fd >= 0;
 }
 
 unsigned int
 lookups_prepare(struct lookups *l, iopause_fd *x, tain *deadline)
 {
-	unsigned int n = 0;
+	unsigned int n = KEPT_GETPW_MAX;
 
-	kept_getpw_expire(&l->kept, deadline);
+	start_some(l);
+	kept_getpw_prepare(&l->kept, x, deadline);
 	if (tain_less(&l->again, deadline))
 		*deadline = l->again;
-
 	for (unsigned int i = 0; i < l->len; i++) {
 		const struct lookup *q = &l->list[i];
 
-		if (q->state == LOOKUP_RUNS && fd_of(l, q) >= 0)
-			x[n++] = (iopause_fd){ .fd = fd_of(l, q), .events = IOPAUSE_READ };
+		if (is_read(q))
+			x[n++] = (iopause_fd){ .fd = q->fd, .events = IOPAUSE_READ };
 		if (q->state != LOOKUP_DYING && tain_less(&q->deadline, deadline))
 			*deadline = q->deadline;
 	}
@@ -206,13 +205,43 @@ close_output(struct lookup *q)
 	q->fd = -1;
 }
 
+/* The oldest question of a kept process, NULL if it has none. */
+static struct lookup *
+oldest(struct lookups *l, int kept)
+{
+	struct lookup *best = NULL;
+
+	for (unsigned int i = 0; i < l->len; i++)
+		if (l->list[i].kept == kept && (!best || (int32_t)(l->list[i].number - best->number) < 0))
+			best = &l->list[i];
+	return best;
+}
+
+/* What a kept process was asked is to be asked of another, but not its oldest question. */
+static void
+give_back(struct lookups *l, int kept)
+{
+	const struct lookup *first = oldest(l, kept);
+
+	for (unsigned int i = 0; i < l->len; i++) {
+		struct lookup *q = &l->list[i];
+
+		if (q->kept == kept && q != first) {
+			q->kept = -1;
+			q->state = LOOKUP_WAITS;
+		}
+	}
+}
+
+/* Question q ends without an answer, and with it the process that works on it. */
 static void
 kill_process(struct lookups *l, struct lookup *q)
 {
+	if (q->kept >= 0)
+		give_back(l, q->kept);
 	if (q->kept >= 0) {
 		kept_getpw_kill(&l->kept, q->kept);
 		q->kept = -1;
-		l->running--;
 	}
 	if (q->pid > 0) {
 		kill(q->pid, SIGKILL);
@@ -220,15 +249,46 @@ kill_process(struct lookups *l, struct lookup *q)
 	}
 }
 
-/* Takes the answer of a kept process. */
+/* A kept process has ended, for all we know because of its oldest question. */
 static void
-take_answer(struct lookups *l, struct lookup *q)
+fail_oldest(struct lookups *l, int kept)
 {
-	int code = kept_getpw_take(&l->kept, q->kept, &q->printed);
+	struct lookup *q;
 
-	q->kept = -1;
-	l->running--;
-	finish(q, code);
+	give_back(l, kept);
+	q = oldest(l, kept);
+	if (q) {
+		q->kept = -1;
+		finish(q, -1);
+	}
+}
+
+/* Takes what kept process i answered. A number that is not known is that of a question that was given back. */
+static void
+take_answers(struct lookups *l, int kept)
+{
+	stralloc fields = STRALLOC_ZERO;
+	uint32_t number;
+	int code;
+
+	while ((code = kept_getpw_take(&l->kept, kept, &number, &fields)) >= 0) {
+		unsigned int i = 0;
+
+		while (i < l->len && (l->list[i].kept != kept || l->list[i].number != number))
+			i++;
+		if (i < l->len) {
+			struct lookup *q = &l->list[i];
+
+			q->kept = -1;
+			stralloc_free(&q->printed);
+			q->printed = fields;
+			fields = (stralloc)STRALLOC_ZERO;
+			finish(q, code);
+		}
+	}
+	if (code == -2)
+		fail_oldest(l, kept);
+	stralloc_free(&fields);
 }
 
 /* Reads what is there. */
@@ -256,22 +316,23 @@ read_output(struct lookups *l, struct lookup *q)
 void
 lookups_act(struct lookups *l, const iopause_fd *x)
 {
+	for (int i = 0; i < KEPT_GETPW_MAX; i++, x++) {
+		if (x->fd >= 0 && x->revents)
+			take_answers(l, i);
+		if (kept_getpw_is_late(&l->kept, i))
+			give_back(l, i);
+	}
 	for (unsigned int i = 0; i < l->len; i++) {
 		struct lookup *q = &l->list[i];
 
-		if (q->state == LOOKUP_RUNS && fd_of(l, q) >= 0 && (x++)->revents) {
-			if (q->kept >= 0)
-				take_answer(l, q);
-			else
-				read_output(l, q);
-		}
+		if (is_read(q) && (x++)->revents)
+			read_output(l, q);
 		if ((q->state == LOOKUP_RUNS || q->state == LOOKUP_WAITS) && !tain_future(&q->deadline)) {
 			kill_process(l, q);
 			settle(q, "The user database does not answer. (#4.4.3)\n");
 			spawner_log("warning", GETPW " takes too long", NULL);
 		}
 	}
-	start_some(l);
 }
 
 static void
@@ -305,7 +366,6 @@ lookups_reaped(struct lookups *l, pid_t pid, int wstat)
 		}
 		break;
 	}
-	start_some(l);
 }
 
 struct lookup *

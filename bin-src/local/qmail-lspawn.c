@@ -172,7 +172,7 @@ work(struct lspawn *p)
 static int
 turn(struct lspawn *p)
 {
-	iopause_fd x[2 + LOOKUPS_RUNNING];
+	iopause_fd x[2 + LOOKUPS_FDS];
 	tain deadline;
 	short events = can_take(p) ? IOPAUSE_READ : 0;
 	unsigned int n;

@@ -21,22 +21,23 @@ serve(const struct passwd_source *machine, int socket)
 {
 	static const unsigned char codes[] = { [PASSWD_FOUND] = 0, [PASSWD_NO_ALIAS] = GETPW_NO_ALIAS,
 		[PASSWD_TEMP_USER] = GETPW_SYSTEM, [PASSWD_TEMP_HOME] = GETPW_HOME, [PASSWD_NO_MEMORY] = GETPW_NO_MEMORY };
-	static char local[ACCOUNT_LOCAL_MAX + 1];
+	enum { NUMBER = 4 };
+	static char question[NUMBER + ACCOUNT_LOCAL_MAX + 1];
 	stralloc fields = STRALLOC_ZERO;
 	ssize_t n;
 
-	while ((n = recv(socket, local, ACCOUNT_LOCAL_MAX, 0)) > 0 || (n < 0 && errno == EINTR)) {
-		struct iovec v[2] = { { .iov_len = 1 } };
+	while ((n = recv(socket, question, sizeof question - 1, 0)) > NUMBER || (n < 0 && errno == EINTR)) {
+		struct iovec v[3] = { { .iov_base = question, .iov_len = NUMBER }, { .iov_len = 1 } };
 		unsigned char code;
 
 		if (n < 0)
 			continue;
-		local[n] = '\0';
+		question[n] = '\0';
 		fields.len = 0;
-		code = codes[passwd_find(&fields, machine, local)];
-		v[0].iov_base = &code;
-		v[1] = (struct iovec){ .iov_base = fields.s, .iov_len = code ? 0 : fields.len };
-		if (sendmsg(socket, &(struct msghdr){ .msg_iov = v, .msg_iovlen = 2 }, MSG_NOSIGNAL) < 0)
+		code = codes[passwd_find(&fields, machine, question + NUMBER)];
+		v[1].iov_base = &code;
+		v[2] = (struct iovec){ .iov_base = fields.s, .iov_len = code ? 0 : fields.len };
+		if (sendmsg(socket, &(struct msghdr){ .msg_iov = v, .msg_iovlen = 3 }, MSG_NOSIGNAL) < 0)
 			return GETPW_SYSTEM;
 	}
 	return n < 0 ? GETPW_SYSTEM : 0;
