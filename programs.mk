@@ -1,4 +1,6 @@
-# Every program, the modules that it is made of, the libraries that it links, and how it is linked.
+# Every program, the modules that it is made of, the libraries that it links, and how it is linked: $(STATIC) what is started
+# often or forks for every connection, because it starts faster; -pie what needs the name service, or is started once and
+# then shares its libraries with the others that run.
 
 SK := -lskarnet
 # the linker warns of a function in c-ares that asks the name service; nothing here calls it
@@ -27,7 +29,7 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 # --- send --------------------------------------------------------------------
 $(eval $(call program,qmail-send,$(addprefix $S/send/,qmail-send keeper pass delivery worker octets bouncer \
 	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute $L/stamp \
-	$L/job $L/notify $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),$(STATIC)))
+	$L/job $L/notify $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),-pie))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
 # --- local -------------------------------------------------------------------
@@ -50,7 +52,7 @@ $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/loca
 REMOTE_HOST := $L/dns $L/domain $L/localaddress $(addprefix $S/remote/,mx smtproute tcpto)
 $(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection smtp_reply smtp_command mail_data report) \
 	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),$(CARES) $(IDN) $(SK),$(STATIC)))
-$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),-pie))
 $(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(IDN) $(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpto,$S/remote/qmail-tcpto $S/remote/tcpto $L/sandbox $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,$(SK),$(STATIC)))
