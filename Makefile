@@ -19,7 +19,8 @@ say       = $(if $(V),,@echo '  $@' &&)
 
 WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes $(if $(WERROR),-Werror)
 HARDEN   := -fstack-protector-strong -fstack-clash-protection $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
-HARDENLD := -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed -Wl,--gc-sections
+# sorted, small variables lie together: a forked child has fewer pages of its own
+HARDENLD := -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed -Wl,--gc-sections -Wl,--sort-section=alignment
 CPPFLAGS += -D_GNU_SOURCE -DQMAIL_HOME='"$(QMAIL)"' -DCARES_NO_DEPRECATED -I. -iquote bin-src/lib
 CFLAGS   += -std=gnu17 $(OPT) $(WARN) $(HARDEN) -fPIE -ffunction-sections -fdata-sections $(SANITIZE)
 STATIC   := $(if $(SANITIZE),-pie,-static-pie)

@@ -59,7 +59,7 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 
 # --- smtpd -------------------------------------------------------------------
 # what accepts connections
-LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/endpoint $L/peer control/table
+LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log input reply path parameters content \
 	settings policy received rcptcheck checkprogram dnsbl) $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp \

@@ -1,8 +1,7 @@
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include "client_limits.h"
+#include "unforked.h"
 
 enum { IPV4_PREFIX = 24, IPV6_PREFIX = 64, PER_CONNECTION = 2 };
 
@@ -107,12 +106,10 @@ client_limits_init(struct client_limits *l, size_t most, size_t most_address, si
 	*l = (struct client_limits){ .most = most, .most_address = most_address, .most_prefix = most_prefix };
 	while (size < most * PER_CONNECTION * 2)
 		size *= 2;
-	l->entries = calloc(size, sizeof *l->entries);
+	l->entries = unforked_alloc(size * sizeof *l->entries);
 	l->mask = size - 1;
-	if (!l->entries) {
-		errno = ENOMEM;
+	if (!l->entries)
 		return 0;
-	}
 	/* without random octets the table still counts right */
 	if (getrandom(&l->key, sizeof l->key, GRND_NONBLOCK) < 0)
 		l->key = (uint64_t)(uintptr_t)l->entries;
@@ -148,6 +145,6 @@ client_limits_give(struct client_limits *l, const ip46 *address)
 void
 client_limits_free(struct client_limits *l)
 {
-	free(l->entries);
+	unforked_free(l->entries, (l->mask + 1) * sizeof *l->entries);
 	l->entries = NULL;
 }

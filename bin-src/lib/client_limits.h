@@ -1,5 +1,6 @@
 /* client_limits: counts connections in all, of each client address, and of each network: /24 of IPv4, /64 of IPv6.
- * Memory   made once, for as many connections as there may be; a connection costs nothing more
+ * Memory   made once, for as many connections as there may be; a connection costs nothing more. Children do not get it
+ *          (lib/unforked.h): after a fork only the parent may call these
  * Trust    addresses are the clients' choice, so their places in the table depend on a random key */
 #ifndef CLIENT_LIMITS_H
 #define CLIENT_LIMITS_H
@@ -22,7 +23,7 @@ struct client_limits {
 	size_t mask;		/* number of entries - 1 */
 };
 
-/* 1, or 0 with errno ENOMEM. most: at least 1. */
+/* 1, or 0 with errno set. most: at least 1. */
 int client_limits_init(struct client_limits *l, size_t most, size_t most_address, size_t most_prefix);
 
 /* Counts one more connection of address, if that is CLIENT_LIMITS_FINE. */

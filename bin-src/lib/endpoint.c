@@ -59,27 +59,36 @@ endpoint_clear_environment(void)
 	return unsetenv("PROTO") == 0;
 }
 
+/* The room of one variable, NAME=value, which is the environment's from then on: setenv would keep each value that there
+ * ever was, and a process that serves has little memory of its own. */
+struct variable { char octets[16 + IP46_FMT + 1]; };
+
 static int
-set_side(const char *protocol, const char *side, const struct endpoint *e)
+set(struct variable *v, const char *protocol, const char *name, const char *value)
 {
-	char name[32], ip[IP46_FMT + 1], port[UINT_FMT];
+	snprintf(v->octets, sizeof v->octets, "%s%s=%s", protocol, name, value);
+	return putenv(v->octets) == 0;
+}
+
+static int
+set_side(struct variable v[2], const char *protocol, int is_remote, const struct endpoint *e)
+{
+	char ip[IP46_FMT + 1], port[UINT_FMT];
 
 	ip[ip46_fmt(ip, &e->address)] = '\0';
 	port[uint_fmt(port, e->port)] = '\0';
-	snprintf(name, sizeof name, "%s%sIP", protocol, side);
-	if (setenv(name, ip, 1) < 0)
-		return 0;
-	snprintf(name, sizeof name, "%s%sPORT", protocol, side);
-	return setenv(name, port, 1) == 0;
+	return set(&v[0], protocol, is_remote ? "REMOTEIP" : "LOCALIP", ip) &&
+	    set(&v[1], protocol, is_remote ? "REMOTEPORT" : "LOCALPORT", port);
 }
 
 int
 endpoint_set_environment(const struct endpoint *remote, const struct endpoint *local)
 {
+	static struct variable protocol, sides[2][2][2];
 	int six = ip46_is6(&remote->address) ? 1 : 0;
 
 	for (int i = 0; i <= six; i++)
-		if (!set_side(protocols[i], "REMOTE", remote) || (local && !set_side(protocols[i], "LOCAL", local)))
+		if (!set_side(sides[i][0], protocols[i], 1, remote) || (local && !set_side(sides[i][1], protocols[i], 0, local)))
 			return 0;
-	return setenv("PROTO", protocols[six], 1) == 0;
+	return set(&protocol, "", "PROTO", protocols[six]);
 }

@@ -23,6 +23,7 @@
 #include "listener.h"
 #include "monotonic.h"
 #include "rules.h"
+#include "unforked.h"
 
 enum {
 	ACCEPTS = 32,			/* connections taken in one turn */
@@ -62,7 +63,7 @@ struct listener {
 	unsigned int generation;	/* of the rules that all idle children were started under */
 	struct client_limits limits;
 	stralloc variables;
-	struct child *children;
+	struct child *children;		/* children do not get it, nor limits */
 	size_t children_len, children_max;
 	struct idle idle[LISTENER_IDLE_MAX];	/* the longest waiting first */
 	unsigned int idle_len;
@@ -362,8 +363,6 @@ become_child(struct listener *l, int connection, const struct endpoint *remote)
 	prepare_next(l);
 	set_connection(remote, with_local ? &local : NULL);
 	set_variables(&l->variables);
-	free(l->children);
-	client_limits_free(&l->limits);
 }
 
 /* --- refusing ----------------------------------------------------------------------------------------- */
@@ -724,7 +723,7 @@ start(struct listener *l)
 	l->now = monotonic_ms();
 	l->self = getpid();
 	l->children_max = l->config->most + 2 * LISTENER_IDLE_MAX;
-	l->children = malloc(l->children_max * sizeof *l->children);
+	l->children = unforked_alloc(l->children_max * sizeof *l->children);
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (!l->children || l->epoll < 0 ||
 	    !client_limits_init(&l->limits, l->config->most, l->config->most_address, l->config->most_prefix))

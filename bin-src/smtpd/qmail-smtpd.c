@@ -22,6 +22,7 @@
 enum {
 	SESSIONS_OF_A_CHILD = 100,	/* connections of one client address that one process serves, one after another */
 	FILES_MAX = 64,
+	PAGE = 4096,
 #ifdef __SANITIZE_ADDRESS__
 	MEMORY_MAX = 0,		/* a sanitizer reserves address space by the terabyte */
 #else
@@ -100,46 +101,67 @@ shut_in(const struct preparation *p)
 		sandbox_warn(lack);
 }
 
+/* What a process has of its own while it serves, in as few pages as can be: the session, whose buffers are large, is last. */
+struct service {
+	struct settings settings;
+	struct queue_client queue;
+	struct recipient_checks checks;
+	struct session session;
+};
+
+/* What is done before the process shuts itself in. */
+static void
+begin(struct service *v, struct preparation *p)
+{
+	struct peer peer;
+
+	peer_read(&peer);
+	v->settings = p->settings;
+	if (!settings_open_table(&v->settings))
+		give_up("read control/morercpthosts.cdb");
+	if (!recipient_checks_start(&v->checks, &peer))
+		give_up("prepare for checking recipients");
+	queue_client_open(&v->queue, -1);
+	if (!queue_client_start_runner(&v->queue))
+		give_up("prepare for running QMAILQUEUE");
+	v->session.settings = &v->settings;
+	v->session.queue = &v->queue;
+	v->session.checks = &v->checks;
+	v->session.own = &p->own;
+}
+
+/* Runs a session. Returns whether the process may have another one. */
+static int
+run(struct service *v, const struct preparation *p)
+{
+	struct table table = v->settings.morercpthosts;
+	struct session *s = &v->session;
+
+	v->settings = p->settings;
+	v->settings.morercpthosts = table;
+	settings_apply_environment(&v->settings);
+	return session_run(s) == SESSION_QUIT && s->messages > 0 && !v->queue.program.len &&
+	    recipient_checks_are_reusable(&v->checks) && input_is_empty(&s->in);
+}
+
 /* One connection after another of one client address. */
 static void
 serve(struct preparation *p)
 {
-	static struct session s;
-	struct settings settings;
-	struct queue_client queue;
-	static struct recipient_checks checks;
-	struct peer peer;
+	static _Alignas(PAGE) struct service v;
 	int goes_on;
 
-	peer_read(&peer);
-	settings = p->settings;
-	if (!settings_open_table(&settings))
-		give_up("read control/morercpthosts.cdb");
-	if (!recipient_checks_start(&checks, &peer))
-		give_up("prepare for checking recipients");
-	queue_client_open(&queue, -1);
-	if (!queue_client_start_runner(&queue))
-		give_up("prepare for running QMAILQUEUE");
-	s.queue = &queue;
-	s.checks = &checks;
-	s.own = &p->own;
-	s.settings = &settings;
+	begin(&v, p);
 	shut_in(p);
 	do {
-		struct table table = settings.morercpthosts;
-
-		settings = p->settings;
-		settings.morercpthosts = table;
-		settings_apply_environment(&settings);
-		goes_on = session_run(&s) == SESSION_QUIT && s.messages > 0 && !queue.program.len &&
-		    recipient_checks_are_reusable(&checks) && input_is_empty(&s.in);
+		goes_on = run(&v, p);
 		if (goes_on)
 			listener_offer();
-		session_log_end(&s);
+		session_log_end(&v.session);
 	} while (goes_on && listener_next());
-	recipient_checks_end(&checks);
-	session_free(&s);
-	queue_client_close(&queue);
+	recipient_checks_end(&v.checks);
+	session_free(&v.session);
+	queue_client_close(&v.queue);
 }
 
 /* --- both ways to be started ------------------------------------------------------------ */

@@ -148,7 +148,7 @@ ask_program(struct session *s, const struct path *path)
 	return refuse_as_program(s, path, 451, "4.3.0", "unable to check the recipient");
 }
 
-/* Where path is remembered if it is known; NULL: it is too long for that. */
+/* Where path is remembered if it is known; NULL: nowhere, it is too long for that. */
 static struct recipient_known *
 known_place(struct session *s, const struct path *path)
 {
@@ -156,7 +156,9 @@ known_place(struct session *s, const struct path *path)
 
 	for (size_t i = 0; i < path->len; i++)
 		hash = hash * 33 + (unsigned char)path->address[i];
-	return path->len < RECIPIENT_KNOWN_MAX ? &s->checks->known[hash % RECIPIENT_KNOWN] : NULL;
+	if (!s->checks->known)
+		s->checks->known = calloc(RECIPIENT_KNOWN, sizeof *s->checks->known);
+	return s->checks->known && path->len < RECIPIENT_KNOWN_MAX ? &s->checks->known[hash % RECIPIENT_KNOWN] : NULL;
 }
 
 static int
@@ -250,4 +252,6 @@ recipient_checks_end(struct recipient_checks *c)
 	checkprogram_close(&c->program);
 	rcptcheck_close(&c->accounts);
 	stralloc_free(&c->text);
+	free(c->known);
+	c->known = NULL;
 }

@@ -22,7 +22,7 @@ struct recipient_checks {
 	struct rcptcheck accounts;
 	int helo_counts;	/* NOBADHELO is not set */
 	stralloc text;		/* of the program */
-	struct recipient_known known[RECIPIENT_KNOWN];	/* by a hash of the address */
+	struct recipient_known *known;	/* RECIPIENT_KNOWN of them, by a hash of the address; NULL: not used yet, or no memory */
 };
 
 /* *c is all zero. Starts all that has to be started before the process shuts itself in: whom the environment says the client is, must be

@@ -52,16 +52,15 @@ struct transaction {
 	struct content content;
 };
 
+/* What every session touches comes first, then the buffers by their beginnings: an idle session has few pages of its own. */
 struct session {
 	struct settings *settings;
 	struct recipient_checks *checks;
 	const struct localaddresses *own;	/* addresses of this host */
+	struct queue_client *queue;
 	struct peer peer;
 	const char *relayclient;	/* NULL: may not relay; else what is put behind each recipient */
 	int is_tls, is_authenticated;
-	struct input in;
-	struct reply reply;
-	struct queue_client *queue;
 	int is_submitting;	/* a message has begun to go into the queue */
 
 	enum session_phase phase;
@@ -78,7 +77,10 @@ struct session {
 	unsigned long excess;	/* recipients above maxrcpt */
 	uint64_t octets;	/* of accepted messages */
 	pid_t pid;
+
 	size_t log_len;
+	struct reply reply;
+	struct input in;
 	char log[SESSION_LOG_SIZE];	/* lines that are not written yet */
 };
 
