@@ -15,6 +15,7 @@
 #include "monotonic.h"
 #include "queue/client.h"
 #include "queue/runner.h"
+#include "stralloc_set.h"
 
 enum {
 	PIECE = 64 * 1024,	/* octets that are gathered before they are handed on */
@@ -353,7 +354,7 @@ queue_client_open(struct queue_client *q, int home)
 			program = "bin/qmail-queue";
 	}
 	/* without memory nothing is sent at all: the program that was asked for must not be gone around */
-	q->is_unusable = program && (!stralloc_copys(&q->program, program) || !stralloc_0(&q->program));
+	q->is_unusable = program && (!stralloc_sets(&q->program, program) || !stralloc_0(&q->program));
 }
 
 int

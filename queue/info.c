@@ -11,6 +11,7 @@
 #include "queue/digest.h"
 #include "queue/envelope.h"
 #include "queue/info.h"
+#include "stralloc_set.h"
 
 static const char magic[] = "tambo info 1\n";
 enum {
@@ -55,7 +56,7 @@ info_encode(stralloc *file, const struct info *info, size_t outcomes_size)
 	memcpy(h + MAGIC + 33, info->digest, QUEUE_DIGEST);
 	uint32_pack_big(h + HEADER - 8, info->envelope_len);
 	uint32_pack_big(h + HEADER - 4, info->outcomes_len);
-	if (!stralloc_copyb(file, h, sizeof h) || !stralloc_catb(file, info->envelope, info->envelope_len) ||
+	if (!stralloc_setb(file, h, sizeof h) || !stralloc_catb(file, info->envelope, info->envelope_len) ||
 	    !stralloc_catb(file, info->outcomes, outcomes_size))
 		return 0;
 	digest_of(digest, file->s, file->len);

@@ -6,6 +6,7 @@
 #include <skalibs/types.h>
 #include "account.h"
 #include "control/table.h"
+#include "stralloc_set.h"
 
 /* A decimal number below the largest id, all of s. */
 static int
@@ -30,7 +31,7 @@ account_parse(struct account *account, const char *s, size_t len)
 		nuls += s[i] == '\0';
 	if (nuls != ACCOUNT_FIELDS - 1 && !(nuls == ACCOUNT_FIELDS && s[len - 1] == '\0'))
 		return 0;
-	if (len >= ACCOUNT_SIZE_MAX || !stralloc_copyb(&account->fields, s, len))
+	if (len >= ACCOUNT_SIZE_MAX || !stralloc_setb(&account->fields, s, len))
 		return 0;
 	if (nuls == ACCOUNT_FIELDS - 1 && !stralloc_append(&account->fields, '\0'))
 		return 0;

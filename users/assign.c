@@ -2,6 +2,7 @@
 #include <skalibs/bytestr.h>
 #include "account.h"
 #include "assign.h"
+#include "stralloc_set.h"
 
 /* The end of the nth field (from 1) after at, whose fields are ended by colons; 0 if there is none. */
 static size_t
@@ -16,7 +17,7 @@ field_end(const char *line, size_t len, size_t at, unsigned int n)
 static int
 set_key(struct assign_entry *entry, int is_wildcard, const char *name, size_t len)
 {
-	if (!stralloc_copyb(&entry->key, "!", 1) || !stralloc_catb(&entry->key, name, len))
+	if (!stralloc_setb(&entry->key, "!", 1) || !stralloc_catb(&entry->key, name, len))
 		return 0;
 	case_lowerb(entry->key.s, entry->key.len);
 	entry->last = is_wildcard && len ? (unsigned char)entry->key.s[len] : -1;
@@ -28,7 +29,7 @@ set_value(struct assign_entry *entry, const char *fields, size_t len)
 {
 	struct account account = { .user = NULL };
 
-	if (!stralloc_copyb(&entry->value, fields, len))
+	if (!stralloc_setb(&entry->value, fields, len))
 		return 0;
 	for (size_t i = 0; i < len; i++)
 		if (entry->value.s[i] == ':')

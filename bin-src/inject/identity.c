@@ -3,6 +3,7 @@
 #include <string.h>
 #include "control/control.h"
 #include "identity.h"
+#include "stralloc_set.h"
 
 static const struct source { const char *variable, *file; } sources[IDENTITY_HOSTS] = {
 	[ADDRESS822_DEFAULTHOST] = { "QMAILDEFAULTHOST", "control/defaulthost" },
@@ -25,7 +26,7 @@ host_value(struct identity *id, unsigned int which)
 		return host->s;
 	r = control_line_or_me(host, source->file);
 	/* where even "me" is missing, qmail's word for it is the name of the file */
-	if (r < 0 || (r == 0 && !stralloc_copys(host, strchr(source->file, '/') + 1)) || !stralloc_0(host)) {
+	if (r < 0 || (r == 0 && !stralloc_sets(host, strchr(source->file, '/') + 1)) || !stralloc_0(host)) {
 		host->len = 0;
 		id->trouble = source->file;
 		return NULL;
@@ -129,7 +130,7 @@ make_address(struct identity *id, stralloc *to, const char *user, const char *su
 	size_t before = to->len;
 	int r = -1;
 
-	if (stralloc_copys(&local, user) && stralloc_cats(&local, suffix) &&
+	if (stralloc_sets(&local, user) && stralloc_cats(&local, suffix) &&
 	    address822_quote(&text, local.s, local.len) &&
 	    (!host || (stralloc_append(&text, '@') && stralloc_cats(&text, host)))) {
 		r = identity_address(id, to, text.s, text.len);

@@ -11,6 +11,7 @@
 #include "address822.h"
 #include "exitcode.h"
 #include "sendmail.h"
+#include "stralloc_set.h"
 
 #define USAGE "sendmail [-t] [-f sender] [-F name] [-bm | -bp | -bs] [-eimvx] [-N notify] [-R hdrs | full] [-V envid] " \
 	"[-B type] [-p protocol] [-o option] [recipient ...]"
@@ -76,7 +77,7 @@ keep_address(void *data, stralloc *address)
 {
 	stralloc *first = data;
 
-	return first->len ? 1 : stralloc_copy(first, address);
+	return first->len ? 1 : stralloc_setb(first, address->s, address->len);
 }
 
 /* The From line follows the sender of -f: user and host are what it says; names are forgotten. */

@@ -13,6 +13,7 @@
 #include "mbox.h"
 #include "program.h"
 #include "resend.h"
+#include "stralloc_set.h"
 #include "trace.h"
 
 enum { NUMBERS = 96 };	/* octets of a line with three numbers */
@@ -278,10 +279,10 @@ find_new_sender(struct delivery *d)
 		return EXIT_TEMP;
 	}
 	if (owner)
-		ok = stralloc_copys(&d->new_sender, d->local) && stralloc_cats(&d->new_sender, verp ? "-owner-@" : "-owner@") &&
+		ok = stralloc_sets(&d->new_sender, d->local) && stralloc_cats(&d->new_sender, verp ? "-owner-@" : "-owner@") &&
 		    stralloc_cats(&d->new_sender, d->domain) && (!verp || stralloc_cats(&d->new_sender, "-@[]"));
 	else
-		ok = stralloc_copys(&d->new_sender, d->sender);
+		ok = stralloc_sets(&d->new_sender, d->sender);
 	return ok && stralloc_0(&d->new_sender) ? EXIT_OK : no_memory(d);
 }
 
@@ -294,7 +295,7 @@ home_of_programs(struct delivery *d)
 
 	if (*home == '/' || (path = getcwd(NULL, 0)) == NULL)
 		return home;
-	if (*path == '/' && stralloc_copys(&d->home_path, path) && stralloc_0(&d->home_path))
+	if (*path == '/' && stralloc_sets(&d->home_path, path) && stralloc_0(&d->home_path))
 		home = d->home_path.s;
 	free(path);
 	return home;

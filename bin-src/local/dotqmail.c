@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
 #include "dotqmail.h"
+#include "stralloc_set.h"
 
 int
 dotqmail_safe(stralloc *safe, const char *ext)
@@ -24,7 +25,7 @@ dotqmail_safe(stralloc *safe, const char *ext)
 static int
 make_name(stralloc *name, const char *dash, const char *s, size_t len, const char *suffix)
 {
-	return stralloc_copys(name, ".qmail") && stralloc_cats(name, dash) && stralloc_catb(name, s, len) &&
+	return stralloc_sets(name, ".qmail") && stralloc_cats(name, dash) && stralloc_catb(name, s, len) &&
 	    stralloc_cats(name, suffix) && stralloc_0(name);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <skalibs/env.h>
 #include "environment.h"
+#include "stralloc_set.h"
 
 enum { PARTS = 3 };	/* HOST2 to HOST4, EXT2 to EXT4 */
 
@@ -65,7 +66,7 @@ static int
 add_recipient(stralloc *variables, const char *local, const char *host)
 {
 	stralloc recipient = STRALLOC_ZERO;
-	int ok = stralloc_copys(&recipient, local) && stralloc_append(&recipient, '@') && stralloc_cats(&recipient, host) &&
+	int ok = stralloc_sets(&recipient, local) && stralloc_append(&recipient, '@') && stralloc_cats(&recipient, host) &&
 	    add(variables, "RECIPIENT", recipient.s, recipient.len);
 
 	stralloc_free(&recipient);

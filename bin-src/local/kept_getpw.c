@@ -12,6 +12,7 @@
 #include "exitcode.h"
 #include "kept_getpw.h"
 #include "spawner.h"
+#include "stralloc_set.h"
 #include "users/account.h"
 
 #define GETPW "bin/qmail-getpw"
@@ -249,7 +250,7 @@ kept_getpw_take(struct kept_getpw *k, int i, uint32_t *number, stralloc *fields)
 	n = recv(p->fd, room, sizeof room, MSG_DONTWAIT | MSG_TRUNC);
 	if (n < 0 && errno == EAGAIN)
 		return -1;
-	if (n < NUMBER + 1 || (size_t)n > sizeof room || !stralloc_copyb(fields, room + NUMBER + 1, (size_t)n - NUMBER - 1)) {
+	if (n < NUMBER + 1 || (size_t)n > sizeof room || !stralloc_setb(fields, room + NUMBER + 1, (size_t)n - NUMBER - 1)) {
 		kept_getpw_kill(k, i);
 		return -2;
 	}

@@ -11,6 +11,7 @@
 #include "exitcode.h"
 #include "job.h"
 #include "program.h"
+#include "stralloc_set.h"
 #include "worker.h"
 
 enum {
@@ -88,7 +89,7 @@ take_frame(struct worker *w, const struct channel_frame *f)
 	struct slot *slot = &w->slots[w->slots_len];
 	struct channel_frame copy = *f;
 
-	if (!stralloc_copyb(&slot->frame, f->s, f->len))
+	if (!stralloc_setb(&slot->frame, f->s, f->len))
 		return 0;
 	copy.s = slot->frame.s;
 	if (!job_parse(&slot->job, &w->channel, &copy))

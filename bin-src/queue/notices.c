@@ -9,6 +9,7 @@
 #include <skalibs/uint32.h>
 #include <skalibs/uint64.h>
 #include "keeper.h"
+#include "stralloc_set.h"
 
 enum { RCPT_PIECE = 60000 };	/* octets after which a NOTICE_RCPT frame is ended */
 
@@ -308,7 +309,7 @@ take_report(struct keeper *k, const struct channel_frame *f)
 	}
 	if (m && f->type == SEND_END)
 		m->ended = 1;
-	if ((f->type == SEND_DONE && !stralloc_copyb(&r.text, f->s + 13, f->len - 13)) || !add_report(k, &r)) {
+	if ((f->type == SEND_DONE && !stralloc_setb(&r.text, f->s + 13, f->len - 13)) || !add_report(k, &r)) {
 		stralloc_free(&r.text);
 		out_of_memory(k);
 	}

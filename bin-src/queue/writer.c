@@ -13,6 +13,7 @@
 #include "queue/digest.h"
 #include "queue/reader.h"
 #include "keeper.h"
+#include "stralloc_set.h"
 
 struct job {
 	enum writer_job type;
@@ -105,7 +106,7 @@ make_info(const struct batch *b, const struct job *j, struct info *info, size_t 
 
 	info_temporary(path, "info", j->number);
 	errno = ENOMEM;
-	ok = stralloc_copyb(&outcomes, info->outcomes, old_outcomes) && merge_outcomes(b, j, info, &outcomes);
+	ok = stralloc_setb(&outcomes, info->outcomes, old_outcomes) && merge_outcomes(b, j, info, &outcomes);
 	info->outcomes = outcomes.s ? outcomes.s : "";
 	ok = ok && info_encode(&file, info, outcomes.len) && writer_make_file(path, file.s, file.len);
 	stralloc_free(&outcomes);

@@ -8,6 +8,7 @@
 #include "bounce.h"
 #include "queue/envelope.h"
 #include "quote.h"
+#include "stralloc_set.h"
 #include "verp.h"
 
 const char bounce_too_long[] = "I am not going to try again; this message has been in the queue too long.\n";
@@ -26,7 +27,7 @@ first_line(stralloc *value, const char *file, const char *absent)
 {
 	int r = control_line(value, file);
 
-	if (r < 0 || (r == 0 && !stralloc_copys(value, absent)))
+	if (r < 0 || (r == 0 && !stralloc_sets(value, absent)))
 		return 0;
 	return stralloc_0(value);
 }
@@ -37,7 +38,7 @@ host_line(stralloc *value, const char *file, const char *name)
 {
 	int r = control_line_or_me(value, file);
 
-	if (r < 0 || (r == 0 && !stralloc_copys(value, name)))
+	if (r < 0 || (r == 0 && !stralloc_sets(value, name)))
 		return 0;
 	return stralloc_0(value);
 }
@@ -89,7 +90,7 @@ bounce_kind_of(const struct bounce_settings *settings, const char *sender)
 static int
 join_address(stralloc *to, const stralloc *local, const stralloc *host)
 {
-	return stralloc_copys(to, local->s) && stralloc_cats(to, "@") && stralloc_catb(to, host->s, host->len);
+	return stralloc_sets(to, local->s) && stralloc_cats(to, "@") && stralloc_catb(to, host->s, host->len);
 }
 
 int
@@ -97,8 +98,8 @@ bounce_envelope(const struct bounce_settings *settings, enum bounce_kind kind, c
     stralloc *to)
 {
 	if (kind == BOUNCE_SINGLE)
-		return stralloc_copyb(from, "", 1) && verp_return(to, sender);
-	return stralloc_copyb(from, "#@[]", 5) && join_address(to, &settings->double_to, &settings->double_host);
+		return stralloc_setb(from, "", 1) && verp_return(to, sender);
+	return stralloc_setb(from, "#@[]", 5) && join_address(to, &settings->double_to, &settings->double_host);
 }
 
 /* --- texts ------------------------------------------------------------------------ */
@@ -627,7 +628,7 @@ put_original(const struct bounce *b, const struct survey *v, const char *field, 
 {
 	stralloc decoded = STRALLOC_ZERO;
 
-	if (value && len && len <= ORIGINAL_MAX && stralloc_copyb(&decoded, value, type) && stralloc_0(&decoded)) {
+	if (value && len && len <= ORIGINAL_MAX && stralloc_setb(&decoded, value, type) && stralloc_0(&decoded)) {
 		puts_to(b, field);
 		put_ascii(b, decoded.s);
 		if (type)

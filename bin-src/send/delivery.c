@@ -9,6 +9,7 @@
 #include "keeper.h"
 #include "octets.h"
 #include "pass.h"
+#include "stralloc_set.h"
 #include "verp.h"
 #include "worker.h"
 
@@ -418,7 +419,7 @@ give(struct send *s, struct destination *d, struct worker *w)
 	if (d->channel == ROUTE_LOCAL && !(o = known_owner(s, d, &route)))
 		return GAVE_NOTHING;
 	if (!verp_sender(&s->sender, message_sender(m), s->address.s + route.prepended) ||
-	    !stralloc_copyb(&s->strings, s->sender.s, s->sender.len))
+	    !stralloc_setb(&s->strings, s->sender.s, s->sender.len))
 		return CANNOT_GIVE;
 	if (d->channel == ROUTE_LOCAL) {
 		uint32_t strings = add_local_strings(s, r, &route, o);
@@ -562,7 +563,7 @@ defer_queue(struct send *s, struct destination *d, const char *text, size_t len)
 	stralloc shared = STRALLOC_ZERO;
 	uint32_t count = d->queued < REFUSED_MAX ? d->queued : REFUSED_MAX;
 
-	if (stralloc_copyb(&shared, before, sizeof before - 1) && stralloc_catb(&shared, text, len))
+	if (stralloc_setb(&shared, before, sizeof before - 1) && stralloc_catb(&shared, text, len))
 		for (uint32_t i = 0; i < count; i++) {
 			settle_at_once(s, destination_take(d), d->channel, 'Z', shared.s, shared.len);
 			if (i % REFUSED_FLUSH == REFUSED_FLUSH - 1)

@@ -10,6 +10,7 @@
 #include "pass.h"
 #include "places.h"
 #include "schedule.h"
+#include "stralloc_set.h"
 
 static unsigned int
 bit(enum route_channel channel)
@@ -484,7 +485,7 @@ failure_text(struct send *s, const char *text, size_t len, int is_over)
 		return text_new(text, len);
 	if (len > QUEUE_TEXT_MAX - strlen(bounce_too_long) - 1)
 		len = QUEUE_TEXT_MAX - strlen(bounce_too_long) - 1;
-	if (!stralloc_copyb(&s->strings, text, len) || (len && text[len - 1] != '\n' && !stralloc_catb(&s->strings, "\n", 1)) ||
+	if (!stralloc_setb(&s->strings, text, len) || (len && text[len - 1] != '\n' && !stralloc_catb(&s->strings, "\n", 1)) ||
 	    !stralloc_cats(&s->strings, bounce_too_long))
 		return NULL;
 	return text_new(s->strings.s, s->strings.len);
@@ -498,7 +499,7 @@ success_text(struct send *s, enum route_channel channel, const char *text, size_
 
 	if (len > QUEUE_TEXT_MAX - 1)
 		len = QUEUE_TEXT_MAX - 1;
-	if (!stralloc_copyb(&s->strings, &action, 1) || !stralloc_catb(&s->strings, text, len))
+	if (!stralloc_setb(&s->strings, &action, 1) || !stralloc_catb(&s->strings, text, len))
 		return NULL;
 	return text_new(s->strings.s, s->strings.len);
 }

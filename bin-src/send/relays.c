@@ -3,6 +3,7 @@
 #include <skalibs/bytestr.h>
 #include <skalibs/types.h>
 #include "relays.h"
+#include "stralloc_set.h"
 
 enum { LOOK_MS = 1000 };
 
@@ -38,7 +39,7 @@ relays_destination(const struct relays *r, const char *domain, stralloc *name)
 	size_t start = is_relay ? sizeof prefix - 1 : 0;
 
 	port[uint_fmt(port, route.port)] = '\0';
-	if (!stralloc_copyb(name, prefix, start) || !stralloc_cats(name, is_relay ? route.relay : domain))
+	if (!stralloc_setb(name, prefix, start) || !stralloc_cats(name, is_relay ? route.relay : domain))
 		return -1;
 	case_lowerb(name->s + start, name->len - start);
 	if (is_relay && (!stralloc_cats(name, ":") || !stralloc_cats(name, port)))

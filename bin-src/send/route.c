@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <string.h>
 #include "route.h"
+#include "stralloc_set.h"
 
 /* A list or map file as a map. */
 static int
@@ -73,7 +74,7 @@ route_load(struct route_rules *rules)
 		trouble = "control/percenthack";
 	if (!trouble) {
 		r = control_line_or_me(&fresh.envnoathost, "control/envnoathost");
-		if (r < 0 || (r == 0 && !stralloc_copys(&fresh.envnoathost, "envnoathost")))
+		if (r < 0 || (r == 0 && !stralloc_sets(&fresh.envnoathost, "envnoathost")))
 			trouble = "control/envnoathost";
 	}
 	if (trouble) {
@@ -103,7 +104,7 @@ apply_rewriting(const struct route_rules *rules, const char *recipient, stralloc
 {
 	const char *s;
 
-	if (!stralloc_copys(address, recipient))
+	if (!stralloc_sets(address, recipient))
 		return 0;
 	if (!memrchr(address->s ? address->s : "", '@', address->len) && (!stralloc_catb(address, "@", 1) ||
 	    !stralloc_catb(address, rules->envnoathost.s, rules->envnoathost.len)))

@@ -1,4 +1,5 @@
 #include <string.h>
+#include "stralloc_set.h"
 #include "verp.h"
 
 static const char mark[] = "-@[]";
@@ -29,8 +30,8 @@ verp_sender(stralloc *out, const char *sender, const char *recipient)
 	const char *domain = strrchr(recipient, '@');
 
 	if (!host || !domain)
-		return stralloc_copyb(out, sender, strlen(sender) + 1);
-	return stralloc_copyb(out, sender, (size_t)(host - sender)) &&
+		return stralloc_setb(out, sender, strlen(sender) + 1);
+	return stralloc_setb(out, sender, (size_t)(host - sender)) &&
 	    stralloc_catb(out, recipient, (size_t)(domain - recipient)) && stralloc_catb(out, "=", 1) &&
 	    stralloc_cats(out, domain + 1) && stralloc_catb(out, host, len - (size_t)(host - sender)) &&
 	    stralloc_catb(out, "", 1);
@@ -41,5 +42,5 @@ verp_return(stralloc *out, const char *sender)
 {
 	size_t len = stem(sender);
 
-	return stralloc_copyb(out, sender, len ? len : strlen(sender)) && stralloc_catb(out, "", 1);
+	return stralloc_setb(out, sender, len ? len : strlen(sender)) && stralloc_catb(out, "", 1);
 }

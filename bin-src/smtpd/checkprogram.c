@@ -11,6 +11,7 @@
 #include <skalibs/djbunix.h>
 #include "checkprogram.h"
 #include "monotonic.h"
+#include "stralloc_set.h"
 
 enum {
 	STRINGS = 3,			/* sender, recipient, helo */
@@ -298,7 +299,7 @@ clean(stralloc *text, const char *s, size_t len)
 		len = (size_t)(newline - s);
 	while (len && (s[len - 1] == ' ' || s[len - 1] == '\r' || s[len - 1] == '\t'))
 		len--;
-	if (!stralloc_copyb(text, s, len))
+	if (!stralloc_setb(text, s, len))
 		return 0;
 	for (size_t i = 0; i < len; i++)
 		if (s[i] < ' ' || s[i] > '~')

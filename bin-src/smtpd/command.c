@@ -9,6 +9,7 @@
 #include "policy.h"
 #include "recipient.h"
 #include "session.h"
+#include "stralloc_set.h"
 
 enum {
 	LITERAL_MAX = 300,
@@ -94,7 +95,7 @@ take_helo(struct session *s, char *arg, size_t len)
 		return 0;
 	}
 	session_forget(s);
-	if (!stralloc_copyb(&s->helo, arg, len) || !stralloc_0(&s->helo)) {
+	if (!stralloc_setb(&s->helo, arg, len) || !stralloc_0(&s->helo)) {
 		out_of_memory(s);
 		return 0;
 	}
@@ -166,8 +167,8 @@ run_mail(struct session *s, char *arg, size_t len)
 	}
 	if (!take_path(s, arg, len, PATH_REVERSE, &path, &parameters) || !is_mail_taken(s, &path, &parameters))
 		return;
-	if (!stralloc_copyb(&s->mail.sender, path.address, path.len + 1) ||
-	    !stralloc_copyb(&s->mail.sender_parameters, parameters.text, parameters.len + 1)) {
+	if (!stralloc_setb(&s->mail.sender, path.address, path.len + 1) ||
+	    !stralloc_setb(&s->mail.sender_parameters, parameters.text, parameters.len + 1)) {
 		out_of_memory(s);
 		return;
 	}

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include "bin-src/local/dotqmail.h"
 #include "deliverable.h"
+#include "stralloc_set.h"
 
 #define WORKER "libexec/qmail-local"	/* ours */
 #define CLASSIC "bin/qmail-local"	/* the same file, unless the administrator replaced it */
@@ -64,7 +65,7 @@ search(stralloc *path, const char *home, const char *dash, const stralloc *safe,
 	for (unsigned int n = 0; r == 0 && more > 0; n++) {
 		more = dotqmail_candidate(&name, dash, safe, n, &rest);
 		if (more > 0) {
-			if (!stralloc_copys(path, home) || !stralloc_cats(path, "/") || !stralloc_catb(path, name.s, name.len))
+			if (!stralloc_sets(path, home) || !stralloc_cats(path, "/") || !stralloc_catb(path, name.s, name.len))
 				more = -1;
 			else
 				r = is_there(path->s, v);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <skalibs/djbunix.h>
 #include "slow_lookup.h"
+#include "stralloc_set.h"
 
 enum {
 	PACKET_MAX = 1 + ACCOUNT_SIZE_MAX,	/* letter, then local, or user, home, dash, ext, each ended by NUL */
@@ -204,7 +205,7 @@ make_packet(stralloc *packet, enum deliverable_step step, const struct deliverab
 	const struct account *a = &r->account;
 	char letter = step == DELIVERABLE_USER ? ASK_USER : ASK_HOME;
 
-	if (!stralloc_copyb(packet, &letter, 1))
+	if (!stralloc_setb(packet, &letter, 1))
 		return 0;
 	if (step == DELIVERABLE_USER)
 		return add(packet, r->local);

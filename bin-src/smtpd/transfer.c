@@ -15,6 +15,7 @@
 #include "monotonic.h"
 #include "received.h"
 #include "sandbox.h"
+#include "stralloc_set.h"
 #include "transfer.h"
 
 /* what a client is told that the limits keep out: a netstring */
@@ -290,14 +291,14 @@ put_success(stralloc *reply, const struct queue_result *result)
 {
 	char number[UINT64_FMT];
 
-	return stralloc_copys(reply, "Kok ") && stralloc_catb(reply, number, uint64_fmt(number, result->time)) &&
+	return stralloc_sets(reply, "Kok ") && stralloc_catb(reply, number, uint64_fmt(number, result->time)) &&
 	    stralloc_cats(reply, " qp ") && stralloc_catb(reply, number, uint64_fmt(number, result->number));
 }
 
 static int
 put_failure(stralloc *reply, char letter, const char *text)
 {
-	return stralloc_copyb(reply, &letter, 1) && stralloc_cats(reply, text);
+	return stralloc_setb(reply, &letter, 1) && stralloc_cats(reply, text);
 }
 
 void

@@ -15,6 +15,7 @@
 #include "control/control.h"
 #include "exitcode.h"
 #include "home.h"
+#include "stralloc_set.h"
 #include "users/passwd.h"
 
 #define USAGE "qmail-pw2u [-/ohHuUC] [-c char]"
@@ -76,7 +77,7 @@ put_names(const struct maker *m, const struct entry *e)
 		put_name(m, e, e->user);
 		return;
 	}
-	if (!stralloc_copyb(&copy, names, strlen(names) + 1))
+	if (!stralloc_setb(&copy, names, strlen(names) + 1))
 		strerr_dief(EXIT_TEMP, "out of memory");
 	for (name = next = copy.s; next; name = next) {
 		next = strchr(name, ':');
@@ -218,7 +219,7 @@ add_subuser(const struct maker *m, const struct control_map *accounts, char *lin
 		strerr_warnw("skipped ", line, " in users/subusers: there are no lines for user ", user);
 		return;
 	}
-	if (!stralloc_copys(&copy, found) || !stralloc_append(&copy, '\0'))
+	if (!stralloc_sets(&copy, found) || !stralloc_append(&copy, '\0'))
 		strerr_dief(EXIT_TEMP, "out of memory");
 	gid = strchr(copy.s, ':');
 	home = strchr(gid + 1, ':');

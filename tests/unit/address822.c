@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "address822.h"
+#include "stralloc_set.h"
 
 static const char *
 test_default(void *data, enum address822_default which)
@@ -158,7 +159,7 @@ read_by(address822_each *each, const char *s, size_t len, stralloc *all, strallo
 
 	assert_non_null(copy);
 	memcpy(copy, s, len);
-	assert_true(stralloc_copys(out, "To:"));
+	assert_true(stralloc_sets(out, "To:"));
 	address822_printer_init(&printer, out, out->len);
 	r = address822_read(copy, len, each, all, &printer);
 	free(copy);
@@ -353,15 +354,15 @@ defaults_missing(void **state)
 	stralloc a = STRALLOC_ZERO;
 
 	(void)state;
-	assert_true(stralloc_copys(&a, "joe@h"));
+	assert_true(stralloc_sets(&a, "joe@h"));
 	assert_int_equal(address822_complete(&a, &none), 0);
-	assert_true(stralloc_copys(&a, "joe@h.x"));
+	assert_true(stralloc_sets(&a, "joe@h.x"));
 	assert_int_equal(address822_complete(&a, &none), 1);
-	assert_true(stralloc_copys(&a, "joe@h"));
+	assert_true(stralloc_sets(&a, "joe@h"));
 	assert_int_equal(address822_complete(&a, &empty), 1);
 	assert_true(stralloc_0(&a));
 	assert_string_equal(a.s, "joe@h");
-	assert_true(stralloc_copys(&a, "joe"));
+	assert_true(stralloc_sets(&a, "joe"));
 	assert_int_equal(address822_complete(&a, &empty), 1);
 	assert_true(stralloc_0(&a));
 	assert_string_equal(a.s, "joe");

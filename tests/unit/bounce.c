@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/send/bounce.h"
+#include "stralloc_set.h"
 
 /* --- one bounce ------------------------------------------------------------------ */
 
@@ -59,10 +60,10 @@ static int
 set_up(void **state)
 {
 	(void)state;
-	stralloc_copyb(&settings.from, "MAILER-DAEMON", 14);
-	stralloc_copyb(&settings.host, "mail.example", 13);
-	stralloc_copyb(&settings.double_to, "postmaster", 11);
-	stralloc_copyb(&settings.double_host, "mail.example", 13);
+	stralloc_setb(&settings.from, "MAILER-DAEMON", 14);
+	stralloc_setb(&settings.host, "mail.example", 13);
+	stralloc_setb(&settings.double_to, "postmaster", 11);
+	stralloc_setb(&settings.double_host, "mail.example", 13);
 	settings.max = BOUNCE_MAX;
 	return 0;
 }

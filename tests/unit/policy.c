@@ -7,13 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 #include "bin-src/smtpd/policy.h"
+#include "stralloc_set.h"
 
 static void
 fill(struct setting_list *list, const char *entries, size_t len)
 {
 	stralloc text = STRALLOC_ZERO;
 
-	assert_true(stralloc_copyb(&text, entries, len));
+	assert_true(stralloc_setb(&text, entries, len));
 	assert_int_equal(control_map_build(&list->entries, &text, 0), 1);
 	list->is_there = 1;
 }
