@@ -61,14 +61,14 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 # what accepts connections
 LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log input reply path parameters content \
-	settings policy received rcptcheck checkprogram dnsbl) $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
+	settings expressions policy received rcptcheck checkprogram dnsbl) $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp \
 	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
 # what takes messages by netstrings
-TRANSFER := $(addprefix $S/smtpd/,transfer netstring hops input received settings) $(LISTEN) $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT) queue/envelope
+TRANSFER := $(addprefix $S/smtpd/,transfer netstring hops input received settings expressions) $(LISTEN) $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT) queue/envelope
 $(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content policy rcptcheck) $(TRANSFER),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$(STATIC)))
 

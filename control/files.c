@@ -4,15 +4,15 @@
 
 const struct control_file control_files[] = {
 	{ "badhelo", CONTROL_LIST, "", 0, "qmail-smtpd",
-	    "names of clients, as HELO or EHLO says them, that are refused; .suffix for all below" },
+	    "names of clients, as HELO or EHLO says them, that are refused; .suffix for all below; or expressions, see qmail-control(5)" },
 	{ "badhelonorelay", CONTROL_LIST, "", 0, "qmail-smtpd",
 	    "the same, but for clients that may not relay" },
 	{ "badmailfrom", CONTROL_LIST, "", 0, "qmail-smtpd, qmail-qmtpd",
-	    "envelope senders that are refused, as address or @domain" },
+	    "envelope senders that are refused, as address, @domain or expression, see qmail-control(5)" },
 	{ "badmailfromnorelay", CONTROL_LIST, "", 0, "qmail-smtpd, qmail-qmtpd",
 	    "the same as badmailfrom, but for clients that may not relay" },
 	{ "badrcptto", CONTROL_LIST, "", 0, "qmail-smtpd, qmail-qmtpd",
-	    "envelope recipients that are refused, as address or @domain" },
+	    "envelope recipients that are refused, as address, @domain or expression, see qmail-control(5)" },
 	{ "badrcpttonorelay", CONTROL_LIST, "", 0, "qmail-smtpd, qmail-qmtpd",
 	    "the same, but for clients that may not relay" },
 	{ "bounceformat", CONTROL_LINE, "rfc3464", 0, "qmail-send",

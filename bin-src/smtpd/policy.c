@@ -38,7 +38,14 @@ has_address(const struct setting_list *list, const char *address, size_t len)
 
 	if (!list->is_there)
 		return 0;
-	return control_map_find(&list->entries, address, len) || (at < len && control_map_find(&list->entries, address + at, len - at));
+	return control_map_find(&list->entries, address, len) || (at < len && control_map_find(&list->entries, address + at, len - at)) ||
+	    (len > 0 && expressions_refuse(&list->expressions, address, len));
+}
+
+static int
+has_name(const struct setting_list *list, const char *helo, size_t len)
+{
+	return list->is_there && (has_host(&list->entries, helo, len) || expressions_refuse(&list->expressions, helo, len));
 }
 
 /* The same as has_host in the compiled table, whose keys are lower case. */
@@ -98,8 +105,7 @@ policy_is_bad_helo(const struct settings *s, const char *helo, int may_relay)
 {
 	size_t len = strlen(helo);
 
-	return (s->lists[LIST_BADHELO].is_there && has_host(&s->lists[LIST_BADHELO].entries, helo, len)) ||
-	    (!may_relay && s->lists[LIST_BADHELO_NORELAY].is_there && has_host(&s->lists[LIST_BADHELO_NORELAY].entries, helo, len));
+	return has_name(&s->lists[LIST_BADHELO], helo, len) || (!may_relay && has_name(&s->lists[LIST_BADHELO_NORELAY], helo, len));
 }
 
 int

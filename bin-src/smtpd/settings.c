@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <skalibs/strerr.h>
 #include "monotonic.h"
 #include "settings.h"
 
@@ -70,18 +71,26 @@ settings_have_changed(struct settings *s)
 
 /* --- reading ------------------------------------------------------------------ */
 
+static void
+warn_of_expression(void *file, const char *entry, const char *why)
+{
+	strerr_warnw(file, ": ignored: ", entry, ": ", why);
+}
+
 static int
-read_list(struct setting_list *list, const char *file)
+read_list(struct setting_list *list, enum setting_list_name name)
 {
 	stralloc entries = STRALLOC_ZERO;
-	int r = control_list(&entries, file);
+	int r = control_list(&entries, lists[name]);
+	int of_hosts = name == LIST_BADHELO || name == LIST_BADHELO_NORELAY;
 
 	if (r < 0 || !control_map_build(&list->entries, &entries, 0)) {
 		stralloc_free(&entries);
 		return 0;
 	}
 	list->is_there = r > 0;
-	return 1;
+	return name == LIST_RCPTHOSTS || expressions_read(&list->expressions, list->entries.text.s, list->entries.text.len,
+	    of_hosts ? EXPRESSIONS_OF_HOSTS : EXPRESSIONS_OF_ADDRESSES, warn_of_expression, (void *)(uintptr_t)lists[name]);
 }
 
 static int
@@ -89,7 +98,7 @@ read_lists(struct settings *s, const char **file)
 {
 	for (size_t i = 0; i < SETTING_LISTS; i++) {
 		*file = lists[i];
-		if (!read_list(&s->lists[i], lists[i]))
+		if (!read_list(&s->lists[i], i))
 			return 0;
 	}
 	return 1;
@@ -141,8 +150,10 @@ correct(struct settings *s)
 static void
 settings_free(struct settings *s)
 {
-	for (size_t i = 0; i < SETTING_LISTS; i++)
+	for (size_t i = 0; i < SETTING_LISTS; i++) {
 		control_map_free(&s->lists[i].entries);
+		expressions_free(&s->lists[i].expressions);
+	}
 	stralloc_free(&s->me);
 	stralloc_free(&s->greeting);
 	stralloc_free(&s->localiphost);

@@ -8,12 +8,14 @@
 #include <skalibs/stralloc.h>
 #include "control/control.h"
 #include "control/table.h"
+#include "expressions.h"
 #include "stamp.h"
 
-/* A list of addresses, domains or hosts. */
+/* A list of addresses, domains or hosts; those of what is refused may have expressions among their entries. */
 struct setting_list {
 	int is_there;
 	struct control_map entries;
+	struct expressions expressions;
 };
 
 enum setting_list_name {
@@ -52,7 +54,7 @@ struct settings {
 
 /* Reads everything below control/ of the current directory into *s, which is all zero or was read before (what it holds is
  * freed). Returns 1, or 0 with errno set and *file what could not be read; control/smtpgreeting and control/me both missing
- * is ENOENT. *s is then as it was. */
+ * is ENOENT. *s is then as it was. Warns of expressions that are wrong, which count for nothing. */
 int settings_read(struct settings *s, const char **file);
 
 /* Opens control/morercpthosts.cdb: in the process that looks into it, because processes that share an open file would move each

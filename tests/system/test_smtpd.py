@@ -1,4 +1,5 @@
 """qmail-smtpd: commands and replies, what comes into the queue, control files (interfaces sections 2, 11, 17, 24)."""
+import random
 import re
 import smtplib
 import socket
@@ -7,7 +8,7 @@ import threading
 import pytest
 
 from conftest import HOST, wait_for
-from smtp_session import SANITIZED, Queue, Smtp, parts
+from smtp_session import SANITIZED, Queue, Smtp, capped, parts
 
 ELSEWHERE = "ana@elsewhere.example"
 
@@ -357,6 +358,23 @@ def test_quoted_local_parts_are_stored_without_quotes(smtp, queue):
     ("badhelo", ".example", "a@b", "postmaster", {}, 250),
     ("badhelonorelay", ".example", "a@b", "luis", {"RELAYCLIENT": ""}, 250),
     ("rejectnullsenders", "1", "", "luis", {}, 553),
+    ("badmailfrom", r"bad\.example$", "any@x.Bad.Example", "luis", {}, 553),
+    ("badmailfrom", r"bad\.example$", "any@badxexample", "luis", {}, 250),
+    ("badmailfrom", r"bad\.example$", "any@bad.example", "postmaster", {}, 250),
+    ("badmailfrom", r"!@.*\.example$", "any@x.test", "luis", {}, 553),
+    ("badmailfrom", r"!@.*\.example$", "any@x.example", "luis", {}, 250),
+    ("badmailfrom", r"!@.*\.example$", "", "luis", {}, 250),
+    ("badmailfrom", "a+b@x.example", "aab@x.example", "luis", {}, 250),
+    ("badmailfrom", "!a@x.example", "any@x.example", "luis", {}, 250),
+    ("badmailfrom", "^a@x.example", "^a@x.example", "luis", {}, 553),
+    ("badmailfromnorelay", r"@.*\.test$", "any@x.test", "luis", {}, 553),
+    ("badmailfromnorelay", r"@.*\.test$", "any@x.test", "luis", {"RELAYCLIENT": ""}, 250),
+    ("badrcptto", r"[%!]", "a@b", "a%b@mail.test.example", {}, 553),
+    ("badrcpttonorelay", r"^luis@.*", "a@b", "luis@mail.test.example", {}, 553),
+    ("badrcpttonorelay", r"^luis@.*", "a@b", "luis@mail.test.example", {"RELAYCLIENT": ""}, 250),
+    ("badhelo", r"!\.", "a@b", "luis", {}, 250),
+    ("badhelo", r"^client\.", "a@b", "luis", {}, 553),
+    ("badhelonorelay", r"^client\.", "a@b", "luis", {"RELAYCLIENT": ""}, 250),
 ])
 def test_lists(tree, queue, file, line, sender, recipient, env, code):
     tree.write(f"control/{file}", line + "\n")
@@ -368,6 +386,28 @@ def test_lists(tree, queue, file, line, sender, recipient, env, code):
         assert said.startswith(str(code)), said
     if code == 553:
         assert 'reason="sorry, ' in s.said
+
+
+def test_bad_expressions_are_named_and_count_for_nothing(tree, queue):
+    tree.write("control/badmailfrom", "[a-z@x.example\n!(a)\\1\n@bad\\.example\n")
+    with Smtp(tree) as s:
+        s.envelope("ok@x.example", "luis")
+        assert s.command("MAIL FROM:<a@bad.example>").startswith("250 ")
+        assert s.command("RCPT TO:<luis>").startswith("553 ")
+    warning = "qmail-smtpd: warning: control/badmailfrom: ignored: "
+    assert [line[len(warning):] for line in s.said.splitlines() if line.startswith(warning)] == [
+        "[a-z@x.example: Unmatched [, [^, [:, [., or [=", r"!(a)\1: it has a back reference"]
+
+
+def test_expression_that_grows_with_what_it_meets(tree, queue):
+    # each such address adds megabytes to what the C library keeps of the expression
+    tree.write("control/badmailfrom", "(a|b)*a(a|b){20}c\n")
+    with Smtp(tree, limit=capped(80 << 20)) as s:
+        for i in range(20):
+            local = "".join(random.Random(i).choices("ab", k=850))
+            assert s.command(f"MAIL FROM:<{local}@x.example>").startswith("250 ")
+        assert s.command(f"MAIL FROM:<a{'b' * 20}c@x.example>").startswith("250 ")
+        assert s.command("RCPT TO:<luis>").startswith("553 ")
 
 
 # -- the queue's answers --------------------------------------------------------------

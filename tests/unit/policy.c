@@ -19,6 +19,13 @@ fill(struct setting_list *list, const char *entries, size_t len)
 	list->is_there = 1;
 }
 
+static void
+no_complaint(void *data, const char *entry, const char *why)
+{
+	(void)data;
+	fail_msg("%s: %s", entry, why);
+}
+
 #define FILL(list, entries) fill(list, entries, sizeof entries)	/* the last NUL ends the last entry */
 
 static const struct relay_row { const char *rule, *address; int with_file, without; } relay_rows[] = {
@@ -91,6 +98,32 @@ names_of_clients(void **state)
 }
 
 static void
+expressions(void **state)
+{
+	static const char of_addresses[] = "!@.*\\.example$", of_hosts[] = "!\\.";
+	struct settings s = { .morercpthosts = { .fd = -1 } };
+	struct setting_list *senders = &s.lists[LIST_BADMAILFROM_NORELAY], *helos = &s.lists[LIST_BADHELO];
+
+	(void)state;
+	senders->is_there = helos->is_there = 1;
+	assert_int_equal(expressions_read(&senders->expressions, of_addresses, sizeof of_addresses, EXPRESSIONS_OF_ADDRESSES,
+	    no_complaint, NULL), 1);
+	assert_int_equal(expressions_read(&helos->expressions, of_hosts, sizeof of_hosts, EXPRESSIONS_OF_HOSTS, no_complaint, NULL), 1);
+	assert_false(policy_is_bad_sender(&s, "a@b.example", 11, 0));
+	assert_true(policy_is_bad_sender(&s, "a@b.test", 8, 0));
+	assert_false(policy_is_bad_sender(&s, "a@b.test", 8, 1));
+	assert_false(policy_is_bad_sender(&s, "", 0, 0));
+	assert_false(policy_is_bad_recipient(&s, "a@b.test", 8, 0));
+	assert_true(policy_is_bad_helo(&s, "localhost", 1));
+	assert_false(policy_is_bad_helo(&s, "a.b", 1));
+	senders->is_there = helos->is_there = 0;
+	assert_false(policy_is_bad_sender(&s, "a@b.test", 8, 0));
+	assert_false(policy_is_bad_helo(&s, "localhost", 1));
+	expressions_free(&senders->expressions);
+	expressions_free(&helos->expressions);
+}
+
+static void
 postmaster(void **state)
 {
 	(void)state;
@@ -106,7 +139,7 @@ enum { ROWS = sizeof relay_rows / sizeof *relay_rows };
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 3];
+	struct CMUnitTest tests[ROWS + 4];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = relay_rows[i].rule, .test_func = relay_row,
@@ -114,5 +147,6 @@ main(void)
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(lists_of_addresses);
 	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(names_of_clients);
 	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test(postmaster);
+	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test(expressions);
 	return cmocka_run_group_tests_name("policy", tests, NULL, NULL);
 }
