@@ -210,5 +210,7 @@ settings_apply_environment(struct settings *s)
 		take_variable(&s->numbers[i], &numbers[i]);
 	if (getenv("DISABLE_MAXRCPT"))
 		s->numbers[NUMBER_MAXRCPT] = numbers[NUMBER_MAXRCPT].most;
+	if (getenv("DISABLE_BADMAILFROM"))
+		s->lists[LIST_BADMAILFROM].is_there = s->lists[LIST_BADMAILFROM_NORELAY].is_there = 0;
 	correct(s);
 }

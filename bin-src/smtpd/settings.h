@@ -64,8 +64,8 @@ int settings_open_table(struct settings *s);
 /* Whether a file has changed since *s was read. The files are looked at once a second at most. */
 int settings_have_changed(struct settings *s);
 
-/* For a session: the variables that take the place of files (DATABYTES, SMTPD_GREETDELAY, BRTLIMIT, ...), after the rule's are
- * in the environment. */
+/* For a session: the variables that take the place of files (DATABYTES, SMTPD_GREETDELAY, BRTLIMIT, ...) or switch them off
+ * (DISABLE_BADMAILFROM), after the rule's are in the environment. *s is the session's own, but what it points to is shared. */
 void settings_apply_environment(struct settings *s);
 
 #endif
