@@ -391,7 +391,10 @@ judge_nothing(struct dns_question *q, struct message *m, size_t answers, unsigne
 		answered(q, DNS_TEMPORARY);
 	} else if (q->links > links_before && !authority.has_soa && !state->d->is_closing) {
 		send_question(q);	/* only the alias: the server left the rest to us */
-	} else if (!answers && authority.has_ns && !authority.has_soa && !(m->octets[2] & FLAG_AA)) {
+	} else if (answers && !authority.has_soa) {
+		q->trouble = "the answer is to another question";
+		answered(q, DNS_TEMPORARY);
+	} else if (authority.has_ns && !authority.has_soa && !(m->octets[2] & FLAG_AA)) {
 		q->trouble = "the name server does not resolve, it refers to others";
 		answered(q, DNS_TEMPORARY);
 	} else {

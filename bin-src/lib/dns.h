@@ -11,7 +11,8 @@
  * Shut in     dns_open reads the files, so it comes before sandbox_enter, and the filter has to have internet sockets
  *             (sandbox_remote); struct sandbox.network is set. No thread, and no file is opened after dns_open
  * Permanent?  DNS_NO_NAME and DNS_NO_DATA are statements of the server. All else is DNS_TEMPORARY: silence, SERVFAIL,
- *             REFUSED, damage, CNAME loops, no memory. Nobody bounces for it */
+ *             REFUSED, damage, CNAME loops, an answer of other records alone without an SOA, no memory. Nobody bounces
+ *             for it */
 #ifndef DNS_H
 #define DNS_H
 #include <stddef.h>

@@ -215,6 +215,25 @@ no_data_and_a_referral(void **state)
 	dns_free(&q);
 }
 
+static void
+records_of_other_types_alone(void **state)
+{
+	enum { TYPE_DNSKEY = 48 };
+	struct dns_question q = { .kind = DNS_PENDING };
+	struct made m;
+
+	(void)state;
+	begin(&m, 0x8180, "x.example", DNS_MX);
+	put_record(&m, 1, "x.example", TYPE_DNSKEY, 20, "\1\1\3\15", 4);
+	judge_made(&q, &m, "x.example", DNS_MX);
+	assert_int_equal(q.kind, DNS_TEMPORARY);
+	assert_string_equal(q.trouble, "the answer is to another question");
+	put_record(&m, 2, "example", TYPE_SOA, 20, "\1a\0", 3);
+	judge_made(&q, &m, "x.example", DNS_MX);
+	assert_int_equal(q.kind, DNS_NO_DATA);
+	dns_free(&q);
+}
+
 /* TXT of 64 KiB: in many records, and in one. */
 static void
 long_texts(void **state)
@@ -448,7 +467,7 @@ main(void)
 		cmocka_unit_test(addresses_and_ttl),
 		cmocka_unit_test(aliases_in_any_order),
 		cmocka_unit_test(no_name_at_the_end_of_an_alias),
-		cmocka_unit_test(no_data_and_a_referral),
+		cmocka_unit_test(no_data_and_a_referral), cmocka_unit_test(records_of_other_types_alone),
 		cmocka_unit_test(long_texts),
 		cmocka_unit_test(damaged_texts),
 		cmocka_unit_test(tlsa_as_it_is),
