@@ -7,9 +7,10 @@ import time
 import pytest
 
 from conftest import Tree, make_tree, new_directory
-from fake_dns import FakeDns, name_octets
+from fake_dns import FakeDns, name_octets, record
 
 MEMORY = 64 << 20  # octets of address space
+PROCESSOR = 5  # seconds of processor time, for what takes milliseconds
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,11 @@ def route(tree, dns):
 
     def run(*hosts, code=0, wait=20, cap=True):
         """Lines that qmail-route prints, fields parted by blanks. code: the exit status, or several that may be."""
-        limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))) \
-            if cap and "ASAN" not in str(tree.environment()) else None
-        done = tree.run("qmail-route", "-t", wait, *hosts, preexec_fn=limit)
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR, PROCESSOR))
+
+        done = tree.run("qmail-route", "-t", wait, *hosts, preexec_fn=limit if cap and "ASAN" not in str(tree.environment()) else None)
         assert done.returncode in (code if isinstance(code, tuple) else (code,)) and done.stderr == b"", done
         return done.stdout.decode(errors="replace").replace("\t", " ").splitlines()
 
@@ -304,8 +307,6 @@ def test_S19_an_answer_to_another_question(route, dns, way):
 
 def test_S19_records_of_others_beside_the_right_one(route, dns):
     """What was not asked for does not count, wherever it stands."""
-    from fake_dns import record
-
     def poison(server, query):
         if query.kind == "MX":
             return [query.reply([record("bank.example", "MX", (1, "evil.example")), record("x.example", "MX", (10, "m.example")),
@@ -398,6 +399,37 @@ def test_S19_a_pointer_bomb(route, dns):
     begin = time.monotonic()
     route("x.example", code=111, wait=10)
     assert time.monotonic() - begin < 8
+
+
+def keys_of_one_tag(server, query):
+    """KeyTrap: hundreds of keys, each of which could have made each of hundreds of signatures."""
+    if query.transport == "udp":
+        return [query.reply(flags=0x0200)]
+    key = b"\1\1\3\x0d" + b"\0" * 64
+    signature = b"\0\x0f\x0d\2" + b"\0\0\1\x2c" + b"\x7f" * 4 + b"\0" * 4 + b"\4\x0e" + name_octets("x.example") + b"\0" * 64
+    answers = [record(query.name, kind, data, question=query.name) for _ in range(330)
+               for kind, data in [("DNSKEY", key), ("RRSIG", signature)]]
+    usual, _ = server.collect(query)
+    return [query.reply(answers + usual)]
+
+
+def test_S19_keys_beside_the_answer(route, dns):
+    """A stub verifies nothing: what the resolver lets through is left out, and no question is asked for it."""
+    dns.add("x.example", "MX", (10, "m.example"))
+    dns.behave("x.example", "MX", keys_of_one_tag)
+    dns.add("m.example", "A", "198.51.100.1")
+    dns.behave("m.example", "A", keys_of_one_tag)
+    assert route("x.example")[1:] == ["10 m.example 198.51.100.1 25"]
+    assert sorted(dns.queries) == [("tcp", "m.example", "A"), ("tcp", "x.example", "MX"), ("udp", "m.example", "A"),
+                                   ("udp", "m.example", "AAAA"), ("udp", "x.example", "MX")]
+
+
+@pytest.mark.parametrize("kind", ["MX", "A", "ANY"])
+def test_S19_keys_instead_of_an_answer(route, dns, kind):
+    """No record of the type, and no SOA that says so: nobody knows."""
+    dns.behave("x.example", kind, keys_of_one_tag)
+    assert code_of(route("x.example", code=111)) == ("deferred", "4.4.3")
+    assert len(dns.queries) <= 6 and {k for _, _, k in dns.queries} <= {"MX", "A", "AAAA"}
 
 
 def test_S19_a_server_that_drips(route, dns):
