@@ -2,6 +2,7 @@
 qmail-qmqpc, in the place of bin/qmail-queue, as its client and as that of servers that break the rules."""
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -193,6 +194,19 @@ def test_no_servers(tree):
     assert tree.queue(MESSAGE, "s", "r", program="qmail-qmqpc").returncode == 73
     servers(tree, "no such name:x", "[::1", "nowhere.invalid.")
     assert tree.queue(MESSAGE, "s", "r", program="qmail-qmqpc").returncode == 56
+
+
+def test_a_server_that_cannot_be_reached_in_time(tree):
+    """As if 10 seconds had passed: strace has the wait for the connection end with nothing."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    tree.replace("late", f"#!/bin/sh\nexec strace -qq -o /dev/null -e trace=poll -e inject=poll:retval=0 {tree.bin}/qmail-qmqpc\n")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        servers(tree, "127.0.0.1:%d" % listener.getsockname()[1])
+        done = tree.queue(MESSAGE, "s", "r", program="late")
+    if done.stderr:
+        pytest.skip(f"strace is not allowed here: {done.stderr!r}")
+    assert done.returncode == 72
 
 
 def test_the_next_server_and_names(tree, relay):
