@@ -354,7 +354,8 @@ class World:
         self.workers.append(Worker(ours, channel, number, name))
 
     # -- the loop ----------------------------------------------------------------------------------
-    def start(self, *args, ready=True, **env):
+    def start(self, *args, ready=True, wrap=(), **env):
+        """wrap: a command that runs qmail-send, and whose process becomes it."""
         pairs = [socket.socketpair() for _ in range(2)]
         self.spawners = {"local": Peer(pairs[0][0]), "remote": Peer(pairs[1][0])}
         read, write = os.pipe()
@@ -362,7 +363,7 @@ class World:
         os.set_blocking(read, False)
         script = 'l=$1 r=$2; shift 2; exec "$@" 3<&$l 4<&$r'
         self.process = self.tree.popen("/bin/bash", "-c", script, "-", pairs[0][1].fileno(), pairs[1][1].fileno(),
-                                       self.tree.bin / "qmail-send", "-d", theirs, *args, env=env, stdout=write,
+                                       *wrap, self.tree.bin / "qmail-send", "-d", theirs, *args, env=env, stdout=write,
                                        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                        pass_fds=[pairs[0][1].fileno(), pairs[1][1].fileno(), theirs])
         self.log_pipe = read

@@ -2,6 +2,7 @@
 import os
 import re
 import resource
+import shutil
 import signal
 import struct
 import time
@@ -548,6 +549,37 @@ def test_outcomes_are_repeated_to_a_new_keeper_before_its_list(world):
     assert m.texts[1] == "b"
     world.confirms = True
     world.confirm_all()
+    world.stop()
+
+
+def test_tries_to_connect_become_rare(world):
+    """How long qmail-send means to wait after each try: 20 ms, twice as long each time up to a second, and from 20 ms again."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    trace = world.tree.write("trace", "", 0o666)
+
+    def waits():
+        """After each connect that fails: the time-out of the wait that follows."""
+        return [int(ms) for ms in re.findall(r"connect\(.* = -1 E\w+ .*\n(?:epoll_pwait\(.*, 0, \[\], 8\) .*\n)*epoll_pwait\(.*, (\d+), \[\], 8\)",
+                                             trace.read_text())]
+
+    world.lose_keeper()
+    world.start(ready=False, wrap=("strace", "-D", "-o", trace, "-e", "trace=connect,epoll_pwait"))
+    world.until(lambda: len(waits()) >= 8 or world.process.poll() is not None)
+    if not trace.read_text():
+        pytest.skip("strace is not allowed here")
+    assert waits()[:8] == [20, 40, 80, 160, 320, 640, 1000, 1000]
+    assert world.log.count("warning: unable to connect to qmail-queued: ") == 1
+    world.listener = world.listen()
+    world.until(lambda: world.lists == 1)
+    trace.write_text("")
+    world.listener.close()  # first, or it takes the next connection as well
+    world.listener = None
+    world.lose_keeper()
+    world.until(lambda: len(waits()) >= 3)
+    assert waits()[:3] == [40, 80, 160]  # the first 20 pass between the loss and the first try
+    world.listener = world.listen()
+    world.until(lambda: world.lists == 2)
     world.stop()
 
 
