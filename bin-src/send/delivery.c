@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/bytestr.h>
 #include "delivery.h"
@@ -504,15 +503,9 @@ look_at_tables(struct send *s)
 	int changed = 0;
 
 	for (unsigned int i = 0; i < 2; i++) {
-		struct tables_state now = { 0 };
-		struct stat st;
+		struct stamp now = stamp_take(files[i]);
 
-		if (stat(files[i], &st) == 0)
-			now = (struct tables_state){
-				.device = st.st_dev, .inode = st.st_ino, .size = (uint64_t)st.st_size,
-				.changed = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec,
-			};
-		changed |= memcmp(&now, &s->tables[i], sizeof now) != 0;
+		changed |= !stamp_is_same(&now, &s->tables[i]);
 		s->tables[i] = now;
 	}
 	if (!changed)

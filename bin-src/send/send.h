@@ -24,6 +24,7 @@
 #include "queue/reader.h"
 #include "relays.h"
 #include "route.h"
+#include "stamp.h"
 
 enum {
 	SEND_CONCURRENCY_MAX = 800,	/* of concurrencylocal, -remote, -destination: a spawner has 1000 workers, some are idle */
@@ -119,7 +120,7 @@ struct send {
 	struct recipient_list unasked;	/* local recipients whose owner is to be asked for */
 	uint32_t asked;			/* questions without answer */
 	int64_t looked[ROUTE_CHANNELS];	/* monotonic ms of the last look for silent workers */
-	struct tables_state { uint64_t device, inode, size; int64_t changed; } tables[2];
+	struct stamp tables[2];		/* of the user tables, when they were looked at */
 	struct spread *spreads, *spreads_last;
 	struct spawner spawners[ROUTE_CHANNELS];
 	struct worker *unsent, *dead;	/* workers with octets to send; workers to free at the end of the turn */

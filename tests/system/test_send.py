@@ -250,6 +250,20 @@ def test_owners_are_asked_again_when_the_tables_change(world):
     assert [job.worker.number for job in world.jobs] == world.start_ids
 
 
+def test_a_table_written_anew_with_its_old_time_is_noticed(world):
+    """Of the same size, in place: as `cp -p` and backups do it."""
+    table = world.tree.write("users/cdb", b"before" * 1000)
+    was = table.stat()
+    world.start()
+    world.ended(world.message("ana@mail.test.example"))
+    while table.stat().st_ctime_ns == was.st_ctime_ns:  # the file system's clock is coarse
+        table.write_bytes(b"behind" * 1000)
+        os.utime(table, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert (table.stat().st_ino, table.stat().st_mtime_ns, table.stat().st_size) == (was.st_ino, was.st_mtime_ns, was.st_size)
+    world.ended(world.message("ana@mail.test.example"))
+    assert world.asked == ["ana", "ana"]
+
+
 def test_a_worker_of_another_user_gets_nothing(world):
     """Between question and start the tables changed."""
     world.start_worker = lambda channel, name: None
