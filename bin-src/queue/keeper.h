@@ -55,6 +55,7 @@ struct submitter {
 	stralloc message, envelope;
 	struct envelope_check check;
 	unsigned int code;		/* why the message will be refused; its rest is read and dropped */
+	int error;			/* errno of a child that could not make the files; 0 none */
 	int begun;			/* a frame of a message came */
 	uint64_t heard;			/* monotonic ms of the last octet, or of becoming complete */
 	uint64_t number;		/* while it is being flushed, or made by a child */

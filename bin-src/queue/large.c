@@ -1,7 +1,7 @@
 /* A message too large for the ring: a child takes over the submitter's socket, makes the files as the octets come, and
  * reports; the keeper answers. A long flush holds up nobody.
- * Report on its channel: one LARGE_RESULT frame, as SUBMIT_RESULT to a submitter, and on success the notices of the
- * message; then it ends. */
+ * Report on its channel: one LARGE_RESULT frame, as SUBMIT_RESULT to a submitter with errno behind it, and on success the
+ * notices of the message; then it ends. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -13,10 +13,11 @@
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
 #include <skalibs/blake2s.h>
+#include <skalibs/uint32.h>
 #include <skalibs/uint64.h>
 #include "keeper.h"
 
-enum { LARGE_RESULT = '!' };
+enum { LARGE_RESULT = '!', RESULT_OCTETS = 1 + 8 + 8 + 4 };
 
 /* --- the child -------------------------------------------------------------------- */
 
@@ -29,6 +30,13 @@ struct large {
 };
 
 static void
+fail_to_write(struct large *l)
+{
+	l->s->code = QUEUE_WRITE;
+	l->s->error = errno;
+}
+
+static void
 write_message(struct large *l, const char *octets, size_t len)
 {
 	if (l->s->code)
@@ -36,7 +44,7 @@ write_message(struct large *l, const char *octets, size_t len)
 	blake2s_update(&l->digest, octets, len);
 	l->info.size += len;
 	if (allwrite(l->fd, octets, len) < len)
-		l->s->code = QUEUE_WRITE;
+		fail_to_write(l);
 }
 
 static void
@@ -53,8 +61,10 @@ take_frame(struct large *l, const struct channel_frame *f)
 		s->code = envelope_check(&s->check, f->s, f->len, &used);
 		if (!s->code && used < f->len)
 			s->code = QUEUE_ENVELOPE;
-		if (!s->code && !stralloc_catb(&s->envelope, f->s, f->len))
+		if (!s->code && !stralloc_catb(&s->envelope, f->s, f->len)) {
 			s->code = QUEUE_NO_MEMORY;
+			s->error = ENOMEM;
+		}
 	}
 }
 
@@ -125,11 +135,12 @@ clean_up(struct large *l)
 static void
 report(struct channel *c, struct large *l, const struct keeper *k)
 {
-	char payload[17];
+	char payload[RESULT_OCTETS];
 
 	payload[0] = (char)l->s->code;
 	uint64_pack_big(payload + 1, l->info.number);
 	uint64_pack_big(payload + 9, l->info.birth);
+	uint32_pack_big(payload + 17, (uint32_t)l->s->error);
 	if (!channel_put1(c, LARGE_RESULT, payload, sizeof payload))
 		_exit(0);
 	if (!l->s->code && survey_say(c, l->info.number, k, 0) < 0)
@@ -150,14 +161,14 @@ run(const struct keeper *k, struct submitter *s, struct channel *c)
 	unlink(l.temporary);
 	l.fd = open(l.temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
 	if (l.fd < 0)
-		s->code = QUEUE_WRITE;
+		fail_to_write(&l);
 	write_message(&l, received, submit_received_field(received, sizeof received, k, s->uid, s->number,
 	    (uint64_t)time(NULL)));
 	write_message(&l, s->message.s, s->message.len);
 	stralloc_free(&s->message);
 	take_all(&l);
 	if (!s->code && !put_in_place(&l))
-		s->code = QUEUE_WRITE;
+		fail_to_write(&l);
 	if (s->code)
 		clean_up(&l);
 	report(c, &l, k);
@@ -182,6 +193,8 @@ abandon(struct keeper *k, uint64_t number)
 static void
 take_report(struct keeper *k, struct submitter *s, const struct channel_frame *f)
 {
+	uint32_t error;
+
 	if (f->type == NOTICE_OVER)
 		s->told = 1;
 	if (f->type != LARGE_RESULT) {
@@ -191,6 +204,8 @@ take_report(struct keeper *k, struct submitter *s, const struct channel_frame *f
 	s->made = 1;
 	s->code = (unsigned char)f->s[0];
 	uint64_unpack_big(f->s + 9, &s->birth);
+	uint32_unpack_big(f->s + 17, &error);
+	s->error = (int)error;
 	if (!s->code && !ledger_add_moved(&k->ledger, s->number)) {
 		/* it is on disk, but this keeper cannot remember it: the next one will find it */
 		keeper_log("alert", "no memory for message", s->number, ENOMEM);
@@ -208,7 +223,7 @@ finish(struct keeper *k, struct submitter *s)
 	k->large_len--;
 	if (!s->made || s->code) {
 		keeper_log("warning", s->made ? "unable to make the files of a large message" :
-		    "a large message was given up before its end", s->number, 0);
+		    "a large message was given up before its end", s->number, s->error);
 		abandon(k, s->number);
 	} else if (!s->told && !survey_later(k, s->number))
 		keeper_log("alert", "no memory to tell of message", s->number, ENOMEM);
@@ -264,7 +279,7 @@ large_start(struct keeper *k, struct submitter *s)
 	s->channel.in.len = s->channel.in_done = 0;
 	stralloc_free(&s->message);
 	stralloc_free(&s->envelope);
-	s->made = s->told = 0;
+	s->made = s->told = s->error = 0;
 	channel_init(&s->report_channel, fd, CHILD_FRAME_MAX);
 	s->report = (struct source){ .fd = fd, .ready = child_ready };
 	k->large_len++;

@@ -6,6 +6,7 @@ import array
 import ctypes
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -392,7 +393,16 @@ def test_S20_disk_full(small, kind):
     server.stop_keeper(signal.SIGKILL)
     server.start_keeper()
     keeper.check()
-    assert "warning: unable to make the files of a large message" in keeper.log()
+    assert re.search(r": warning: unable to make the files of a large message \d+: No space left on device\n", keeper.log())
+
+
+def test_S20_large_message_without_a_place_for_files(keeper):
+    new = keeper.server.home / "queue/new"
+    new.chmod(0o500)
+    assert keeper.submit(b"x" * MIB) == WRITE
+    new.chmod(0o700)
+    keeper.check()
+    assert re.search(r": warning: unable to make the files of a large message \d+: Permission denied\n", keeper.log())
 
 
 def test_S20_disk_full_by_smtp(small):
