@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 
-from conftest import wait_for
+from conftest import HOST, wait_for
 from probe import KILLED, call, need, opens
-from test_root_users import HOST, identity, installed, machine, only  # noqa: F401 (fixtures)
+from real_server import identity, only
+from test_root_users import installed, machine  # noqa: F401 (fixtures)
 from test_trust import INTERNET, WRITE, executes, kernel, shut_in  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.xdist_group("rcptd_users")  # one process makes the module's machines, once
@@ -73,7 +74,7 @@ def test_closed_homes(rcptd, machine):  # noqa: F811
 
 
 def test_closed_homes_by_the_table(rcptd, machine):  # noqa: F811
-    uid, gid = machine.ids("ana")
+    uid, gid = machine.passwd["ana"]
     machine.path("/home/ana").chmod(0o700)
     machine.assign(f"=ana:ana:{uid}:{gid}:/home/ana:::", f"+ana-:ana:{uid}:{gid}:/home/ana:-::",
                    f"+gone-:gone:{uid}:{gid}:/home/nobody-there:-::")
@@ -106,7 +107,7 @@ def test_it_is_qmailp_and_shut_in(rcptd, machine, kernel):  # noqa: F811
     pids = rcptd.processes()
     assert len(pids) == 5
     for pid in pids:
-        assert identity(pid) == {**only(machine.ids("qmailp")[0], machine.gid("nofiles")), "Groups": []}
+        assert identity(pid) == {**only(machine.passwd["qmailp"][0], machine.groups["nofiles"]), "Groups": []}
         assert shut_in(pid) == (pid == rcptd.process.pid)
     pid = rcptd.process.pid
     for path in ("control/me", "users"):

@@ -1,6 +1,5 @@
 """The table of DESIGN section 2 with real users: who the processes are, and what they cannot do. Root only.
-All of it happens in a mount namespace with an /etc, /home and /var/log of its own, made for this module, so that nothing
-is left on the machine."""
+All of it happens on a server of real_server.py that is made for this module, so that nothing is left on the machine."""
 import os
 import pathlib
 import pwd
@@ -12,129 +11,19 @@ import subprocess
 import pytest
 
 import spawn_peer
-from conftest import BUILD, SOURCE, new_directory, wait_for
+from conftest import BUILD, HOST, wait_for
+from real_server import identity, make_real_server, only
 from spawn_peer import Spawner
-
-HOST = "mail.test.example"
-SETUP = r"""
-set -e
-mount --make-rprivate /
-mount --bind "$1/etc" /etc
-mount -t tmpfs -o mode=755 tmpfs /home
-mount -t tmpfs -o mode=755 tmpfs /var/log
-for user in ana luis; do
-    useradd --create-home --user-group --shell /bin/sh $user
-done
-groupadd club
-usermod --append --groups club ana
-install -d -m 0700 /home/closed
-useradd --no-create-home --home-dir /home/closed/eva --user-group eva
-install -d -m 0700 -o eva -g eva /home/closed/eva
-"$1/qmail/bin/qmail-setup" MAIL_HOST >&2
-echo ready
-exec sleep 3600
-""".replace("MAIL_HOST", HOST)
 
 pytestmark = pytest.mark.xdist_group("root_users")  # one process makes the module's machines, once
 
 
-class Machine:
-    """A namespace in which the users of a mail server exist; the tree is installed in home, its own path there too."""
-
-    def __init__(self, top):
-        self.top = top
-        self.home = top / "qmail"
-        self.bin = self.home / "bin"
-        subprocess.run(["cp", "-a", "/etc", top / "etc"], check=True, stderr=subprocess.DEVNULL)
-        subprocess.run(["admin/install", BUILD, self.home], cwd=SOURCE, check=True, stdout=subprocess.PIPE)
-        self.holder = subprocess.Popen(["unshare", "--mount", "/bin/sh", "-c", SETUP, "setup", top], stdout=subprocess.PIPE,
-                                       stderr=subprocess.PIPE, start_new_session=True)
-        if self.holder.stdout.readline() != b"ready\n":
-            why = self.holder.communicate()[1].decode()
-            self.end()
-            pytest.skip(f"no namespace of its own can be made here: {why}")
-        self.root = pathlib.Path(f"/proc/{self.holder.pid}/root")
-
-    def path(self, name):
-        """A path inside the namespace, as it is called from outside."""
-        return self.root / str(name).lstrip("/")
-
-    def popen(self, program, *args, env=None, user=None, **more):
-        """Starts a program in the namespace, as root, or as user:group without other groups."""
-        path = str(program) if str(program).startswith("/") else str(self.bin / program)
-        command = ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt", f"--wd={more.pop('cwd', self.home)}"]
-        if user:
-            uid, _, gid = user.partition(":")
-            command += ["setpriv", f"--reuid={self.ids(uid)[0]}", f"--regid={self.gid(gid) if gid else self.ids(uid)[1]}",
-                        "--clear-groups"]
-        return subprocess.Popen([*command, path, *map(str, args)],
-                                env={"PATH": f"{self.bin}:/usr/bin:/bin", **(env or {})}, **more)
-
-    def run(self, program, *args, input=b"", **more):
-        process = self.popen(program, *args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
-        out, err = process.communicate(input, timeout=60)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def ids(self, user):
-        """(uid, gid) of a user of the namespace."""
-        for line in self.path("/etc/passwd").read_text().splitlines():
-            fields = line.split(":")
-            if fields[0] == user:
-                return int(fields[2]), int(fields[3])
-        raise KeyError(user)
-
-    def gid(self, group):
-        for line in self.path("/etc/group").read_text().splitlines():
-            fields = line.split(":")
-            if fields[0] == group:
-                return int(fields[2])
-        raise KeyError(group)
-
-    def write(self, name, text, mode=0o755):
-        path = self.home / name
-        path.unlink(missing_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        path.chmod(mode)
-        return path
-
-    def assign(self, *lines):
-        self.write("users/assign", "".join(f"{line}\n" for line in (*lines, ".")), 0o644)
-        done = self.run("qmail-newu")
-        assert done.returncode == 0, done.stderr
-
-    def processes(self):
-        """pids of the namespace's processes."""
-        ours = os.readlink(f"/proc/{self.holder.pid}/ns/mnt")
-        found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                if os.readlink(f"/proc/{pid}/ns/mnt") == ours and int(pid) != self.holder.pid:
-                    found.append(int(pid))
-            except OSError:
-                pass
-        return found
-
-    def end(self):
-        if self.holder.poll() is None:
-            for pid in self.processes():
-                os.kill(pid, signal.SIGKILL)
-            self.holder.kill()
-        self.holder.communicate()
-        shutil.rmtree(self.top)
-
-
 @pytest.fixture(scope="module")
 def installed():
-    if os.getuid() != 0:
-        pytest.skip("only root has other users to become")
     if b"__asan_init" in (BUILD / "bin/qmail-start").read_bytes():
         pytest.skip("a build with sanitizers needs options in environments that the spawners clean")
-    for tool in ("unshare", "nsenter", "setpriv", "useradd"):
-        if not shutil.which(tool):
-            pytest.skip(f"{tool} is not installed")
-    machine = Machine(new_directory())
-    yield machine
-    machine.end()
+    with make_real_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -155,26 +44,9 @@ def machine(installed):
     copy(saved, installed.home)
     etc = [(name, installed.path(f"/etc/{name}").read_bytes()) for name in ("passwd", "group")]
     yield installed
-    for pid in installed.processes():
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    installed.kill()
     for name, text in etc:
         installed.path(f"/etc/{name}").write_bytes(text)
-
-
-def identity(pid):
-    """What /proc says a process is: real, effective, saved and file system ids, groups, capabilities."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    numbers = {name: [int(n) for n in re.search(rf"^{name}:(.*)$", status, re.M)[1].split()] for name in ("Uid", "Gid", "Groups")}
-    for name in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
-        numbers[name] = int(re.search(rf"^{name}:\s*(\w+)", status, re.M)[1], 16)
-    return numbers
-
-
-def only(uid, gid):
-    return {"Uid": [uid] * 4, "Gid": [gid] * 4, "Groups": [gid], "CapPrm": 0, "CapEff": 0, "CapInh": 0, "CapAmb": 0}
 
 
 def descriptors(pid):
@@ -202,7 +74,7 @@ def lspawn(machine, tmp_path):
 
 def test_worker_is_the_user_and_holds_its_socket_only(machine, lspawn):
     """The real qmail-local, seen from outside: ids, no supplementary groups, no capability, no other descriptor."""
-    uid, gid = machine.ids("ana")
+    uid, gid = machine.passwd["ana"]
     leak = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(leak, True)
     spawner = lspawn()
@@ -223,7 +95,7 @@ def test_worker_is_the_user_and_holds_its_socket_only(machine, lspawn):
 
 def test_delivered_mail_belongs_to_the_user(machine, lspawn):
     """A maildir, an mbox and a program, by the real qmail-local."""
-    uid, gid = machine.ids("ana")
+    uid, gid = machine.passwd["ana"]
     home = machine.path("/home/ana")
     for name in ("Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"):
         (home / name).mkdir(mode=0o700, exist_ok=True)
@@ -244,7 +116,7 @@ def test_delivered_mail_belongs_to_the_user(machine, lspawn):
 
 
 def test_root_is_refused(machine, lspawn):
-    machine.assign("=boss:root:0:0:/root:::", f"=half:root:0:{machine.ids('ana')[1]}:/root:::")
+    machine.assign("=boss:root:0:0:/root:::", f"=half:root:0:{machine.passwd['ana'][1]}:/root:::")
     spawner = lspawn()
     for number, local in enumerate(("boss", "half")):
         assert spawner.who(number, local)[0] == "Z"
@@ -255,7 +127,7 @@ def test_root_is_refused(machine, lspawn):
 
 def test_getpw_rules_with_real_users(machine, lspawn):
     spawner = lspawn()
-    ana, alias = machine.ids("ana"), machine.ids("alias")
+    ana, alias = machine.passwd["ana"], machine.passwd["alias"]
 
     def account(user, ids, home, dash, ext):
         return [str(x).encode() for x in (user, *ids, home, dash, ext)]
@@ -269,8 +141,8 @@ def test_getpw_rules_with_real_users(machine, lspawn):
 
 
 def test_getpw_runs_as_qmailp(machine, lspawn):
-    machine.write("bin/qmail-getpw", "#!/bin/sh\nprintf '%s\\000' x 1 1 /h - \"$(id -ru):$(id -u):$(id -G):$(ls -l /proc/self/fd | wc -l)\"\n")
-    uid, gid = machine.ids("qmailp")
+    machine.replace("qmail-getpw", "#!/bin/sh\nprintf '%s\\000' x 1 1 /h - \"$(id -ru):$(id -u):$(id -G):$(ls -l /proc/self/fd | wc -l)\"\n")
+    uid, gid = machine.passwd["qmailp"]
     spawner = lspawn()
     answer = spawner.who(1, "any")[5].decode()
     # descriptors 0, 1, 2 and what ls itself opens; one line says "total"
@@ -309,8 +181,8 @@ SENDER = "#!/bin/sh\nexec sleep 3599\n"
 
 def test_start_gives_each_its_user(machine):
     """Real spawners, a logger and a qmail-send that does nothing: looked at from outside."""
-    machine.write("bin/qmail-send", SENDER)
-    machine.write("bin/logger", "#!/bin/sh\nwhile read -r line; do :; done\n")
+    machine.replace("qmail-send", SENDER)
+    machine.replace("logger", "#!/bin/sh\nwhile read -r line; do :; done\n")
     process = machine.popen("qmail-start", "./Mailbox", "logger", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL)
 
@@ -323,10 +195,10 @@ def test_start_gives_each_its_user(machine):
 
     pids = {name: wait_for(lambda name=name: named(name), what=name)
             for name in ("bin/qmail-lspawn", "bin/qmail-rspawn", "bin/logger", "sleep")}
-    nofiles = machine.gid("nofiles")
-    assert identity(pids["bin/qmail-rspawn"]) == only(machine.ids("qmailr")[0], nofiles)
-    assert identity(pids["bin/logger"]) == only(machine.ids("qmaill")[0], nofiles)
-    assert identity(pids["sleep"]) == only(machine.ids("qmails")[0], machine.gid("qmails"))
+    nofiles = machine.groups["nofiles"]
+    assert identity(pids["bin/qmail-rspawn"]) == only(machine.passwd["qmailr"][0], nofiles)
+    assert identity(pids["bin/logger"]) == only(machine.passwd["qmaill"][0], nofiles)
+    assert identity(pids["sleep"]) == only(machine.passwd["qmails"][0], machine.groups["qmails"])
     assert identity(pids["bin/qmail-lspawn"])["Uid"] == [0] * 4
     wait_for(lambda: set(descriptors(pids["sleep"])) == {0, 1, 2, 3, 4}, what="no others, once its libraries are loaded")
     os.kill(process.pid, signal.SIGTERM)
@@ -337,7 +209,7 @@ def test_start_gives_each_its_user(machine):
 @pytest.mark.parametrize("file, name", [("passwd", "qmails"), ("passwd", "qmailr"), ("passwd", "qmaill"),
                                         ("group", "qmails"), ("group", "nofiles")])
 def test_start_refuses_without_its_users(machine, file, name):
-    machine.write("bin/qmail-send", SENDER)
+    machine.replace("qmail-send", SENDER)
     path = machine.path(f"/etc/{file}")
     path.write_text(re.sub(rf"(?m)^{name}:.*\n", "", path.read_text()))
     done = machine.run("qmail-start")
@@ -348,11 +220,11 @@ def test_start_refuses_without_its_users(machine, file, name):
 
 def test_remote_program_cannot_read_the_queue(machine):
     """A qmail-remote that was taken over, under the spawner that qmail-start starts."""
-    machine.write("bin/qmail-remote", f"#!/bin/sh\nls {machine.home}/queue >/dev/null 2>&1 && a=open || a=closed\n"
+    machine.replace("qmail-remote", f"#!/bin/sh\nls {machine.home}/queue >/dev/null 2>&1 && a=open || a=closed\n"
                   "printf 'r\\000K%s %s:%s\\000' $a \"$(id -u)\" \"$(id -G)\"\n")
     # in the place of qmail-send: hands its end of the socket on
     machine.write("spawn_peer.py", pathlib.Path(spawn_peer.__file__).read_bytes())
-    machine.write("bin/qmail-send", """#!/usr/bin/python3 -I
+    machine.replace("qmail-send", """#!/usr/bin/python3 -I
 import os, socket, struct, sys
 sys.path.insert(0, os.getcwd())
 from spawn_peer import Channel, Worker
@@ -364,7 +236,7 @@ worker.job(1, ("s", "", "host", "r@host", ""), b"message")
 os.write(1, worker.done()[3])
 """)
     done = machine.run("qmail-start")
-    assert done.stdout == f"closed {machine.ids('qmailr')[0]}:{machine.gid('nofiles')}".encode()
+    assert done.stdout == f"closed {machine.passwd['qmailr'][0]}:{machine.groups['nofiles']}".encode()
 
 
 # --- all of it ---------------------------------------------------------------
@@ -389,7 +261,7 @@ def test_a_message_from_one_user_to_another(machine, tmp_path):
 
     keeper = ready("qmail-queued", user="qmailq:qmails")
     send = ready("qmail-start", "./Maildir/")
-    uid, gid = machine.ids("luis")
+    uid, gid = machine.passwd["luis"]
     home = machine.path("/home/luis")
     for name in ("Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"):
         (home / name).mkdir(mode=0o700, exist_ok=True)
@@ -398,7 +270,7 @@ def test_a_message_from_one_user_to_another(machine, tmp_path):
     assert done.returncode == 0, done.stderr
     arrived = wait_for(lambda: list((home / "Maildir/new").iterdir()), what="the message")[0]
     assert (arrived.stat().st_uid, arrived.stat().st_gid) == (uid, gid)
-    assert f"invoked by uid {machine.ids('ana')[0]})" in arrived.read_text()
+    assert f"invoked by uid {machine.passwd['ana'][0]})" in arrived.read_text()
     for process in (send, keeper):
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

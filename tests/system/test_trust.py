@@ -12,9 +12,10 @@ import subprocess
 import pytest
 
 import fake_smtp
-from conftest import BUILD, wait_for
+from conftest import BUILD, HOST, wait_for
 from probe import KILLED, call, is_sanitized, need, opens
-from test_root_users import HOST, identity, installed, machine, only  # noqa: F401 (fixtures)
+from real_server import identity, only
+from test_root_users import installed, machine  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.xdist_group("trust")  # one process makes the module's machines, once
 
@@ -32,7 +33,7 @@ class Running:
             for user in ("ana", "luis"):
                 path = machine.path(f"/home/{user}") / name
                 path.mkdir(mode=0o700, exist_ok=True)
-                os.chown(path, *machine.ids(user))
+                os.chown(path, *machine.passwd[user])
                 path.parent.chmod(0o700)
         self.start_keeper()
         self.send = self.start("qmail-start", "./Maildir/")
@@ -120,7 +121,7 @@ def executes(pid):
 def test_keeper_writes_the_queue_and_reaches_nothing_else(running, kernel):
     machine = running.machine  # noqa: F811
     running.delivers()
-    qmailq, qmails = machine.ids("qmailq")[0], machine.gid("qmails")
+    qmailq, qmails = machine.passwd["qmailq"][0], machine.groups["qmails"]
     pids = running.named("qmail-queued")
     assert len(pids) >= 3 and running.keeper.pid in pids  # the keeper and its writers
     for pid in pids:
@@ -157,7 +158,7 @@ def test_send_reads_the_queue_and_writes_nothing(running, kernel):
     machine = running.machine  # noqa: F811
     running.delivers()
     pid = running.send.pid
-    assert identity(pid) == only(machine.ids("qmails")[0], machine.gid("qmails"))
+    assert identity(pid) == only(machine.passwd["qmails"][0], machine.groups["qmails"])
     assert shut_in(pid)
     ring = next((machine.home / "queue/journal").iterdir()).name
     for path in (f"queue/journal/{ring}", "queue/mess", "queue/info/0", "control/me", "control"):
@@ -184,12 +185,12 @@ def test_local_worker_is_its_user_and_no_more(running):
     machine = running.machine  # noqa: F811
     running.delivers("ana")
     pid = running.one("qmail-local")
-    assert identity(pid) == only(*machine.ids("ana"))
+    assert identity(pid) == only(*machine.passwd["ana"])
     assert opens(pid, "/home/ana/Maildir") is True
     for path in ("/home/luis", "/home/luis/Maildir", machine.home / "queue", machine.home / "queue/journal", "/etc/shadow",
                  f"/proc/{running.send.pid}/environ", f"/proc/{running.keeper.pid}/mem"):
         assert opens(pid, path) == "EACCES", path
-    assert call(pid, "setuid", 0) == -1 and call(pid, "setuid", machine.ids("luis")[0]) == -1
+    assert call(pid, "setuid", 0) == -1 and call(pid, "setuid", machine.passwd["luis"][0]) == -1
     for other in (running.send.pid, running.keeper.pid, running.one("qmail-lspawn"), running.one("qmail-rspawn")):
         assert call(pid, "kill", other, signal.SIGTERM) == -1
     running.delivers("ana")
@@ -198,7 +199,7 @@ def test_local_worker_is_its_user_and_no_more(running):
 def test_rspawn_and_its_workers_reach_no_mail(running):
     machine = running.machine  # noqa: F811
     pid = running.one("qmail-rspawn")
-    assert identity(pid) == only(machine.ids("qmailr")[0], machine.gid("nofiles"))
+    assert identity(pid) == only(machine.passwd["qmailr"][0], machine.groups["nofiles"])
     assert opens(pid, "control/me") is True
     for path in ("queue", "queue/journal", "/home/ana", "alias/Maildir", "/etc/shadow"):
         assert opens(pid, path) == "EACCES", path
@@ -231,7 +232,7 @@ def remote_worker(running):
 
 def test_remote_worker_reaches_the_network_and_no_file(running, kernel, remote_worker):
     machine = running.machine  # noqa: F811
-    assert identity(remote_worker) == only(machine.ids("qmailr")[0], machine.gid("nofiles"))
+    assert identity(remote_worker) == only(machine.passwd["qmailr"][0], machine.groups["nofiles"])
     assert shut_in(remote_worker)
     for path in ("control/me", "queue", "users", "/etc/passwd", "/home/ana", "bin/qmail-remote", "/proc/self/environ", "run"):
         assert opens(remote_worker, path) == "EACCES", path
@@ -302,7 +303,7 @@ def test_submitters_reach_the_submit_socket_only(running, user):
 def test_the_kernel_says_who_submits(running):
     machine = running.machine  # noqa: F811
     new = machine.path("/home/ana/Maildir/new")
-    for user, how in (("luis", f"by uid {machine.ids('luis')[0]}"), ("alias:nofiles", "by alias"), ("qmaild:nofiles", "from network"),
+    for user, how in (("luis", f"by uid {machine.passwd['luis'][0]}"), ("alias:nofiles", "by alias"), ("qmaild:nofiles", "from network"),
                       ("qmails:qmails", "for bounce")):
         before = set(new.iterdir())
         done = machine.run("qmail-inject", f"ana@{HOST}", input=MESSAGE, user=user, env={"USER": "root", "LOGNAME": "root"})
