@@ -96,7 +96,7 @@ class Session:
         while True:
             line = self.line()
             self.commands.append(line)
-            verb = re.split(rb"[ :]", line, 1)[0].upper().decode(errors="replace")
+            verb = re.split(rb"[ :]", line, maxsplit=1)[0].upper().decode(errors="replace")
             getattr(self, f"do_{verb}", self.do_unknown)(line)
 
     def do_unknown(self, line):

@@ -97,10 +97,12 @@ def test_smtp_source(stopped, smtpd, options):
 
 
 def test_smtp_source_many_recipients(stopped, smtpd):
+    """It makes several local parts of one, each release others: all of them come to luis."""
     program = unpacked("postfix") / "usr/sbin/smtp-source"
+    stopped.write("alias/.qmail-default", "../home/luis/Maildir/\n")
     run(program, "-r", "3", "-m", "20", "-s", "4", "-f", "eva@client.example", "-t", f"luis@{HOST}", f"{smtpd.host}:{smtpd.port}",
         env=libraries("postfix"))
-    assert len(stopped.arrived(20, "luis")) >= 20
+    assert len(stopped.arrived(60, "luis")) == 60
 
 
 # -- msmtp --------------------------------------------------------------------
@@ -120,7 +122,7 @@ def test_msmtp(stopped, smtpd):
 def test_msmtp_dsn(stopped, smtpd):
     """A report on success is asked for, and comes."""
     msmtp(smtpd, "--dsn-notify=success", "--dsn-return=hdrs", sender=f"luis@{HOST}", input=MESSAGE)
-    assert smtpd.line("MAIL").endswith(" RET=HDRS") and smtpd.line("RCPT").endswith(" NOTIFY=SUCCESS")
+    assert " RET=HDRS" in smtpd.line("MAIL") and smtpd.line("RCPT").endswith(" NOTIFY=SUCCESS")
     report = only(stopped.arrived(1, "luis"))
     assert b"\nAction: delivered\n" in report and b"\nSubject: hello\n" in report and b"first" not in report
 
