@@ -4,6 +4,8 @@
 UNIT_BUILD ?= build-unit
 UNIT_FLAGS := -std=gnu17 -O1 -g $(WARN) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 UNITS :=
+# $(call wrap,FUNCTIONS): the modules call __wrap_FUNCTION of the test instead
+wrap = $(foreach f,$(1),-Xlinker --wrap=$(f))
 
 define unit
 UNITS += $(1)
@@ -67,6 +69,7 @@ $(eval $(call unit,verp,$S/send/verp))
 $(eval $(call unit,route,$S/send/route control/control))
 $(eval $(call unit,relays,tests/unit/directory $S/send/relays $S/remote/smtproute $L/stamp control/control))
 $(eval $(call unit,log,$S/send/log))
+$(eval $(call unit,loop,$S/send/loop,$(call wrap,epoll_ctl)))
 $(eval $(call unit,heap,$S/send/heap))
 $(eval $(call unit,destination,$S/send/destination $S/send/heap $S/send/message $S/send/places))
 $(eval $(call unit,owner,$S/send/owner $S/send/message $S/send/places))
