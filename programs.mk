@@ -27,9 +27,11 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 	$L/home $L/channel $L/date822 $L/sandbox $(addprefix queue/,protocol envelope record digest info ring reader),$(SK),-pie))
 
 # --- send --------------------------------------------------------------------
-$(eval $(call program,qmail-send,$(addprefix $S/send/,qmail-send keeper pass delivery worker octets bouncer \
+# qmail-send but its main and what shuts it in: what its unit tests link, too
+SEND := $(addprefix $S/send/,keeper pass delivery worker octets bouncer \
 	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute $L/stamp \
-	$L/job $L/notify $L/date822 $L/quote $L/sandbox $(HOME_CONTROL) $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope),$(SK),-pie))
+	$L/job $L/notify $L/date822 $L/quote control/control $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope)
+$(eval $(call program,qmail-send,$S/send/qmail-send $(SEND) $L/home $L/sandbox,$(SK),-pie))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
 # --- local -------------------------------------------------------------------
