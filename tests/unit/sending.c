@@ -28,7 +28,7 @@ enum { TESTS_MAX = 100, NOW = 1700000000, CLOCK = 1000000000 };
 
 struct send *sending;
 struct channel sending_keeper, sending_spawners[ROUTE_CHANNELS];
-const char sending_octets[] = "Subject: x\n\nbody\n";
+const char sending_octets[SENDING_OCTETS + 1] = "Subject: x\n\nbody\n";
 
 /* qmail-send never frees what it has at its end: it stays reachable, so that only what a module lost is a leak. */
 static struct send *all[TESTS_MAX];
@@ -259,10 +259,10 @@ static uint32_t drafted;
 void
 sending_draft(uint64_t number, const char *sender)
 {
-	struct queue_notice n = { .number = number, .birth = (uint64_t)sending->now, .size = sizeof sending_octets - 1,
+	struct queue_notice n = { .number = number, .birth = (uint64_t)sending->now, .size = SENDING_OCTETS,
 		.place = { .kind = PLACE_FILE }, .sender = sender };
 
-	stored_in_files(number, sending_octets, sending_octets, sizeof sending_octets - 1);
+	stored_in_files(number, sending_octets, sending_octets, SENDING_OCTETS);
 	assert_int_equal(message_draft_notice(&draft, &n), 1);
 	drafted = 0;
 }

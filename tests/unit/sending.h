@@ -8,7 +8,8 @@
 
 extern struct send *sending;
 extern struct channel sending_keeper, sending_spawners[ROUTE_CHANNELS];	/* the test's ends */
-extern const char sending_octets[];	/* of every message that is made here */
+enum { SENDING_OCTETS = 17 };
+extern const char sending_octets[SENDING_OCTETS + 1];	/* of every message that is made here */
 
 /* Fixtures: of all tests; of each. The keeper is not there until sending_connect. */
 int sending_home(void **state);

@@ -77,6 +77,7 @@ $(eval $(call unit,send_message,$S/send/message $S/send/places))
 # parts of qmail-send that are tested with all the others; the test plays the processes that it talks to
 SENDING := tests/unit/sending tests/unit/stored tests/unit/directory $(SEND)
 $(eval $(call unit,send_worker,$(SENDING)))
+$(eval $(call unit,octets,$(SENDING)))
 $(eval $(call unit,keeper,$(SENDING),$(call wrap,channel_put)))
 $(eval $(call unit,notify,$L/notify queue/envelope))
 $(eval $(call unit,bounce,$S/send/bounce queue/envelope $S/send/verp $L/quote $L/date822 control/control))
