@@ -304,6 +304,21 @@ sending_message(uint64_t number, const char *sender, ...)
 	return sending_new();
 }
 
+void
+sending_attempt(void)
+{
+	struct destinations *d = &sending->destinations;
+
+	while (pass_run(sending))
+		;
+	while (recipient_list_take(&sending->unasked))
+		;
+	for (uint32_t i = 0; i <= d->mask; i++)
+		for (struct destination *one = d->slots[i]; one; one = one->hash_next)
+			while (destination_take(one))
+				;
+}
+
 /* --- spawners and workers --------------------------------------------------------------------------- */
 
 /* What qmail-lspawn says of the local part that the request f asks about, after its id. */

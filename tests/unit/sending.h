@@ -53,6 +53,9 @@ struct message *sending_new(void);
 /* The same with its recipients, ended by NULL. */
 struct message *sending_message(uint64_t number, const char *sender, ...) __attribute__((sentinel));
 
+/* What is due is attempted: its recipients are busy, and in no queue, as if they were in jobs. */
+void sending_attempt(void);
+
 /* --- spawners and workers ---------------------------------------------------------- */
 
 /* Answers the question whose a local part is; the question for a worker, which the test plays then over *worker. */
