@@ -349,7 +349,7 @@ sending_answer_who(void)
 {
 	struct channel *spawner = &sending_spawners[ROUTE_LOCAL];
 	struct channel_frame f = sending_expect(spawner, SPAWN_WHO);
-	char s[2000];
+	static char s[2 * QUEUE_FRAME_MAX];
 	size_t len = facts(s, &f);
 
 	sending_say(spawner, SPAWN_OK, s, len);
@@ -360,7 +360,7 @@ sending_start(enum route_channel channel, struct channel *worker)
 {
 	struct channel *spawner = &sending_spawners[channel];
 	struct channel_frame f = sending_expect(spawner, SPAWN_START);
-	char s[2000];
+	static char s[2 * QUEUE_FRAME_MAX];
 	size_t len = facts(s, &f);
 	int ends[2];
 
