@@ -19,7 +19,7 @@
  * 2. Spawner, on descriptor 3 of the spawner.
  *
  *      qmail-send   SPAWN_WHO    id (4), local part: whose is it? (qmail-lspawn only)
- *                   SPAWN_START  id (4), local part or host: start a worker for it
+ *                   SPAWN_START  id (4), local part or host: start a worker for it. It has at most JOB_STRINGS_MAX octets
  *                   SPAWN_KILL   id (4): kill the worker that SPAWN_START id started, it does not answer
  *      spawner      SPAWN_OK     id (4), and from qmail-lspawn the user, uid, gid, home, dash and ext each ended by
  *                                NUL; the answer to SPAWN_START carries the worker's socket

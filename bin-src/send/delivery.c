@@ -19,6 +19,9 @@ enum {
 	STRINGS_MAX = JOB_STRINGS_MAX - 4 * QUEUE_ADDRESS_MAX,	/* octets of strings at which a job takes no more recipients */
 };
 
+/* only a line of a control file can make one so long */
+static const char too_long[] = "The address is too long for its control file to be right. (#4.3.5)\n";
+
 static const char *const channel_names[] = { [ROUTE_LOCAL] = "local ", [ROUTE_REMOTE] = "remote " };
 
 /* --- log lines ------------------------------------------------------------------------ */
@@ -165,10 +168,10 @@ ask_owner(struct send *s, struct recipient *r, const char *local, size_t len, in
 	if (worker_ask_owner(s, o))
 		s->asked++;
 	else {
-		static const char text[] = "Unable to ask qmail-lspawn. (#4.3.0)\n";
+		const char *text = errno == EMSGSIZE ? too_long : "Unable to ask qmail-lspawn. (#4.3.0)\n";
 
 		s->asked++;
-		delivery_owner(s, o, SPAWN_TEMP, text, sizeof text - 1);
+		delivery_owner(s, o, SPAWN_TEMP, text, strlen(text));
 	}
 }
 
@@ -354,9 +357,8 @@ hand_over(struct send *s, struct destination *d, struct worker *w, struct messag
 	struct delivery *job;
 	enum octets_result found;
 
-	/* only a line of virtualdomains can be so long */
 	if (s->strings.len > JOB_STRINGS_MAX)
-		return settle_first(s, d, "The address is too long for its control file to be right. (#4.3.5)\n");
+		return settle_first(s, d, too_long);
 	found = m->size <= JOB_INLINE_MAX ? octets_whole(s, m, &octets, &len) : octets_open(s, m, &fd);
 	if (found == OCTETS_BAD)
 		return settle_first(s, d, "The message cannot be found in the queue. (#4.3.0)\n");
@@ -452,8 +454,11 @@ start(struct send *s, struct destination *d)
 {
 	struct route route;
 
-	if (d->channel == ROUTE_REMOTE)
-		return worker_start(s, d, d->name);
+	if (d->channel == ROUTE_REMOTE) {
+		if (worker_start(s, d, d->name))
+			return 1;
+		return errno == EMSGSIZE && settle_first(s, d, too_long) == GAVE_NOTHING;
+	}
 	if (!route_find(&s->rules, recipient_address(d->queue.first), &s->address, &route))
 		return 0;
 	if (route.channel != ROUTE_LOCAL) {

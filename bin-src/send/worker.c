@@ -78,6 +78,7 @@ ticket_free(struct spawner *p, uint32_t id)
 
 /* --- requests to a spawner ----------------------------------------------------------- */
 
+/* Returns 1, or 0 with errno: EMSGSIZE, a spawner takes no such text. */
 static int
 request(struct spawner *p, char type, uint32_t id, const char *text)
 {
@@ -87,6 +88,10 @@ request(struct spawner *p, char type, uint32_t id, const char *text)
 		{ .iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text) },
 	};
 
+	if (v[1].iov_len > JOB_STRINGS_MAX) {
+		errno = EMSGSIZE;
+		return 0;
+	}
 	uint32_pack_big(head, id);
 	return channel_put(&p->channel, type, v, 2);
 }

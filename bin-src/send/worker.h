@@ -45,10 +45,11 @@ struct worker {
 /* Takes the spawner's socket. Returns 1, or 0 with errno. */
 int spawner_init(struct send *s, enum route_channel which, int fd);
 
-/* Asks for a worker for d, whose first waiting recipient has this local part or host. Returns 1, or 0 with errno. */
+/* Asks for a worker for d, whose first waiting recipient has this local part or host. Returns 1, or 0 with errno (EMSGSIZE: it is
+ * longer than a spawner takes). */
 int worker_start(struct send *s, struct destination *d, const char *for_whom);
 
-/* Asks whose the local part is. Returns 1, or 0 with errno. */
+/* Asks whose the local part is. Returns 1, or 0 with errno (the same). */
 int worker_ask_owner(struct send *s, struct owner *o);
 
 /* The idle worker of d that was used last; the busy one that may be given most. NULL: none. room: jobs it may get. */

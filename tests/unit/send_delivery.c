@@ -14,6 +14,7 @@
 #include "directory.h"
 #include "sending.h"
 #include "stored.h"
+#include "stralloc_set.h"
 
 static struct channel worker;
 
@@ -209,6 +210,49 @@ with_a_long_prefix(size_t len)
 	directory_write("control/virtualdomains", line);
 	assert_null(route_reload(&sending->rules));
 	assert_int_equal(remove("control/virtualdomains"), 0);
+}
+
+/* One octet more, and qmail-lspawn would end because of it. */
+static void
+a_local_part_that_no_spawner_takes(void **state)
+{
+	struct channel_frame f;
+
+	(void)state;
+	sending_connect();
+	with_a_long_prefix(JOB_STRINGS_MAX - 2);
+	sending_message(1, "s@x", "b@virtual.example", NULL);
+	sending_turn();
+	f = sending_expect(&sending_spawners[ROUTE_LOCAL], SPAWN_WHO);
+	assert_int_equal(f.len, 4 + JOB_STRINGS_MAX);
+	with_a_long_prefix(JOB_STRINGS_MAX - 1);
+	sending_message(2, "s@x", "b@virtual.example", NULL);
+	sending_turn();
+	sending_expect_nothing(&sending_spawners[ROUTE_LOCAL]);
+	assert_int_equal(sending_logged("delivery 1: deferral: The_address_is_too_long_for_its_control_file_to_be_right._(#4.3.5)/\n"), 1);
+	assert_int_equal(sending->asked, 1);
+}
+
+/* The same of a host: a recipient without '@' gets that of control/envnoathost. */
+static void
+a_host_that_no_spawner_takes(void **state)
+{
+	static char host[JOB_STRINGS_MAX + 1];
+	struct channel_frame f;
+
+	(void)state;
+	sending_connect();
+	memset(host, 'x', JOB_STRINGS_MAX);
+	assert_int_equal(stralloc_setb(&sending->rules.envnoathost, host, JOB_STRINGS_MAX), 1);
+	sending_message(1, "s@x", "b", NULL);
+	sending_turn();
+	f = sending_expect(&sending_spawners[ROUTE_REMOTE], SPAWN_START);
+	assert_int_equal(f.len, 4 + JOB_STRINGS_MAX);
+	assert_int_equal(stralloc_append(&sending->rules.envnoathost, 'x'), 1);
+	sending_message(2, "s@x", "b", NULL);
+	sending_turn();
+	sending_expect_nothing(&sending_spawners[ROUTE_REMOTE]);
+	assert_int_equal(sending_logged("delivery 1: deferral: The_address_is_too_long_for_its_control_file_to_be_right._(#4.3.5)/\n"), 1);
 }
 
 static void
@@ -485,7 +529,8 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(without_a_local_part_it_is_taken_for_nobody), TEST(so_many_questions_wait_for_an_answer),
 		TEST(who_was_first_is_first_again), TEST(a_job_takes_so_many_recipients),
-		TEST(a_job_takes_so_many_octets_of_strings), TEST(an_address_that_no_job_can_hold),
+		TEST(a_job_takes_so_many_octets_of_strings), TEST(a_local_part_that_no_spawner_takes), TEST(a_host_that_no_spawner_takes),
+		TEST(an_address_that_no_job_can_hold),
 		TEST(messages_do_not_share_a_job), TEST(what_is_lost_meanwhile_is_not_given),
 		TEST(who_belongs_elsewhere_by_now_goes_back), TEST(nothing_is_given_while_the_keeper_is_behind),
 		TEST(what_is_no_letter_is_a_deferral_without_text), TEST(one_that_probes_speaks_for_all),
