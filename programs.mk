@@ -35,7 +35,9 @@ $(eval $(call program,qmail-send,$S/send/qmail-send $(SEND) $L/home $L/sandbox,$
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
 # --- local -------------------------------------------------------------------
-$(eval $(call program,qmail-local,$S/local/qmail-local $S/local/worker $S/local/delivery $S/local/dotqmail $S/local/environment $S/local/mbox $S/local/program $S/local/resend $S/local/trace $S/local/message $S/local/report $L/maildir $L/quote $L/job $L/notify $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
+# a local delivery, which unit tests link, too
+LOCAL := $(addprefix $S/local/,delivery dotqmail environment mbox program resend trace message report) $L/maildir $L/quote $L/notify queue/envelope $(SUBMIT)
+$(eval $(call program,qmail-local,$S/local/qmail-local $S/local/worker $(LOCAL) $L/job $L/home,$(SK),$(STATIC)))
 $(eval $(call program,bouncesaying,$S/local/bouncesaying $S/local/condition,$(SK),$(STATIC)))
 $(eval $(call program,except,$S/local/except $S/local/condition,$(SK),$(STATIC)))
 $(eval $(call program,forward,$S/local/forward $S/local/copy $S/local/resend $S/local/message $S/local/report $L/notify $L/home queue/envelope $(SUBMIT),$(SK),$(STATIC)))
