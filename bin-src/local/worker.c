@@ -229,7 +229,7 @@ prepare(struct slot *slot)
 static void
 deliver_together(struct worker *w, unsigned int first, const char *path)
 {
-	struct delivery *deliveries[JOB_BATCH];
+	struct delivery *deliveries[JOB_BATCH] = { NULL };
 	struct slot *slots[JOB_BATCH];
 	enum exitcode codes[JOB_BATCH];
 	unsigned int n = 0;
