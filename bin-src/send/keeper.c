@@ -293,14 +293,15 @@ notice_over(struct send *s, const char *p, size_t len)
 	uint64_unpack_big(p, &number);
 	if (k->is_known)
 		return 1;
-	if (!k->draft_failed && number != n.number)
-		return 0;
+	if (!k->draft_failed && (number != n.number || !number))
+		return 0;	/* number 0: no message has begun */
 	if (k->draft_failed || !heap_reserve(&s->due, s->messages.count + 1) ||
 	    !(m = message_new(&s->messages, &k->draft))) {
 		log_line(&s->log, "alert: out of memory while reading the queue", NULL);
 		lose(s, ENOMEM);
 		return 1;
 	}
+	message_draft_begin(&k->draft);
 	pass_new(s, m, &n);
 	return 1;
 }

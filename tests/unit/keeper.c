@@ -406,6 +406,32 @@ a_keeper_that_vanishes_within_a_message(void **state)
 }
 
 static void
+a_message_ends_once(void **state)
+{
+	(void)state;
+	sending_connect();
+	say_message(9);
+	hear();
+	say_over(9);
+	hear();
+	assert_lost();
+	assert_int_equal(sending->messages.count, 1);
+	assert_string_equal(message_sender(message_find(&sending->messages, 9)), "s@x");
+}
+
+static void
+recipients_of_no_message(void **state)
+{
+	(void)state;
+	sending_connect();
+	sending_say(&sending_keeper, NOTICE_RCPT, ONE, sizeof ONE - 1);
+	say_over(0);
+	hear();
+	assert_lost();
+	assert_int_equal(sending->messages.count, 0);
+}
+
+static void
 what_a_new_keeper_does_not_name_is_forgotten(void **state)
 {
 	struct message *busy;
@@ -660,6 +686,7 @@ main(void)
 		TEST(several_outcomes_of_a_recipient), TEST(confirmations_of_what_was_not_said_change_nothing),
 		TEST(a_text_is_cut_at_its_limit), TEST(without_memory_a_new_connection_says_it_all),
 		TEST(a_message_in_pieces), TEST(a_keeper_that_vanishes_within_a_message),
+		TEST(a_message_ends_once), TEST(recipients_of_no_message),
 		TEST(what_a_new_keeper_does_not_name_is_forgotten), TEST(a_message_that_is_named_again),
 		TEST(a_deferral_is_said_again_to_who_does_not_know), TEST(only_a_place_that_was_asked_for_is_taken),
 		TEST(a_question_to_a_keeper_that_vanished), TEST(it_is_behind_at_its_limits),
