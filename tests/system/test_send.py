@@ -285,6 +285,7 @@ def test_owner_unknown_for_now_or_for_good(world):
     m = world.message("a@mail.test.example", "b@mail.test.example", sender="#@[]")
     world.until(lambda: m.told_deferred)
     assert m.states == {0: "T", 1: "D"} and m.texts[1] == "nobody (#5.1.1)\n"
+    world.logged("delivery ", 4)  # the keeper is told first
     assert re.search(r"starting delivery (\d+): msg 1 to local a@mail.test.example\ndelivery \1: deferral: try_later/\n", world.log)
     assert re.search(r"starting delivery (\d+): msg 1 to local b@mail.test.example\ndelivery \1: failure: nobody_\(#5.1.1\)/\n", world.log)
 
