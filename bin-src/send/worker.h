@@ -27,7 +27,7 @@ struct worker {
 	struct worker *next, *before;		/* of the destination */
 	struct worker *idle_next, *idle_before;	/* of the spawner, while idle */
 	struct worker *unsent_next;		/* of those with octets to send; of the dead ones */
-	uint8_t has_unsent, is_watching_out;
+	uint8_t has_unsent;
 	uint8_t is_worn;			/* gets no more jobs */
 	uint8_t has_answered;			/* it was seen to work */
 	uint32_t ticket;			/* the id of its SPAWN_START */
