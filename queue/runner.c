@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -101,7 +102,17 @@ put(int fd, uint32_t number, const int *fds, size_t count)
 	return r == (ssize_t)sizeof octets;
 }
 
-/* Takes a message with exactly count descriptors. Returns 1, or 0 at the end or if it is anything else. */
+/* 1 if nobody is left who could send; a message of no octets reads as an end, too. */
+static int
+has_ended(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* Takes a message with exactly count descriptors. Returns 1; 0 at the end; -1 if it is anything else: none of its descriptors
+ * is kept. */
 static int
 take(int fd, uint32_t *number, int *fds, size_t count)
 {
@@ -110,21 +121,30 @@ take(int fd, uint32_t *number, int *fds, size_t count)
 	struct iovec v = { .iov_base = octets, .iov_len = sizeof octets };
 	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control.octets, .msg_controllen = sizeof control.octets };
 	struct cmsghdr *c;
+	size_t came = 0;
 	ssize_t r;
 
 	do
 		r = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
 	while (r < 0 && errno == EINTR);
-	if (r != (ssize_t)sizeof octets)
+	if (r < 0)
 		return 0;
-	uint32_unpack_big(octets, number);
 	c = CMSG_FIRSTHDR(&m);
-	if (!c)
-		return count == 0;
-	if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(count * sizeof(int)))
-		return 0;
-	memcpy(fds, CMSG_DATA(c), count * sizeof(int));
-	return 1;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+		came = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	if (r == (ssize_t)sizeof octets && came == count) {
+		uint32_unpack_big(octets, number);
+		if (count)
+			memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+		return 1;
+	}
+	for (size_t i = 0; i < came; i++) {	/* may be one more than was asked room for: the room is a whole word */
+		int extra;
+
+		memcpy(&extra, CMSG_DATA(c) + i * sizeof extra, sizeof extra);
+		close(extra);
+	}
+	return r == 0 && has_ended(fd) ? 0 : -1;
 }
 
 /* --- the runner -------------------------------------------------------------------------- */
@@ -162,11 +182,13 @@ static void
 serve(const char *program, int home)
 {
 	uint32_t number;
-	int reply;
+	int reply, r;
 
 	signal(SIGCHLD, SIG_IGN);	/* nobody waits for those that serve requests */
 	signal(SIGTERM, SIG_IGN);	/* a session that is being stopped may have a message to finish */
-	while (take(RUNNER_FD, &number, &reply, 1)) {
+	while ((r = take(RUNNER_FD, &number, &reply, 1))) {
+		if (r < 0)
+			continue;	/* whoever holds the socket may send anything, and ends nothing for the others */
 		if (fork() == 0) {
 			close(RUNNER_FD);
 			serve_request(reply, program, home);
@@ -231,7 +253,7 @@ runner_run(int runner, int fds[RUNNER_PIPES], pid_t *pid)
 		return -1;
 	ok = put(runner, 0, &ends[1], 1);
 	close(ends[1]);
-	if (ok && take(ends[0], &number, fds, RUNNER_PIPES)) {
+	if (ok && take(ends[0], &number, fds, RUNNER_PIPES) == 1) {
 		*pid = (pid_t)number;
 		return ends[0];
 	}
@@ -243,7 +265,7 @@ int
 runner_wait(int fd)
 {
 	uint32_t status;
-	int ok = take(fd, &status, NULL, 0);
+	int ok = take(fd, &status, NULL, 0) == 1;
 
 	close(fd);
 	return ok ? (int)status : -1;

@@ -4,7 +4,8 @@
  * Wire      Unix SOCK_SEQPACKET sockets. A request is one octet with a descriptor, on which its answers come: the pid (4 octets,
  *           most significant first) with three pipe ends, then the wait status (4 octets). Many may be on their way, from any
  *           process that holds the runner's socket
- * Ends      when nobody holds that socket any more; the programs that run then go on to their end
+ * Ends      when nobody holds that socket any more; the programs that run then go on to their end. What is no request is
+ *           dropped: one session that was taken over ends it for no other
  * Sandbox   the asking side needs socketpair, sendmsg, recvmsg (sandbox_session, sandbox_scheduler) */
 #ifndef RUNNER_H
 #define RUNNER_H

@@ -1,4 +1,5 @@
-/* The process that starts the program in the place of qmail-queue: what the program gets, and what the asking side is told. */
+/* The process that starts the program in the place of qmail-queue: what the program gets, what the asking side is told, and that
+ * nobody who holds the runner's socket can end it for the others. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -326,6 +327,25 @@ send_raw(int to, size_t len, int fd, size_t count)
 }
 
 static void
+what_is_no_request_ends_nothing_and_leaves_no_descriptor(void **state)
+{
+	static const struct { size_t len, count; } rows[] = { { 0, 0 }, { 0, 1 }, { 4, 0 }, { 3, 1 }, { 4, 2 }, { 4, 3 }, { 4, 5 } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		int ends[2];
+		char c;
+
+		assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+		send_raw(runner, rows[i].len, ends[1], rows[i].count);
+		close(ends[1]);
+		assert_int_equal(read(ends[0], &c, 1), 0);	/* it has closed what came */
+		close(ends[0]);
+		assert_int_equal(WEXITSTATUS(run()), 31);
+	}
+}
+
+static void
 a_program_whose_asker_is_gone_sees_the_end_of_its_input(void **state)
 {
 	int ends[2], fifo;
@@ -344,6 +364,48 @@ a_program_whose_asker_is_gone_sees_the_end_of_its_input(void **state)
 }
 
 /* --- a runner that is none ----------------------------------------------------------------- */
+
+/* Answers one request in the place of a runner: len octets, count descriptors. */
+static void
+answer(int socket, size_t len, size_t count)
+{
+	char control[CMSG_SPACE(sizeof(int))], octets[4];
+	struct iovec v = { .iov_base = octets, .iov_len = sizeof octets };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	int reply;
+
+	if (recvmsg(socket, &m, 0) != 4)
+		_exit(1);
+	memcpy(&reply, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof reply);
+	if (len)
+		send_raw(reply, len, 0, count);
+	_exit(0);
+}
+
+static void
+a_runner_that_talks_nonsense_could_not_start_it(void **state)
+{
+	static const struct { size_t len, count; } rows[] = { { 0, 0 }, { 4, 0 }, { 4, 1 }, { 4, 2 }, { 4, 4 }, { 3, 3 } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		int ends[2], fds[RUNNER_PIPES];
+		unsigned int before = process_descriptors();
+		pid_t child, pid;
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+		child = fork();
+		if (child == 0) {
+			close(ends[0]);
+			answer(ends[1], rows[i].len, rows[i].count);
+		}
+		close(ends[1]);
+		assert_int_equal(runner_run(ends[0], fds, &pid), -1);
+		close(ends[0]);
+		assert_int_equal(process_wait(child), 0);
+		assert_int_equal(process_descriptors(), before);
+	}
+}
 
 static void
 a_runner_that_is_gone_could_not_start_it(void **state)
@@ -407,7 +469,8 @@ main(void)
 		TEST(a_home_is_where_the_program_is_and_runs), TEST(a_home_that_cannot_be_entered), TEST(a_program_that_is_not_there),
 		TEST(a_program_that_is_killed), TEST(the_program_can_be_ended_by_SIGTERM_and_SIGPIPE), TEST(many_run_at_once),
 		TEST(it_holds_none_of_the_parents_descriptors_but_2), TEST(it_ends_when_nobody_holds_its_socket_and_the_programs_go_on),
-		TEST(a_program_whose_asker_is_gone_sees_the_end_of_its_input),
+		TEST(what_is_no_request_ends_nothing_and_leaves_no_descriptor),
+		TEST(a_program_whose_asker_is_gone_sees_the_end_of_its_input), TEST(a_runner_that_talks_nonsense_could_not_start_it),
 		TEST(a_runner_that_is_gone_could_not_start_it), TEST(a_wait_status_that_does_not_come_is_not_known),
 		TEST(ends_of_pipes_are_close_on_exec_and_above_6),
 	};
