@@ -27,6 +27,7 @@ $(eval $(call unit,info,queue/info queue/digest queue/envelope queue/record queu
 $(eval $(call unit,reader,tests/unit/directory tests/unit/stored queue/reader queue/ring queue/digest queue/info queue/envelope queue/record queue/protocol))
 $(eval $(call unit,reader,tests/unit/directory queue/reader queue/ring queue/digest queue/info queue/envelope queue/record queue/protocol))
 $(eval $(call unit,runner,tests/unit/directory tests/unit/process queue/runner))
+$(eval $(call unit,client,tests/unit/directory tests/unit/process $(SUBMIT)))
 $(eval $(call unit,ledger,$S/queue/ledger))
 $(eval $(call unit,table,control/table,-lcdb))
 $(eval $(call unit,account,users/account users/assign control/table,-lcdb))
