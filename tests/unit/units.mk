@@ -19,6 +19,8 @@ $(eval $(call unit,control_files,control/files))
 $(eval $(call unit,channel,$L/channel))
 $(eval $(call unit,job,$L/job $L/channel))
 $(eval $(call unit,handover,$L/handover))
+$(eval $(call unit,home,tests/unit/directory tests/unit/process $L/home))
+$(UNIT_BUILD)/$L/home.o: CPPFLAGS += -UQMAIL_HOME -DQMAIL_HOME='"built-for"'
 $(eval $(call unit,stamp,tests/unit/directory $L/stamp))
 $(eval $(call unit,date822,$L/date822))
 $(eval $(call unit,envelope,queue/envelope))
