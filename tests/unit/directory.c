@@ -6,16 +6,19 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "directory.h"
 
-static char directory[] = "/tmp/tambo-unit-XXXXXX";
+static const char template[] = "/tmp/tambo-unit-XXXXXX";
+static char directory[sizeof template];
 
 int
 directory_make(void **state)
 {
 	(void)state;
+	memcpy(directory, template, sizeof template);
 	assert_non_null(mkdtemp(directory));
 	assert_int_equal(chdir(directory), 0);
 	return mkdir("control", 0700);

@@ -2,7 +2,7 @@
 #ifndef UNIT_DIRECTORY_H
 #define UNIT_DIRECTORY_H
 
-/* Makes and removes it, with all that is in it; for cmocka's fixtures. */
+/* Makes and removes it, with all that is in it; for cmocka's fixtures, of the group or of each test. */
 int directory_make(void **state);
 int directory_remove(void **state);
 

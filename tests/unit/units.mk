@@ -31,6 +31,12 @@ $(eval $(call unit,reader,tests/unit/directory queue/reader queue/ring queue/dig
 $(eval $(call unit,runner,tests/unit/directory tests/unit/process queue/runner))
 $(eval $(call unit,client,tests/unit/directory tests/unit/process $(SUBMIT)))
 $(eval $(call unit,ledger,$S/queue/ledger))
+# the keeper's parts work on one state: each unit has all of them, and one keeper without its program
+KEEPER := tests/unit/queue_keeper tests/unit/directory tests/unit/process $(addprefix $S/queue/,submit large flush notices writers writer survey ledger) \
+	$L/channel $L/date822 $(addprefix queue/,protocol envelope record digest info ring reader)
+KEEPER_WRAP := $(addprefix -Xlinker --wrap=,getsockopt fdatasync fsync)
+$(eval $(call unit,submit,$(KEEPER),$(KEEPER_WRAP)))
+$(eval $(call unit,flush,$(KEEPER),$(KEEPER_WRAP) -Xlinker --wrap=pwrite))
 $(eval $(call unit,caller,tests/unit/directory tests/unit/process $S/queue/caller))
 $(eval $(call unit,listing,tests/unit/directory tests/unit/process $S/queue/listing queue/protocol $L/channel))
 $(eval $(call unit,table,control/table,-lcdb))
