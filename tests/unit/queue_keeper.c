@@ -24,6 +24,7 @@
 struct keeper keeper;
 char keeper_said[200];
 int keeper_forks_fail;
+pid_t keeper_child;
 uid_t keeper_peer;
 int (*keeper_fdatasync)(int fd);
 int (*keeper_fsync)(int fd);
@@ -81,13 +82,13 @@ keeper_fork(struct keeper *k, int *fd, int keep)
 	close(ends[pid != 0]);
 	if (pid > 0) {
 		fcntl(*fd, F_SETFL, O_NONBLOCK);
-		return pid;
+		return keeper_child = pid;
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	close(k->epoll);
-	for (struct submitter *s = k->submitters; s; s = s->next)
-		if (s->source.fd != keep)
-			close(s->source.fd);
+	/* not the test's own ends either */
+	for (int i = 3; i < 2000; i++)
+		if (i != *fd && i != keep && i != k->ring.fd)
+			close(i);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 extern struct keeper keeper;
 extern char keeper_said[200];	/* the last text of keeper_log, "" if there was none */
 extern int keeper_forks_fail;	/* keeper_fork fails with EAGAIN */
+extern pid_t keeper_child;	/* the last */
 extern uid_t keeper_peer;	/* who connects, as the kernel says */
 extern int (*keeper_fdatasync)(int fd), (*keeper_fsync)(int fd);	/* take the place of a flush; NULL: it succeeds */
 

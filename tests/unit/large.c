@@ -1,0 +1,346 @@
+/* A message too large for the ring: its files, who answers when, and that nothing of it stays where it came to no end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <skalibs/uint64.h>
+#include "queue_keeper.h"
+#include "queue/reader.h"
+
+enum { SIZE = 300000 };
+
+static struct channel c, send_side;
+static struct channel_frame f;
+static char octets[QUEUE_FRAME_MAX];
+
+#define ENVELOPE "Fs@x\0Ta@y\0"
+
+static int
+set_up(void **state)
+{
+	keeper_set_up(state);
+	memset(octets, 'x', sizeof octets);
+	keeper_connect(&c, &keeper.submit_listener);
+	channel_init(&send_side, -1, 0);
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	channel_free(&c);
+	channel_free(&send_side);
+	return keeper_tear_down(state);
+}
+
+/* Says so much of a message that it is large. */
+static void
+begin(struct channel *from)
+{
+	for (int i = 0; i < 3; i++) {
+		keeper_say(from, SUBMIT_MESSAGE, octets, SIZE / 3);
+		keeper_events();
+	}
+}
+
+/* Says the rest, which the child may have to read before there is room. */
+static void
+end(struct channel *from, const char *envelope, size_t len)
+{
+	assert_true(channel_put1(from, SUBMIT_ENVELOPE, envelope, len) && channel_put1(from, SUBMIT_END, "", 0));
+	while (channel_flush(from) == 0)
+		;
+}
+
+/* Handles events until the children that make messages have ended. */
+static void
+children_end(void)
+{
+	while (keeper.large_len)
+		keeper_event();
+	submit_free_dead(&keeper);
+}
+
+/* How many files there are of messages, made or being made. */
+static int
+files(void)
+{
+	char path[INFO_PATH_MAX];
+	int n = 0;
+
+	for (unsigned int i = 0; i <= 2 * QUEUE_SPLIT; i++) {
+		const struct dirent *d;
+		DIR *dir;
+
+		if (i < 2 * QUEUE_SPLIT)
+			info_folder(path, i % 2 ? "info" : "mess", i / 2);
+		else
+			strcpy(path, "queue/new");
+		dir = opendir(path);
+		assert_non_null(dir);
+		while ((d = readdir(dir)))
+			n += d->d_name[0] != '.';
+		closedir(dir);
+	}
+	return n;
+}
+
+/* Lets the writers remove what was abandoned. */
+static void
+writers_finish(void)
+{
+	assert_true(writers_start(&keeper));
+	writers_turn(&keeper);
+	while (keeper.writers[0].jobs_len || keeper.writers[1].jobs_len)
+		keeper_event();
+	assert_int_equal(keeper.wanted_len, 0);
+}
+
+/* Nothing remains of a message that came to no end, once the writers have been there. */
+static void
+assert_nothing_stays(void)
+{
+	writers_finish();
+	assert_int_equal(files(), 0);
+	assert_int_equal(keeper.ledger.used, 0);
+}
+
+static void
+it_has_files_when_it_is_answered(void **state)
+{
+	stralloc got = STRALLOC_ZERO;
+	struct message *m;
+	uint64_t number;
+	char received[200];
+	size_t len;
+
+	(void)state;
+	begin(&c);
+	assert_int_equal(keeper.large_len, 1);
+	assert_int_equal(keeper.submitters->source.watched, 0);	/* the connection is the child's now */
+	assert_int_equal(keeper.submitters->message.a, 0);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	assert_int_equal(keeper_hears(&c, &f), 0);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_OK, &number));
+	assert_true(number < keeper.ring.limit);	/* a number in a file name */
+	assert_true(ledger_find(&keeper.ledger, number, &m));
+	assert_null(m);
+	assert_int_equal(reader_file_whole(number, &got, 1 << 20), READER_OK);
+	len = submit_received_field(received, sizeof received, &keeper, 12345, number, 0);
+	assert_memory_equal(got.s, received, strlen("Received: (qmail "));
+	assert_true(got.len >= SIZE + len - 10 && got.len <= SIZE + len + 10);	/* the date varies */
+	assert_memory_equal(got.s + got.len - SIZE, octets, SIZE / 3);
+	stralloc_free(&got);
+	keeper_submit(&c, 10);	/* the next on the same connection */
+	flush_turn(&keeper);
+	assert_true(keeper_answered(&c, QUEUE_OK, NULL));
+}
+
+static void
+qmail_send_is_told_of_it(void **state)
+{
+	uint64_t number, told;
+
+	(void)state;
+	keeper_peer = keeper.qmails;
+	keeper_connect(&send_side, &keeper.send_listener);
+	keeper_say(&send_side, SEND_LIST, "", 0);
+	keeper_events();
+	notices_pump(&keeper);
+	begin(&c);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_OK, &number));
+	notices_pump(&keeper);
+	assert_int_equal(keeper_hears(&send_side, &f), NOTICE_HELLO);
+	assert_int_equal(keeper_hears(&send_side, &f), NOTICE_ALL);
+	assert_int_equal(keeper_hears(&send_side, &f), NOTICE_MESSAGE);
+	uint64_unpack_big(f.s, &told);
+	assert_int_equal(told, number);
+	assert_int_equal(keeper_hears(&send_side, &f), NOTICE_RCPT);
+	assert_int_equal(keeper_hears(&send_side, &f), NOTICE_OVER);
+	assert_int_equal(keeper.later_len, 0);
+}
+
+static void
+a_submitter_that_vanishes_leaves_nothing(void **state)
+{
+	(void)state;
+	begin(&c);
+	channel_free(&c);
+	children_end();
+	assert_string_equal(keeper_said, "a large message was given up before its end");
+	assert_int_equal(keeper.submitters_len, 0);
+	assert_nothing_stays();
+}
+
+static void
+a_submitter_that_breaks_the_rules_leaves_nothing(void **state)
+{
+	static const struct { char type; size_t len; } rows[] = { { 'z', 0 }, { SUBMIT_END, 1 }, { SUBMIT_MESSAGE, 1 } };
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		begin(&c);
+		keeper_say(&c, SUBMIT_ENVELOPE, "F", 1);
+		keeper_say(&c, rows[i].type, octets, rows[i].len);
+		children_end();
+		assert_int_equal(keeper_hears(&c, &f), -1);
+		assert_nothing_stays();
+		tear_down(state);
+		set_up(state);
+	}
+}
+
+static void
+a_child_that_is_killed_leaves_nothing(void **state)
+{
+	(void)state;
+	begin(&c);
+	assert_int_equal(kill(keeper_child, SIGKILL), 0);
+	children_end();
+	assert_int_equal(keeper_hears(&c, &f), -1);
+	assert_nothing_stays();
+}
+
+static void
+an_envelope_that_is_not_one_is_answered_and_leaves_nothing(void **state)
+{
+	(void)state;
+	begin(&c);
+	end(&c, ENVELOPE, sizeof ENVELOPE - 1);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_ENVELOPE, NULL));
+	begin(&c);
+	end(&c, ENVELOPE "\0x", sizeof ENVELOPE + 1);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_ENVELOPE, NULL));
+	assert_nothing_stays();
+}
+
+static int
+io_error(int fd)
+{
+	(void)fd;
+	errno = EIO;
+	return -1;
+}
+
+static int
+io_error_of_a_folder(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? io_error(fd) : 0;
+}
+
+static void
+a_flush_that_fails_is_temporary_and_leaves_nothing(void **state)
+{
+	(void)state;
+	keeper_fsync = io_error;
+	begin(&c);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_WRITE, NULL));
+	keeper_fsync = io_error_of_a_folder;
+	begin(&c);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_WRITE, NULL));
+	keeper_fsync = NULL;
+	assert_nothing_stays();
+}
+
+static void
+a_full_disk_is_temporary_and_leaves_nothing(void **state)
+{
+	struct rlimit old, low;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	low = (struct rlimit){ .rlim_cur = SIZE - 1, .rlim_max = old.rlim_max };
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	begin(&c);	/* the child has the limit */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_DFL);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_WRITE, NULL));
+	assert_nothing_stays();
+}
+
+static void
+one_more_than_there_are_children_for_waits(void **state)
+{
+	struct channel all[LARGE_MAX], more;
+
+	(void)state;
+	for (int i = 0; i < LARGE_MAX; i++) {
+		keeper_connect(&all[i], &keeper.submit_listener);
+		begin(&all[i]);
+	}
+	assert_int_equal(keeper.large_len, LARGE_MAX);
+	keeper_connect(&more, &keeper.submit_listener);
+	begin(&more);
+	assert_int_equal(keeper.large_len, LARGE_MAX);
+	end(&all[3], ENVELOPE, sizeof ENVELOPE);
+	while (!keeper_answered(&all[3], QUEUE_OK, NULL))
+		keeper_event();
+	assert_int_equal(keeper.large_len, LARGE_MAX);	/* its turn */
+	end(&more, ENVELOPE, sizeof ENVELOPE);
+	while (!keeper_answered(&more, QUEUE_OK, NULL))
+		keeper_event();
+	for (int i = 0; i < LARGE_MAX; i++)
+		channel_free(&all[i]);
+	channel_free(&more);
+	children_end();
+}
+
+static void
+a_number_is_below_the_limit_that_is_on_disk(void **state)
+{
+	uint64_t number, limit = keeper.ring.limit, batch = keeper.ring.next;
+
+	(void)state;
+	keeper.next_number = limit - 1;
+	begin(&c);
+	assert_int_equal(keeper.ring.next, batch);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_OK, &number));
+	assert_int_equal(number, limit - 1);
+	begin(&c);	/* has to raise it first */
+	assert_int_equal(keeper.ring.next, batch + 1);
+	assert_true(keeper.ring.limit > limit);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_OK, &number));
+	assert_int_equal(number, limit);
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		TEST(it_has_files_when_it_is_answered), TEST(qmail_send_is_told_of_it), TEST(a_submitter_that_vanishes_leaves_nothing),
+		TEST(a_submitter_that_breaks_the_rules_leaves_nothing), TEST(a_child_that_is_killed_leaves_nothing),
+		TEST(an_envelope_that_is_not_one_is_answered_and_leaves_nothing), TEST(a_flush_that_fails_is_temporary_and_leaves_nothing),
+		TEST(a_full_disk_is_temporary_and_leaves_nothing), TEST(one_more_than_there_are_children_for_waits),
+		TEST(a_number_is_below_the_limit_that_is_on_disk),
+	};
+
+	return cmocka_run_group_tests_name("large", tests, NULL, NULL);
+}
