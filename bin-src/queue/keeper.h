@@ -154,7 +154,7 @@ uint64_t keeper_take_number(struct keeper *k);
 void submit_accept(struct keeper *k, struct source *s, uint32_t events);
 void submit_answer(struct keeper *k, struct submitter *s, unsigned int code, uint64_t number, uint64_t time);
 void submit_next(struct keeper *k, struct submitter *s);	/* goes on reading after an answer */
-void submit_expire(struct keeper *k);
+void submit_expire(struct keeper *k);	/* now and then: cuts off who stalls, starts what could not start */
 void submit_free_dead(struct keeper *k);
 void submit_kill(struct keeper *k, struct submitter *s);	/* gone at the end of the turn */
 size_t submit_received_field(char *out, size_t room, const struct keeper *k, uid_t uid, uint64_t number, uint64_t now);

@@ -269,6 +269,7 @@ submit_expire(struct keeper *k)
 				keeper_log("warning", "a submitter stalled within a message; uid", s->uid, 0);
 			submit_kill(k, s);
 		}
+	large_start_waiting(k);	/* where a child could not start, there may be none whose end would start it */
 }
 
 /* "Received: (qmail N invoked by uid U); date", RFC 5321 section 4.4 in qmail's form. Returns its octets. */

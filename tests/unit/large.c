@@ -330,6 +330,33 @@ a_number_is_below_the_limit_that_is_on_disk(void **state)
 	assert_int_equal(number, limit);
 }
 
+static void
+one_that_could_not_start_is_started_later(void **state)
+{
+	struct channel other;
+
+	(void)state;
+	keeper_forks_fail = 1;
+	begin(&c);
+	assert_int_equal(keeper.large_len, 0);
+	keeper_forks_fail = 0;
+	submit_expire(&keeper);	/* what the loop does now and then: there is no other child that would end */
+	assert_int_equal(keeper.large_len, 1);
+	keeper.next_number = keeper.ring.limit;
+	keeper_fdatasync = io_error;
+	keeper_connect(&other, &keeper.submit_listener);
+	begin(&other);
+	assert_int_equal(keeper.large_len, 1);
+	keeper_fdatasync = NULL;
+	submit_expire(&keeper);
+	assert_int_equal(keeper.large_len, 2);
+	end(&other, ENVELOPE, sizeof ENVELOPE);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_OK, NULL) && keeper_answered(&other, QUEUE_OK, NULL));
+	channel_free(&other);
+}
+
 int
 main(void)
 {
@@ -339,7 +366,7 @@ main(void)
 		TEST(a_submitter_that_breaks_the_rules_leaves_nothing), TEST(a_child_that_is_killed_leaves_nothing),
 		TEST(an_envelope_that_is_not_one_is_answered_and_leaves_nothing), TEST(a_flush_that_fails_is_temporary_and_leaves_nothing),
 		TEST(a_full_disk_is_temporary_and_leaves_nothing), TEST(one_more_than_there_are_children_for_waits),
-		TEST(a_number_is_below_the_limit_that_is_on_disk),
+		TEST(a_number_is_below_the_limit_that_is_on_disk), TEST(one_that_could_not_start_is_started_later),
 	};
 
 	return cmocka_run_group_tests_name("large", tests, NULL, NULL);
