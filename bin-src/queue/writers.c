@@ -222,7 +222,10 @@ job_done(struct keeper *k, uint64_t number, enum writer_job job, int error)
 		return;
 	m->job = 0;
 	if (error == EBADMSG && job != WRITER_UNLINK && !m->end_batch) {
-		set_aside(k, m);
+		if (job == WRITER_MOVE || job == WRITER_INFO)
+			writers_verify(k, m);	/* found in passing: the job that looks for itself keeps what there is */
+		else
+			set_aside(k, m);
 		return;
 	}
 	if (error && (job == WRITER_MOVE || job == WRITER_INFO || job == WRITER_UNLINK)) {
