@@ -149,15 +149,32 @@ give(struct keeper *k, struct writer *w, const struct wanted *wanted)
 	w->jobs[w->jobs_len++] = (struct wanted){ .number = m->number, .job = (char)job };
 }
 
+/* The one with the fewest jobs; NULL: none runs. */
 static struct writer *
 idlest(struct keeper *k)
 {
-	struct writer *w = &k->writers[0];
+	struct writer *least = NULL;
 
-	for (unsigned int i = 1; i < WRITERS; i++)
-		if (k->writers[i].jobs_len < w->jobs_len)
-			w = &k->writers[i];
-	return w;
+	for (unsigned int i = 0; i < WRITERS; i++) {
+		struct writer *w = &k->writers[i];
+
+		if (w->pid > 0 && (!least || w->jobs_len < least->jobs_len))
+			least = w;
+	}
+	return least;
+}
+
+static int start(struct keeper *k, struct writer *w);
+
+/* Those that died. */
+static void
+start_again(struct keeper *k)
+{
+	for (unsigned int i = 0; i < WRITERS; i++)
+		if (k->writers[i].pid <= 0 && !start(k, &k->writers[i])) {
+			keeper_log("alert", "unable to start a writer", 0, errno);
+			k->jobs_from = k->now_ms + 1000 * (uint64_t)JOB_RETRY;
+		}
 }
 
 void
@@ -166,9 +183,10 @@ writers_turn(struct keeper *k)
 	size_t todo;
 
 	if (k->now_ms >= k->jobs_from) {
+		start_again(k);
 		relieve(k);
 		todo = k->wanted_len - k->wanted_done;
-		for (struct writer *w; todo && (w = idlest(k))->jobs_len < WRITER_BATCH; todo--) {
+		for (struct writer *w; todo && (w = idlest(k)) && w->jobs_len < WRITER_BATCH; todo--) {
 			struct wanted next = k->wanted[k->wanted_done++];
 
 			give(k, w, &next);
@@ -250,10 +268,7 @@ job_done(struct keeper *k, uint64_t number, enum writer_job job, int error)
 		settle(k, m);
 }
 
-static int
-start(struct keeper *k, struct writer *w);
-
-/* A writer that was killed: what it was at is done anew by another. */
+/* A writer that was killed: what it was at is done anew by another, and a later turn starts it again. */
 static void
 died(struct keeper *k, struct writer *w)
 {
@@ -273,8 +288,6 @@ died(struct keeper *k, struct writer *w)
 	}
 	w->jobs_len = 0;
 	k->jobs_from = k->now_ms + 1000;
-	if (!start(k, w))
-		keeper_log("alert", "unable to start a writer", 0, errno);
 }
 
 static void

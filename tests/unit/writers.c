@@ -594,6 +594,25 @@ what_a_killed_writer_was_at_is_done_by_another(void **state)
 		assert_moved(n);
 }
 
+static void
+a_writer_that_could_not_be_started_is_started_later(void **state)
+{
+	(void)state;
+	kill_writers();
+	keeper_forks_fail = 1;
+	writers_move(&keeper, message());
+	keeper.now_ms += 1000;
+	writers_turn(&keeper);
+	assert_string_equal(keeper_said, "unable to start a writer");
+	assert_int_equal(running(), 0);	/* nobody is there to do it */
+	assert_int_equal(keeper.wanted_len, 1);
+	keeper_forks_fail = 0;
+	keeper.now_ms += 1000 * JOB_RETRY;
+	work_it_off();
+	assert_moved(FIRST);
+	assert_true(keeper.writers[0].pid > 0 && keeper.writers[1].pid > 0);
+}
+
 /* --- files ------------------------------------------------------------------------------------------------------------- */
 
 static int
@@ -666,7 +685,7 @@ main(void)
 		TEST(a_step_of_an_unlink_that_fails_is_tried_again), TEST(a_folder_whose_flush_fails_concerns_its_messages_alone),
 		TEST(a_record_that_is_damaged_is_set_aside), TEST(files_that_are_damaged_are_set_aside),
 		TEST(what_seemed_damaged_and_is_whole_stays), TEST(what_a_killed_writer_was_at_is_done_by_another),
-		TEST(a_file_is_made_anew_or_not_at_all),
+		TEST(a_writer_that_could_not_be_started_is_started_later), TEST(a_file_is_made_anew_or_not_at_all),
 		TEST(a_folder_is_flushed_or_errno_says_why_not),
 	};
 
