@@ -37,6 +37,7 @@ KEEPER := tests/unit/queue_keeper tests/unit/directory tests/unit/process $(addp
 KEEPER_WRAP := $(addprefix -Xlinker --wrap=,getsockopt fdatasync fsync)
 $(eval $(call unit,submit,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,writers,$(KEEPER),$(KEEPER_WRAP) $(addprefix -Xlinker --wrap=,rename unlink)))
+$(eval $(call unit,notices,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,large,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,flush,$(KEEPER),$(KEEPER_WRAP) -Xlinker --wrap=pwrite))
 $(eval $(call unit,caller,tests/unit/directory tests/unit/process $S/queue/caller))
