@@ -444,21 +444,11 @@ an_idle_connection_is_kept_for_a_time(void **state)
 
 /* --- a program instead ----------------------------------------------------------------------- */
 
-static void
-write_program(const char *script)
-{
-	char text[1000];
-
-	snprintf(text, sizeof text, "#!/bin/sh\n%s\n", script);
-	directory_write("bin/qmail-queue", text);
-	assert_int_equal(chmod("bin/qmail-queue", 0755), 0);
-}
-
 /* Opens q with that program in the place of qmail-queue. */
 static void
 open_program(const char *script)
 {
-	write_program(script);
+	directory_write_script("bin/qmail-queue", script);
 	queue_client_open(&q, -1);
 	assert_string_equal(q.program.s, "bin/qmail-queue");
 }
@@ -476,20 +466,6 @@ submit(const char *message)
 }
 
 static void
-assert_file(const char *path, const char *want, size_t len)
-{
-	char text[200];
-	FILE *file = fopen(path, "r");
-	size_t n;
-
-	assert_non_null(file);
-	n = fread(text, 1, sizeof text, file);
-	fclose(file);
-	assert_int_equal(n, len);
-	assert_memory_equal(text, want, len);
-}
-
-static void
 which_program_is_run(void **state)
 {
 	int home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -500,7 +476,7 @@ which_program_is_run(void **state)
 	queue_client_open(&q, -1);
 	assert_string_equal(q.program.s, "bin/qmail-queue");	/* none: it fails, and goes around nothing */
 	queue_client_close(&q);
-	write_program("");
+	directory_write_script("bin/qmail-queue", "");
 	queue_client_open(&q, -1);
 	assert_string_equal(q.program.s, "bin/qmail-queue");
 	queue_client_close(&q);
@@ -539,10 +515,10 @@ a_program_gets_message_and_envelope_without_parameters(void **state)
 
 			submit("octets");
 			assert_int_equal(result.code, QUEUE_OK);
-			assert_file("got-message", "octets", 6);
-			assert_file("got-envelope", want, sizeof want);
+			directory_assert_file("got-message", "octets", 6);
+			directory_assert_file("got-envelope", want, sizeof want);
 			assert_true(result.time > 0);
-			assert_file("pid", pid, (size_t)snprintf(pid, sizeof pid, "%llu\n", (unsigned long long)result.number));
+			directory_assert_file("pid", pid, (size_t)snprintf(pid, sizeof pid, "%llu\n", (unsigned long long)result.number));
 			assert_int_equal(q.pid, 0);
 		}
 		queue_client_close(&q);
@@ -656,7 +632,7 @@ a_program_that_is_given_up_sees_no_end_of_the_envelope(void **state)
 		} else
 			queue_client_abandon(&q);
 		assert_int_equal(q.pid, 0);	/* waited for: */
-		assert_file("got-envelope", "", 0);
+		directory_assert_file("got-envelope", "", 0);
 		queue_client_close(&q);
 	}
 }
@@ -688,7 +664,7 @@ words_of_the_program(void **state)
 	memset(text, '0', sizeof text);
 	text[QUEUE_ERROR_TEXT_MAX - 1] = '\0';
 	assert_string_equal(result.text, text);
-	write_program("exit 0");
+	directory_write_script("bin/qmail-queue", "exit 0");
 	submit("octets");	/* the next message has none of it */
 	assert_string_equal(result.text, "");
 }

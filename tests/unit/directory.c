@@ -49,3 +49,27 @@ directory_write(const char *path, const char *text)
 	assert_int_equal(fclose(file), 0);
 	assert_int_equal(rename(made, path), 0);
 }
+
+void
+directory_write_script(const char *path, const char *script)
+{
+	char text[1000];
+
+	assert_in_range(snprintf(text, sizeof text, "#!/bin/sh\n%s\n", script), 0, sizeof text - 1);
+	directory_write(path, text);
+	assert_int_equal(chmod(path, 0755), 0);
+}
+
+void
+directory_assert_file(const char *path, const char *want, size_t len)
+{
+	char got[1000];
+	FILE *file = fopen(path, "r");
+	size_t n;
+
+	assert_non_null(file);
+	n = fread(got, 1, sizeof got, file);
+	fclose(file);
+	assert_int_equal(n, len);
+	assert_memory_equal(got, want, len);
+}

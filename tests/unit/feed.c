@@ -44,28 +44,16 @@ feed(const char *script, const char *text, const char *input)
 }
 
 static void
-assert_file(const char *path, const char *want)
-{
-	char text[200] = "";
-	FILE *file = fopen(path, "r");
-
-	assert_non_null(file);
-	assert_int_equal(fread(text, 1, sizeof text - 1, file), strlen(want));
-	fclose(file);
-	assert_string_equal(text, want);
-}
-
-static void
 a_program_gets_the_text_then_the_input(void **state)
 {
 	(void)state;
 	directory_write("input", "the rest\n");
 	assert_int_equal(feed("cat > got; exit 3", "Date: x\n", "input"), 3);
-	assert_file("got", "Date: x\nthe rest\n");
+	directory_assert_file("got", "Date: x\nthe rest\n", 17);
 	assert_int_equal(feed("cat > got", "", "input"), 0);
-	assert_file("got", "the rest\n");
+	directory_assert_file("got", "the rest\n", 9);
 	assert_int_equal(feed("cat > got", "text", "/dev/null"), 0);
-	assert_file("got", "text");
+	directory_assert_file("got", "text", 4);
 }
 
 static void
@@ -107,7 +95,7 @@ input_that_cannot_be_read_kills_before_an_end_is_seen(void **state)
 	(void)state;
 	directory_write("end", "not seen");
 	assert_int_equal(feed("cat > got; echo seen > end", "text", "."), EXIT_TEMP);
-	assert_file("end", "not seen");
+	directory_assert_file("end", "not seen", 8);
 }
 
 static void
@@ -125,12 +113,11 @@ a_program_below_a_home_is_run_here(void **state)
 	(void)state;
 	assert_int_equal(mkdir("home", 0700), 0);
 	assert_int_equal(mkdir("home/bin", 0700), 0);
-	directory_write("home/bin/program", "#!/bin/sh\necho $1 > got-here\nexit 4\n");	/* a script is opened through the home */
-	assert_int_equal(chmod("home/bin/program", 0700), 0);
+	directory_write_script("home/bin/program", "echo $1 > got-here; exit 4");	/* a script is opened through the home */
 	call = (struct call){ .argv = argv, .home = open("home", O_PATH | O_DIRECTORY | O_CLOEXEC), .text = "", .input = "/dev/null" };
 	assert_int_equal(process_run(run, NULL), 4);
 	close(call.home);
-	assert_file("got-here", "argument\n");
+	directory_assert_file("got-here", "argument\n", 9);
 }
 
 static void

@@ -24,16 +24,6 @@
 static int runner, ended;	/* ended: comes to its end when the runner and all that it started have */
 static unsigned int descriptors;
 
-static void
-write_program(const char *script)
-{
-	char text[1000];
-
-	snprintf(text, sizeof text, "#!/bin/sh\n%s\n", script);
-	directory_write("program", text);
-	assert_int_equal(chmod("program", 0755), 0);
-}
-
 /* A runner whose descriptor 2 is ours to watch. */
 static int
 start(const char *program, int home)
@@ -55,7 +45,7 @@ set_up(void **state)
 {
 	(void)state;
 	descriptors = process_descriptors();
-	write_program("cat > got-message; cat <&1 > got-envelope; echo a text >&6; exit 31");
+	directory_write_script("program", "cat > got-message; cat <&1 > got-envelope; echo a text >&6; exit 31");
 	runner = start("program", -1);
 	return runner < 0;
 }
@@ -73,20 +63,6 @@ tear_down(void **state)
 		;
 	assert_int_equal(process_descriptors(), descriptors);
 	return 0;
-}
-
-static void
-assert_file(const char *path, const char *want)
-{
-	char text[200];
-	FILE *file = fopen(path, "r");
-	size_t n;
-
-	assert_non_null(file);
-	n = fread(text, 1, sizeof text - 1, file);
-	fclose(file);
-	text[n] = '\0';
-	assert_string_equal(text, want);
 }
 
 static void
@@ -136,8 +112,8 @@ a_program_gets_message_and_envelope_and_says_a_text(void **state)
 	assert_int_equal(read(fds[RUNNER_ERROR], text, sizeof text), 7);
 	assert_memory_equal(text, "a text\n", 7);
 	close(fds[RUNNER_ERROR]);
-	assert_file("got-message", "octets");
-	assert_file("got-envelope", "Fs");
+	directory_assert_file("got-message", "octets", 6);
+	directory_assert_file("got-envelope", "Fs", 2);
 }
 
 static void
@@ -149,7 +125,7 @@ its_process_id_is_the_programs(void **state)
 	pid_t pid;
 
 	(void)state;
-	write_program("echo $$ >&6");
+	directory_write_script("program", "echo $$ >&6");
 	wait = runner_run(runner, fds, &pid);
 	assert_true(wait >= 0);
 	assert_int_equal(runner_wait(wait), 0);
@@ -175,7 +151,7 @@ a_home_is_where_the_program_is_and_runs(void **state)
 	assert_true(fcntl(home, F_GETFD) >= 0);	/* stays ours */
 	close(home);
 	run();
-	assert_file("control/got-message", "");
+	directory_assert_file("control/got-message", "", 0);
 }
 
 static void
@@ -211,7 +187,7 @@ a_program_that_is_killed(void **state)
 	int status;
 
 	(void)state;
-	write_program("kill -KILL $$");
+	directory_write_script("program", "kill -KILL $$");
 	status = run();
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), SIGKILL);
@@ -228,11 +204,11 @@ the_program_can_be_ended_by_SIGTERM_and_SIGPIPE(void **state)
 	close(ended);
 	runner = start("program", -1);
 	signal(SIGPIPE, SIG_DFL);
-	write_program("kill -TERM $$; exit 1");
+	directory_write_script("program", "kill -TERM $$; exit 1");
 	status = run();
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), SIGTERM);
-	write_program("kill -PIPE $$; exit 1");
+	directory_write_script("program", "kill -PIPE $$; exit 1");
 	status = run();
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), SIGPIPE);
@@ -245,7 +221,7 @@ many_run_at_once(void **state)
 	pid_t pid[2];
 
 	(void)state;
-	write_program("read code; exit $code");
+	directory_write_script("program", "read code; exit $code");
 	for (int i = 0; i < 2; i++) {
 		wait[i] = runner_run(runner, fds[i], &pid[i]);
 		assert_true(wait[i] >= 0);
@@ -274,7 +250,7 @@ it_holds_none_of_the_parents_descriptors_but_2(void **state)
 	close(ends[1]);
 	assert_int_equal(read(ends[0], &c, 1), 0);
 	close(ends[0]);
-	write_program("cd /proc/$$/fd; for n in 0 1 2 6; do [ -e $n ] || echo $n lacks >&6; done\n"
+	directory_write_script("program", "cd /proc/$$/fd; for n in 0 1 2 6; do [ -e $n ] || echo $n lacks >&6; done\n"
 	    "for n in 3 4 5 7 8 9; do [ ! -e $n ] || echo $n is there >&6; done; exit 0");
 	{
 		int fds[RUNNER_PIPES], wait;
@@ -353,7 +329,7 @@ a_program_whose_asker_is_gone_sees_the_end_of_its_input(void **state)
 
 	(void)state;
 	assert_int_equal(mkfifo("gone", 0600), 0);
-	write_program("cat; cat <&1; echo > gone");
+	directory_write_script("program", "cat; cat <&1; echo > gone");
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
 	send_raw(runner, 4, ends[1], 1);
 	close(ends[1]);
