@@ -58,6 +58,13 @@ $(eval $(call unit,connection,$S/remote/connection $S/remote/smtp_reply))
 $(eval $(call unit,mail_data,$S/remote/mail_data))
 $(eval $(call unit,report,$S/remote/report $S/remote/remote_report))
 $(eval $(call unit,smtp_command,$S/remote/smtp_command $L/domain $L/quote queue/envelope,$(IDN)))
+# sessions and what goes over them
+REMOTE_SESSION := $(addprefix $S/remote/,session connection smtp_reply)
+REMOTE_TRANSACTION := $(REMOTE_SESSION) $(addprefix $S/remote/,transaction smtp_command mail_data report) $L/domain $L/quote queue/envelope
+$(eval $(call unit,remote_session,tests/unit/server $(REMOTE_SESSION)))
+$(eval $(call unit,transaction,tests/unit/server $(REMOTE_TRANSACTION),$(IDN)))
+$(eval $(call unit,relay,tests/unit/server $S/remote/relay $(REMOTE_TRANSACTION),$(IDN)))
+$(eval $(call unit,remote_worker,$S/remote/worker $S/remote/relay $(REMOTE_TRANSACTION) $L/job $L/channel,$(IDN)))
 $(eval $(call unit,dns,control/control,-lcares))
 $(eval $(call unit,smtproute,tests/unit/directory $S/remote/smtproute $L/domain control/control,-lidn2 -lunistring))
 $(eval $(call unit,localaddress,tests/unit/directory $L/localaddress control/control))
