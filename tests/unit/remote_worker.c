@@ -10,16 +10,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include "bin-src/remote/worker.h"
 #include "job.h"
+#include "unit_worker.h"
 
 enum { SERVERS = 3, HOST_KEPT = 1023 };	/* octets of the longest host whose session is kept */
 
-static struct channel to_worker;
-static pid_t worker;
 static int servers[SERVERS];	/* our ends; which of them is dialled next, the worker's process counts */
 static int clients[SERVERS];
 
@@ -52,27 +50,23 @@ dial_is_same(const struct dial *d, const char *host, const char *other)
 
 /* --- qmail-send -------------------------------------------------------------------------------------------------- */
 
-static void
-start_worker(const char *trouble)
-{
-	int fd[2];
+static const char *trouble;
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
-	worker = fork();
-	assert_true(worker >= 0);
-	if (worker == 0) {
-		for (unsigned int i = 0; i < SERVERS; i++)
-			close(servers[i]);
-		close(fd[0]);
-		dup2(fd[1], JOB_WORKER_FD);
-		freopen("/dev/null", "w", stderr);	/* what it says of nonsense */
-		PROG = "qmail-remote";
-		_exit(worker_run(NULL, trouble));
-	}
-	close(fd[1]);
+static void
+run(void)
+{
+	for (unsigned int i = 0; i < SERVERS; i++)
+		close(servers[i]);
+	PROG = "qmail-remote";
+	_exit(worker_run(NULL, trouble));
+}
+
+static void
+start_worker(void)
+{
+	worker_start(run);
 	for (unsigned int i = 0; i < SERVERS; i++)
 		close(clients[i]);
-	channel_init(&to_worker, fd[0], JOB_FRAME_MAX);
 }
 
 static int
@@ -93,67 +87,13 @@ set_up(void **state)
 	return 0;
 }
 
-/* It ends with its socket at the latest. */
 static int
 tear_down(void **state)
 {
-	(void)state;
-	channel_free(&to_worker);
 	for (unsigned int i = 0; i < SERVERS; i++)
 		close(servers[i]);
-	if (worker > 0)
-		waitpid(worker, NULL, 0);
-	worker = 0;
-	return 0;
-}
-
-static int
-exit_status(void)
-{
-	int wstat;
-
-	assert_int_equal(waitpid(worker, &wstat, 0), worker);
-	worker = 0;
-	return WIFEXITED(wstat) ? WEXITSTATUS(wstat) : -1;
-}
-
-/* strings: from the sender on, parted and ended by '|'. message NULL: fd. */
-static void
-hand_over(uint32_t id, const char *strings, const char *message, int fd)
-{
-	size_t len = strlen(strings), size = message ? strlen(message) : 6;
-	char *s = test_malloc(len);
-	uint32_t n = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		s[i] = strings[i];
-		if (s[i] == '|') {
-			s[i] = '\0';
-			n++;
-		}
-	}
-	assert_int_equal(job_put(&to_worker, id, s, n, len, size, message, fd), 1);
-	assert_int_equal(channel_flush(&to_worker), 1);
-	test_free(s);
-}
-
-/* The next answer, as "ID RECIPIENT LETTER text"; "end" where there is none. */
-static void
-expect_answer(const char *want)
-{
-	char got[JOB_TEXT_MAX + 64] = "end";
-	struct channel_frame f;
-	int r;
-
-	while ((r = channel_next(&to_worker, &f)) == 0)
-		if (channel_receive(&to_worker) < 0)
-			break;
-	if (r == 1) {
-		assert_true(f.type == JOB_DONE && f.len >= 9);
-		snprintf(got, sizeof got, "%d %d %c %.*s", f.s[3], f.s[7], f.s[8], (int)f.len - 9, f.s + 9);
-	}
-	if (strncmp(got, want, strlen(want)) != 0)
-		fail_msg("%s, not %s", got, want);
+	trouble = NULL;
+	return worker_end(state);
 }
 
 static unsigned int
@@ -163,7 +103,7 @@ descriptors_of_worker(void)
 	unsigned int n = 0;
 	DIR *dir;
 
-	snprintf(path, sizeof path, "/proc/%d/fd", (int)worker);
+	snprintf(path, sizeof path, "/proc/%d/fd", (int)worker_pid());
 	dir = opendir(path);
 	assert_non_null(dir);
 	while (readdir(dir))
@@ -218,41 +158,42 @@ static void
 jobs_are_answered_by_their_ids_and_recipients(void **state)
 {
 	(void)state;
-	start_worker(NULL);
-	hand_over(5, "s@x.test||x.test|a@x.test||b@x.test||c@x.test||", "hello\n", -1);
-	hand_over(6, ONE, "hello\n", -1);
+	start_worker();
+	worker_job(5, "s@x.test||x.test|a@x.test||b@x.test||c@x.test||", "hello\n", -1, 0);
+	worker_job(6, ONE, "hello\n", -1, 0);
 	takes_message(0, OK OK "550 no\r\n" "450 later\r\n" "354 go\r\n");
-	expect_answer("5 0 K ");
-	expect_answer("5 1 D ");
-	expect_answer("5 2 Z ");
+	worker_expect("5 0 K ");
+	worker_expect("5 1 D ");
+	worker_expect("5 2 Z ");
 	takes_message(0, OK OK "354 go\r\n");
-	expect_answer("6 0 K ");
+	worker_expect("6 0 K ");
 }
 
 static void
 recipients_of_several_hosts_keep_their_numbers(void **state)
 {
 	(void)state;
-	start_worker(NULL);
-	hand_over(7, "s@x.test||x.test|a@x.test||b@y.test||c@x.test||", "hello\n", -1);
+	start_worker();
+	worker_job(7, "s@x.test||x.test|a@x.test||b@y.test||c@x.test||", "hello\n", -1, 0);
 	takes_message(0, OK OK "550 no\r\n" "354 go\r\n");	/* a and c */
-	expect_answer("7 0 K ");
-	expect_answer("7 2 D ");
+	worker_expect("7 0 K ");
+	worker_expect("7 2 D ");
 	assert_string_equal(hears(0, "QUIT\r\n"), "QUIT\r\n");
 	takes_message(1, OK OK "354 go\r\n");
-	expect_answer("7 1 K ");
+	worker_expect("7 1 K ");
 }
 
 static void
 trouble_defers_every_recipient_and_ends_the_worker(void **state)
 {
 	(void)state;
-	start_worker("Unable to read control files");
-	hand_over(1, "s@x.test||x.test|a@x.test||b@y.test||", "hello\n", -1);
-	expect_answer("1 0 Z Unable to read control files. (#4.3.0)");
-	expect_answer("1 1 Z Unable to read control files. (#4.3.0)");
-	expect_answer("end");
-	assert_int_equal(exit_status(), 0);
+	trouble = "Unable to read control files";
+	start_worker();
+	worker_job(1, "s@x.test||x.test|a@x.test||b@y.test||", "hello\n", -1, 0);
+	worker_expect("1 0 Z Unable to read control files. (#4.3.0)");
+	worker_expect("1 1 Z Unable to read control files. (#4.3.0)");
+	worker_expect("end");
+	assert_int_equal(worker_exit(), 0);
 	assert_string_equal(hears(0, ""), "");
 }
 
@@ -260,12 +201,12 @@ static void
 a_session_ends_with_the_socket_of_the_worker(void **state)
 {
 	(void)state;
-	start_worker(NULL);
-	hand_over(1, ONE, "hello\n", -1);
+	start_worker();
+	worker_job(1, ONE, "hello\n", -1, 0);
 	takes_message(0, OK OK "354 go\r\n");
-	expect_answer("1 0 K ");
-	channel_free(&to_worker);
-	assert_int_equal(exit_status(), 0);
+	worker_expect("1 0 K ");
+	worker_hang_up();
+	assert_int_equal(worker_exit(), 0);
 	assert_string_equal(hears(0, "QUIT\r\n"), "QUIT\r\n");
 }
 
@@ -273,44 +214,44 @@ static void
 a_server_that_speaks_or_closes_while_nothing_is_to_be_done_is_left(void **state)
 {
 	(void)state;
-	start_worker(NULL);
+	start_worker();
 	for (unsigned int i = 0; i < 2; i++) {
-		hand_over(i, ONE, "hello\n", -1);
+		worker_job(i, ONE, "hello\n", -1, 0);
 		takes_message(i, OK OK "354 go\r\n");
-		expect_answer(i ? "1 0 K " : "0 0 K ");
+		worker_expect(i ? "1 0 K " : "0 0 K ");
 		if (i == 0)
 			says(0, "421 bye\r\n");
 		else
 			shutdown(servers[1], SHUT_WR);
 		assert_string_equal(hears(i, "\n"), "");	/* the worker has closed */
 	}
-	hand_over(2, ONE, "hello\n", -1);
+	worker_job(2, ONE, "hello\n", -1, 0);
 	takes_message(2, OK OK "354 go\r\n");
-	expect_answer("2 0 K ");
+	worker_expect("2 0 K ");
 }
 
 static void
 a_file_is_sent_and_closed(void **state)
 {
-	int fd = memfd_create("message", MFD_CLOEXEC);
+	int fd = memfd_create("message", MFD_CLOEXEC);	/* the channel closes it */
 	unsigned int before;
 
 	(void)state;
 	assert_int_equal(write(fd, "hello\n", 6), 6);
-	start_worker(NULL);
-	hand_over(1, ONE, "hello\n", -1);
+	start_worker();
+	worker_job(1, ONE, "hello\n", -1, 0);
 	takes_message(0, OK OK "354 go\r\n");
-	expect_answer("1 0 K ");
+	worker_expect("1 0 K ");
 	before = descriptors_of_worker();
-	hand_over(2, ONE, NULL, fd);
+	worker_job(2, ONE, NULL, fd, 6);
 	hears(0, "DATA\r\n");
 	says(0, OK OK "354 go\r\n");
 	assert_string_equal(hears(0, "\r\n.\r\n"), "hello\r\n.\r\n");
 	says(0, OK);
-	expect_answer("2 0 K ");
-	hand_over(3, ONE, "hello\n", -1);	/* by then it has closed it */
+	worker_expect("2 0 K ");
+	worker_job(3, ONE, "hello\n", -1, 0);	/* by then it has closed it */
 	takes_message(0, OK OK "354 go\r\n");
-	expect_answer("3 0 K ");
+	worker_expect("3 0 K ");
 	assert_int_equal(descriptors_of_worker(), before);
 }
 
@@ -323,11 +264,11 @@ a_session_with_a_host_of(size_t len, int is_kept)
 	memset(host, 'x', len);
 	host[len] = '\0';
 	snprintf(job, sizeof job, "s@x.test||%s|a||", host);
-	start_worker(NULL);
+	start_worker();
 	for (unsigned int i = 0; i < 2; i++) {
-		hand_over(i, job, "hello\n", -1);
+		worker_job(i, job, "hello\n", -1, 0);
 		takes_message(is_kept ? 0 : i, OK OK "354 go\r\n");
-		expect_answer(i ? "1 0 K " : "0 0 K ");
+		worker_expect(i ? "1 0 K " : "0 0 K ");
 	}
 }
 
@@ -365,10 +306,10 @@ nonsense_ends_the_worker(void **state)
 {
 	const struct nonsense *row = *state;
 
-	start_worker(NULL);
-	assert_int_equal(send(to_worker.fd, row->s, row->len, MSG_NOSIGNAL), row->len);
-	expect_answer("end");
-	assert_int_equal(exit_status(), 0);
+	start_worker();
+	worker_octets(row->s, row->len);
+	worker_expect("end");
+	assert_int_equal(worker_exit(), 0);
 	assert_string_equal(hears(0, ""), "");
 }
 
@@ -380,10 +321,10 @@ more_recipients_than_a_job_may_have(void **state)
 	(void)state;
 	for (unsigned int i = 0; i <= JOB_RECIPIENTS_MAX; i++)
 		strcat(job, "a||");
-	start_worker(NULL);
-	hand_over(1, job, "hello\n", -1);
-	expect_answer("end");
-	assert_int_equal(exit_status(), 0);
+	start_worker();
+	worker_job(1, job, "hello\n", -1, 0);
+	worker_expect("end");
+	assert_int_equal(worker_exit(), 0);
 }
 
 int

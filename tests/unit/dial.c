@@ -1,0 +1,501 @@
+/* A session with one of the servers of a host. Which addresses there are is said here, and what a connect comes to: a server of
+ * server.h takes the place of the socket. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <skalibs/socket.h>
+#include "bin-src/remote/dial.h"
+#include "bin-src/remote/mx.h"
+#include "directory.h"
+#include "server.h"
+
+enum { PEERS_MAX = MX_ADDRESSES_MAX };
+
+static struct dial dial;
+static struct session session;
+static stralloc text;
+
+/* What is at the addresses 192.0.2.1, 192.0.2.2 and so on: steps of a server, or the errno of the connect. */
+struct peer { int error; const struct server_step *steps; int is_dead; };
+static const struct peer *peers;
+static size_t peers_len;
+
+static struct {
+	unsigned int asked, connects, timed_out, answered;	/* how often */
+	char from[4];
+	unsigned int binds;
+	int bind_error;
+	int instead;	/* of the socket, where there is no server; 0 none */
+	char letter;	/* of mx_find, which has text then */
+} seen;
+
+/* --- the modules below ------------------------------------------------------------------------------------------- */
+
+static int has_dns;
+
+struct dns *
+dns_open(void)
+{
+	static char something;
+
+	return has_dns ? (struct dns *)(uintptr_t)&something : NULL;
+}
+
+void
+mx_find(struct mx *mx, struct dns *d, const struct localaddresses *l, const struct smtproute *route, const char *host, uint64_t deadline)
+{
+	(void)d, (void)l, (void)route, (void)host, (void)deadline;
+	seen.asked++;
+	mx->letter = seen.letter;
+	strcpy(mx->text, "Sorry, so says the DNS. (#5.1.2)\n");
+	mx->addresses_len = peers_len;
+	for (size_t i = 0; i < peers_len; i++)
+		mx->addresses[i] = (struct mx_address){ .ip.ip = { (char)192, 0, 2, (char)(i + 1) }, .port = 25 };
+}
+
+struct tcpto *
+tcpto_open(int write)
+{
+	assert_true(write);
+	return NULL;
+}
+
+int
+tcpto_is_dead(const struct tcpto *t, const ip46 *ip)
+{
+	(void)t;
+	return peers[ip->ip[3] - 1].is_dead;
+}
+
+void
+tcpto_timed_out(struct tcpto *t, const ip46 *ip)
+{
+	(void)t, (void)ip;
+	seen.timed_out++;
+}
+
+void
+tcpto_answered(struct tcpto *t, const ip46 *ip)
+{
+	(void)t, (void)ip;
+	seen.answered++;
+}
+
+/* In the place of those of skalibs. */
+int
+socket_connect4(int fd, const char *ip, uint16_t port)
+{
+	const struct peer *p = &peers[ip[3] - 1];
+	int end;
+
+	assert_int_equal(port, 25);
+	seen.connects++;
+	if (p->steps)
+		server_end();
+	end = p->steps ? server_start(p->steps) : seen.instead;
+	if (end)
+		assert_int_equal(dup3(end, fd, O_CLOEXEC), fd);
+	if (p->steps)
+		close(end);
+	errno = p->error;
+	return p->error ? -1 : 0;
+}
+
+int
+socket_bind4(int fd, const char *ip, uint16_t port)
+{
+	(void)fd;
+	assert_int_equal(port, 0);
+	memcpy(seen.from, ip, sizeof seen.from);
+	seen.binds++;
+	errno = seen.bind_error;
+	return seen.bind_error ? -1 : 0;
+}
+
+/* --- control files ------------------------------------------------------------------------------------------------- */
+
+static int
+set_up(void **state)
+{
+	(void)state;
+	memset(&seen, 0, sizeof seen);
+	memset(&dial, 0, sizeof dial);
+	seen.letter = 'K';
+	has_dns = 1;
+	connection_init(&session.connection, -1);
+	directory_write("control/me", "me.test\n");
+	return 0;
+}
+
+static int
+tear_down(void **state)
+{
+	static const char *const files[] = { "helohost", "outgoingip", "smtproutes", "timeoutconnect", "timeoutremote", "moreipme" };
+	char path[64];
+
+	(void)state;
+	connection_close(&session.connection);
+	server_end();
+	stralloc_free(&dial.helo);
+	smtproutes_free(&dial.routes);
+	localaddresses_free(&dial.local);
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		snprintf(path, sizeof path, "control/%s", files[i]);
+		remove(path);
+	}
+	return 0;
+}
+
+static void
+defaults(void **state)
+{
+	(void)state;
+	assert_null(dial_open(&dial));
+	assert_string_equal(dial.helo.s, "me.test");
+	assert_int_equal(dial.timeout_connect, 60);
+	assert_int_equal(dial.timeout_remote, 1200);
+	assert_false(dial.has_from[0] || dial.has_from[1]);
+}
+
+static void
+values_out_of_bounds_become_the_nearest(void **state)
+{
+	(void)state;
+	directory_write("control/timeoutconnect", "0\n");
+	directory_write("control/timeoutremote", "86401\n");
+	directory_write("control/helohost", "helo.test\n");
+	assert_null(dial_open(&dial));
+	assert_string_equal(dial.helo.s, "helo.test");
+	assert_int_equal(dial.timeout_connect, 1);
+	assert_int_equal(dial.timeout_remote, DIAL_TIMEOUT_MAX);
+}
+
+static void
+an_address_of_each_kind_to_come_from(void **state)
+{
+	(void)state;
+	directory_write("control/outgoingip", "192.0.2.77\n2001:db8::77\n");
+	assert_null(dial_open(&dial));
+	assert_true(dial.has_from[0] && !ip46_is6(&dial.from[0]) && dial.from[0].ip[3] == 77);
+	assert_true(dial.has_from[1] && ip46_is6(&dial.from[1]) && dial.from[1].ip[15] == 0x77);
+}
+
+static void
+any_address_to_come_from(void **state)
+{
+	(void)state;
+	directory_write("control/outgoingip", "0.0.0.0\n::\n");
+	assert_null(dial_open(&dial));
+	assert_false(dial.has_from[0] || dial.has_from[1]);
+}
+
+/* file NULL: the DNS has none. want: what cannot be read, and errno. */
+static const struct unreadable { const char *rule, *file, *text, *want; int error; } unreadables[] = {
+	{ "an empty name", "control/helohost", "\n", "control/helohost and control/me", 0 },
+	{ "an address that is none", "control/outgoingip", "here\n", "control/outgoingip", 0 },
+	{ "an address and more", "control/outgoingip", "192.0.2.1:25\n", "control/outgoingip", 0 },
+	{ "a good address and another", "control/outgoingip", "192.0.2.1\n192.0.2\n", "control/outgoingip", 0 },
+	{ "outgoingip is a directory", "control/outgoingip", NULL, "control/outgoingip", EINVAL },
+	{ "timeoutconnect is a directory", "control/timeoutconnect", NULL, "control/timeoutconnect", EINVAL },
+	{ "timeoutremote is a directory", "control/timeoutremote", NULL, "control/timeoutremote", EINVAL },
+	{ "smtproutes is a directory", "control/smtproutes", NULL, "control/smtproutes", EINVAL },
+	{ "an own address that is none", "control/moreipme", "here\n", "the addresses of this host, control/moreipme and control/notipme", EINVAL },
+	{ "no resolver", NULL, NULL, "control/dnsservers or /etc/resolv.conf", -1 },
+};
+enum { UNREADABLES = sizeof unreadables / sizeof *unreadables };
+
+static void
+what_cannot_be_read_is_said(void **state)
+{
+	const struct unreadable *row = *state;
+
+	has_dns = row->file != NULL;
+	if (row->text)
+		directory_write(row->file, row->text);
+	else if (row->file)
+		assert_int_equal(mkdir(row->file, 0700), 0);
+	assert_string_equal(dial_open(&dial), row->want);
+	if (row->error >= 0)
+		assert_int_equal(errno, row->error);
+}
+
+static void
+no_name_of_this_host(void **state)
+{
+	(void)state;
+	unlink("control/me");
+	assert_string_equal(dial_open(&dial), "control/helohost and control/me");
+}
+
+/* --- which server -------------------------------------------------------------------------------------------------- */
+
+#define HI "220 hi\r\n"
+#define EHLO "EHLO me.test\r\n"
+#define HELO "HELO me.test\r\n"
+static const struct server_step good[] = { { "", HI }, { EHLO, "250-me\r\n250 DSN\r\n" }, { 0 } };
+static const struct server_step unwilling[] = { { "", "554 no\r\n" }, { 0 } };
+
+static unsigned int
+descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static char
+dials(const struct peer *p, size_t len)
+{
+	char letter;
+
+	peers = p;
+	peers_len = len;
+	if (!dial.helo.s)
+		assert_null(dial_open(&dial));
+	letter = dial_host(&dial, "x.test", &session, &text);
+	if (letter == 'K')
+		return letter;
+	assert_true(stralloc_0(&text));
+	assert_int_equal(session.connection.fd, -1);
+	return letter;
+}
+
+/* text: what is said of the address if there is no other. */
+static const struct row { const char *rule; struct peer peer; unsigned int timed_out, answered; const char *text; } rows[] = {
+	{ "a connection that is refused", { ECONNREFUSED, NULL, 0 }, 0, 0, "No connection to a server of x.test (192.0.2.1: Connection refused). (#4.4.1)\n" },
+	{ "a network that is not there", { ENETUNREACH, NULL, 0 }, 0, 0, "(192.0.2.1: Network is unreachable)" },
+	{ "a connection that times out", { ETIMEDOUT, NULL, 0 }, 1, 0, "(192.0.2.1: timed out)" },
+	{ "an address that timed out lately", { 0, good, 1 }, 0, 0, "(192.0.2.1: timed out lately)" },
+	{ "it greets with a failure", { 0, unwilling, 0 }, 0, 1, "Connected to 192.0.2.1 but greeting failed. (#4.3.2)\nRemote host said: 554 no\n" },
+	{ "it likes no name", { 0, (const struct server_step[]){ { "", HI }, { EHLO, "550 no\r\n" }, { HELO, "550 never\r\n" }, { 0 } }, 0 }, 0, 1,
+	    "Connected to 192.0.2.1 but my name was rejected. (#4.3.2)\nRemote host said: 550 never\n" },
+	{ "it closes before it greets", { 0, (const struct server_step[]){ { "", NULL } }, 0 }, 0, 1,
+	    "Connected to 192.0.2.1 but connection died before it took a command. (#4.4.1)\n" },
+	{ "it closes after EHLO", { 0, (const struct server_step[]){ { "", HI }, { EHLO, NULL } }, 0 }, 0, 1, "but connection died" },
+	{ "it speaks no SMTP", { 0, (const struct server_step[]){ { "", "hello\r\n" }, { 0 } }, 0 }, 0, 1, "but its answer made no sense" },
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+/* Whatever a server does, it is temporary; and the next one is tried. */
+static void
+row_is_right(void **state)
+{
+	const struct row *row = *state;
+	const struct peer two[] = { row->peer, { 0, good, 0 } };
+	unsigned int before;
+
+	assert_null(dial_open(&dial));
+	before = descriptors();
+	assert_int_equal(dials(two, 1), 'Z');
+	assert_non_null(strstr(text.s, row->text));
+	assert_int_equal(seen.timed_out, row->timed_out);
+	assert_int_equal(seen.answered, row->answered);
+	server_end();
+	assert_int_equal(descriptors(), before);
+	assert_int_equal(dials(two, 2), 'K');
+	assert_string_equal(session.host, "192.0.2.2");
+	assert_int_equal(session.extensions, SESSION_DSN);
+	assert_int_equal(seen.answered, 2 * row->answered + 1);
+}
+
+static void
+a_connection_that_takes_a_moment(void **state)
+{
+	static const struct peer one[] = { { EINPROGRESS, good, 0 } };
+
+	(void)state;
+	assert_int_equal(dials(one, 1), 'K');
+}
+
+/* It never becomes writable: its buffer is full from the start. */
+static void
+a_connection_that_takes_too_long(void **state)
+{
+	static const struct peer one[] = { { EINPROGRESS, NULL, 0 } };
+	static const char octets[65536];
+	int fd[2];
+
+	(void)state;
+	assert_null(dial_open(&dial));
+	dial.timeout_connect = 0;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd), 0);
+	while (send(fd[0], octets, sizeof octets, MSG_NOSIGNAL) > 0)
+		;
+	seen.instead = fd[0];
+	assert_int_equal(dials(one, 1), 'Z');
+	assert_non_null(strstr(text.s, "(192.0.2.1: timed out)"));
+	assert_int_equal(seen.timed_out, 1);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void
+all_of_them_are_named(void **state)
+{
+	static const struct peer three[] = { { ECONNREFUSED, NULL, 0 }, { 0, unwilling, 0 }, { ETIMEDOUT, NULL, 0 } };
+
+	(void)state;
+	assert_int_equal(dials(three, 3), 'Z');
+	assert_string_equal(text.s, "Connected to 192.0.2.2 but greeting failed. (#4.3.2)\nRemote host said: 554 no\n"
+	    "No connection to a server of x.test (192.0.2.1: Connection refused, 192.0.2.3: timed out). (#4.4.1)\n");
+	assert_int_equal(seen.connects, 3);
+}
+
+static void
+the_text_is_bounded_whatever_they_say(void **state)
+{
+	static char greeting[SMTP_REPLY_TEXT_MAX] = "554-";
+	static const struct server_step talks[] = { { "", greeting }, { "", "\r\n554 no\r\n" }, { 0 } };
+	struct peer many[PEERS_MAX];
+
+	(void)state;
+	memset(greeting + 4, 'x', sizeof greeting - 5);
+	for (size_t i = 0; i < PEERS_MAX; i++)
+		many[i] = (struct peer){ .steps = talks };
+	assert_int_equal(dials(many, PEERS_MAX), 'Z');
+	assert_int_equal(seen.connects, PEERS_MAX);
+	assert_in_range(text.len, SMTP_REPLY_LINE_MAX, DIAL_TEXT_MAX + SMTP_REPLY_TEXT_MAX);
+}
+
+static void
+the_host_is_cleaned(void **state)
+{
+	static const struct peer one[] = { { ECONNREFUSED, NULL, 0 } };
+
+	(void)state;
+	assert_null(dial_open(&dial));
+	peers = one;
+	peers_len = 1;
+	assert_int_equal(dial_host(&dial, "x\r\033[1m\177.test", &session, &text), 'Z');
+	for (size_t i = 0; i < text.len - 1; i++)
+		assert_true(text.s[i] >= ' ' && text.s[i] < 127);
+}
+
+static void
+what_the_DNS_says_is_handed_on(void **state)
+{
+	static const struct { char letter, want; } letters[] = { { 'D', 'D' }, { 'Z', 'Z' }, { '\0', 'Z' } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof letters / sizeof *letters; i++) {
+		seen.letter = letters[i].letter;
+		assert_int_equal(dials(NULL, 0), letters[i].want);
+		assert_string_equal(text.s, "Sorry, so says the DNS. (#5.1.2)\n");
+	}
+}
+
+static void
+the_address_to_come_from_is_used(void **state)
+{
+	static const struct peer one[] = { { 0, good, 0 } };
+
+	(void)state;
+	directory_write("control/outgoingip", "192.0.2.77\n");
+	assert_int_equal(dials(one, 1), 'K');
+	assert_int_equal(seen.binds, 1);
+	assert_int_equal(seen.from[3], 77);
+}
+
+static void
+an_address_to_come_from_that_is_not_here(void **state)
+{
+	static const struct peer one[] = { { 0, good, 0 } };
+
+	(void)state;
+	directory_write("control/outgoingip", "192.0.2.77\n");
+	seen.bind_error = EADDRNOTAVAIL;
+	assert_int_equal(dials(one, 1), 'Z');
+	assert_non_null(strstr(text.s, "192.0.2.1: Cannot assign requested address"));
+	assert_int_equal(seen.connects, 0);
+}
+
+/* --- control/smtproutes -------------------------------------------------------------------------------------------- */
+
+static const struct route { const char *rule, *line, *text; } routes[] = {
+	{ "a port that is none", "x.test:relay.test:port", "makes no sense. (#4.3.5)" },
+	{ "an open bracket", "x.test:[192.0.2.9", "makes no sense. (#4.3.5)" },
+	{ "a login", "x.test:relay.test|user|password", "(#4.3.5)" },
+	{ "port 465", "x.test:relay.test:465", "(#4.3.5)" },
+};
+enum { ROUTES = sizeof routes / sizeof *routes };
+
+/* Nobody is asked or told anything, and nothing of the line is in a bounce. */
+static void
+a_route_that_cannot_be_taken_waits_for_the_administrator(void **state)
+{
+	const struct route *row = *state;
+
+	directory_write("control/smtproutes", row->line);
+	assert_int_equal(dials(NULL, 0), 'Z');
+	assert_non_null(strstr(text.s, row->text));
+	assert_null(strstr(text.s, "relay.test"));
+	assert_null(strstr(text.s, "password"));
+	assert_int_equal(seen.asked, 0);
+}
+
+static void
+hosts_whose_mail_goes_to_the_same_server(void **state)
+{
+	static const struct { const char *host, *other; int is_same; } pairs[] = {
+		{ "a.test", "A.test", 1 }, { "a.test", "b.test", 1 }, { "a.test", "port.test", 0 }, { "a.test", "login.test", 0 },
+		{ "login.test", "login2.test", 0 }, { "none.test", "other.test", 0 }, { "a.test", "none.test", 0 },
+		{ "empty.test", "empty2.test", 0 }, { "bad.test", "bad2.test", 0 }, { "bad.test", "BAD.test", 1 },
+		{ "a.test", "x.below.test", 1 }, { "a.test", "capital.test", 1 },
+	};
+
+	(void)state;
+	directory_write("control/smtproutes", "a.test:relay.test\nb.test:relay.test:25\nport.test:relay.test:26\nlogin.test:relay.test|u|p\n"
+	    "login2.test:relay.test|u|q\nempty.test:\nempty2.test:\nbad.test:relay.test:x\nbad2.test:relay.test:x\n.below.test:relay.test\n"
+	    "capital.test:Relay.TEST\n");
+	assert_null(dial_open(&dial));
+	for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+		if (dial_is_same(&dial, pairs[i].host, pairs[i].other) != pairs[i].is_same ||
+		    dial_is_same(&dial, pairs[i].other, pairs[i].host) != pairs[i].is_same)
+			fail_msg("%s %s", pairs[i].host, pairs[i].other);
+}
+
+static int
+remove_directory(void **state)
+{
+	stralloc_free(&text);
+	return directory_remove(state);
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest others[] = {
+		TEST(defaults), TEST(values_out_of_bounds_become_the_nearest), TEST(an_address_of_each_kind_to_come_from),
+		TEST(any_address_to_come_from), TEST(no_name_of_this_host), TEST(a_connection_that_takes_a_moment),
+		TEST(a_connection_that_takes_too_long), TEST(all_of_them_are_named), TEST(the_text_is_bounded_whatever_they_say),
+		TEST(the_host_is_cleaned), TEST(what_the_DNS_says_is_handed_on), TEST(the_address_to_come_from_is_used),
+		TEST(an_address_to_come_from_that_is_not_here), TEST(hosts_whose_mail_goes_to_the_same_server),
+	};
+	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + sizeof others / sizeof *others], *next = tests;
+
+	for (size_t i = 0; i < UNREADABLES; i++)
+		*next++ = (struct CMUnitTest){ unreadables[i].rule, what_cannot_be_read_is_said, set_up, tear_down, (void *)(uintptr_t)&unreadables[i] };
+	for (size_t i = 0; i < ROWS; i++)
+		*next++ = (struct CMUnitTest){ rows[i].rule, row_is_right, set_up, tear_down, (void *)(uintptr_t)&rows[i] };
+	for (size_t i = 0; i < ROUTES; i++)
+		*next++ = (struct CMUnitTest){ routes[i].rule, a_route_that_cannot_be_taken_waits_for_the_administrator, set_up, tear_down,
+		    (void *)(uintptr_t)&routes[i] };
+	memcpy(next, others, sizeof others);
+	return cmocka_run_group_tests_name("dial", tests, directory_make, remove_directory);
+}
