@@ -1,0 +1,141 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "directory.h"
+#include "listener.h"
+#include "smtpd.h"
+#include "queued.h"
+
+static struct session session;
+static struct settings settings, initial;
+static struct recipient_checks checks;
+static struct localaddresses own;
+static struct queue_client client;
+static int client_end;
+
+struct session *smtpd = &session;
+int smtpd_is_stopping;
+
+int
+listener_is_stopping(void)
+{
+	return smtpd_is_stopping;
+}
+
+static void
+nothing(void *data)
+{
+	(void)data;
+}
+
+int
+smtpd_home(void **state)
+{
+	const char *file;
+
+	setenv("TCPREMOTEIP", "192.0.2.1", 1);
+	if (directory_make(state))
+		return -1;
+	directory_write("control/me", "me.test\n");
+	return !settings_read(&initial, &file);
+}
+
+int
+smtpd_begin(void **state)
+{
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+	client_end = fd[0];
+	settings = initial;
+	memset(&checks, 0, sizeof checks);
+	checks.program.fd = -1;
+	rcptcheck_init(&checks.accounts, -1);
+	checks.accounts.not_before = UINT64_MAX;	/* nobody knows the users */
+	memset(&session, 0, sizeof session);
+	session.settings = &settings;
+	session.checks = &checks;
+	session.own = &own;
+	session.queue = &client;
+	session.phase = PHASE_IDLE;
+	session.reason = session.dns_lists = "";
+	session.in = (struct input){ .fd = fd[1], .timeout_ms = 20000, .session_end = UINT64_MAX, .flush = nothing, .rest = nothing,
+	    .is_stopping = listener_is_stopping };
+	session.reply.fd = fd[1];
+	peer_read(&session.peer);
+	input_start(&session.in);
+	reply_start(&session.reply);
+	smtpd_is_stopping = 0;
+	queued_reset();
+	return 0;
+}
+
+int
+smtpd_end(void **state)
+{
+	(void)state;
+	session_reset(&session);
+	session_free(&session);
+	recipient_checks_end(&checks);
+	close(session.in.fd);
+	smtpd_closes();
+	return 0;
+}
+
+const char *
+smtpd_says(const char *lines)
+{
+	static char answer[REPLY_SIZE + 1];
+
+	for (;;) {
+		size_t len = strcspn(lines, "|");
+		char *line = test_malloc(len + 1);
+
+		memcpy(line, lines, len);
+		line[len] = '\0';
+		session.reply.len = 0;
+		command_run(&session, line, len);
+		test_free(line);
+		lines += len;
+		if (!*lines)
+			break;
+		lines++;
+	}
+	memcpy(answer, session.reply.out, session.reply.len);
+	answer[session.reply.len] = '\0';
+	if (session.reply.len)
+		answer[session.reply.len - 2] = '\0';
+	return answer;
+}
+
+void
+smtpd_sends(const char *octets, size_t len)
+{
+	assert_int_equal(send(client_end, octets, len, MSG_NOSIGNAL), len);
+}
+
+void
+smtpd_closes(void)
+{
+	if (client_end >= 0)
+		close(client_end);
+	client_end = -1;
+}
+
+const char *
+smtpd_logged(void)
+{
+	static char text[SESSION_LOG_SIZE + 1];
+
+	memcpy(text, session.log, session.log_len);
+	text[session.log_len] = '\0';
+	session.log_len = 0;
+	return text;
+}

@@ -1,0 +1,373 @@
+/* One command line after another: what each is answered, what it leaves, and what ends the session. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include "directory.h"
+#include "smtpd.h"
+#include "queued.h"
+
+static unsigned long *
+number(enum setting_number_name name)
+{
+	return &smtpd->settings->numbers[name];
+}
+
+static void
+expect(const char *lines, const char *want)
+{
+	const char *got = smtpd_says(lines);
+
+	if (strncmp(got, want, strlen(want)) != 0)
+		fail_msg("%s: %s, not %s", lines, got, want);
+}
+
+static void
+expect_end(const char *reason)
+{
+	assert_int_equal(smtpd->end, SESSION_REFUSED);
+	assert_string_equal(smtpd->reason, reason);
+}
+
+/* --- lines --------------------------------------------------------------------------------------------------------- */
+
+#define MAIL "MAIL FROM:<s@x.test>"
+#define RCPT "RCPT TO:<a@me.test>"
+
+/* lines: parted by '|'; want: the beginning of the answer to the last. end: how the session ends. */
+static const struct row { const char *rule, *lines, *want; enum session_end end; } rows[] = {
+	/* form */
+	{ "in any case", "mail from:<s@x.test>|RcPt tO:<a@me.test>", "250 ", SESSION_GOES_ON },
+	{ "blanks behind a command", "NOOP \t  ", "250 ok", SESSION_GOES_ON },
+	{ "a tab before an argument", "EHLO\tx.test", "250-me.test", SESSION_GOES_ON },
+	{ "blanks before the path", "MAIL FROM:  <s@x.test>", "250 ", SESSION_GOES_ON },
+	{ "an empty line", "", "502 unimplemented (#5.5.1)", SESSION_GOES_ON },
+	{ "a blank line", "  ", "502 unimplemented (#5.5.1)", SESSION_GOES_ON },
+	{ "a blank before a command", " NOOP", "502 unimplemented", SESSION_GOES_ON },
+	{ "a command that goes on", "NOOPS", "502 unimplemented", SESSION_GOES_ON },
+	{ "a command that is not whole", "NOO", "502 unimplemented", SESSION_GOES_ON },
+	{ "EXPN", "EXPN staff", "502 unimplemented", SESSION_GOES_ON },
+	{ "an argument that none is asked for", MAIL "|" RCPT "|DATA now", "501 this command has no argument (#5.5.4)", SESSION_GOES_ON },
+	{ "NOOP has any", "NOOP whatever", "250 ok", SESSION_GOES_ON },
+	{ "VRFY says nothing of users", "VRFY a@me.test", "252 ", SESSION_GOES_ON },
+	{ "QUIT", "QUIT", "221 me.test", SESSION_QUIT },
+	{ "enhanced codes after EHLO only", "EHLO x.test|NOOP", "250 2.0.0 ok", SESSION_GOES_ON },
+	{ "and not after HELO", "EHLO x.test|HELO x.test|NOOP", "250 ok", SESSION_GOES_ON },
+
+	/* order */
+	{ "RCPT first", RCPT, "503 MAIL first", SESSION_GOES_ON },
+	{ "DATA first", "DATA", "503 MAIL first", SESSION_GOES_ON },
+	{ "DATA without recipients", MAIL "|DATA", "503 RCPT first", SESSION_GOES_ON },
+	{ "DATA after RSET", MAIL "|" RCPT "|RSET|DATA", "503 MAIL first", SESSION_GOES_ON },
+	{ "a second MAIL forgets the first", MAIL "|" RCPT "|" MAIL "|DATA", "503 RCPT first", SESSION_GOES_ON },
+	{ "EHLO forgets a transaction", MAIL "|" RCPT "|EHLO x.test|DATA", "503 ", SESSION_GOES_ON },
+	{ "HELO forgets a transaction", MAIL "|" RCPT "|HELO x.test|DATA", "503 ", SESSION_GOES_ON },
+	{ "a name that is refused forgets nothing", MAIL "|" RCPT "|HELO|RCPT TO:<b@me.test>", "250 ", SESSION_GOES_ON },
+	{ "a MAIL that is refused leaves none", MAIL "|MAIL FROM:<|" RCPT, "503 MAIL first", SESSION_GOES_ON },
+	{ "MAIL between chunks", MAIL "|" RCPT "|BDAT 0|" MAIL, "503 the message is not at its end: BDAT or RSET", SESSION_GOES_ON },
+	{ "RCPT between chunks", MAIL "|" RCPT "|BDAT 0|" RCPT, "503 the message", SESSION_GOES_ON },
+	{ "DATA between chunks", MAIL "|" RCPT "|BDAT 0|DATA", "503 the message", SESSION_GOES_ON },
+	{ "NOOP between chunks", MAIL "|" RCPT "|BDAT 0|NOOP", "250 ok", SESSION_GOES_ON },
+
+	/* MAIL and RCPT */
+	{ "MAIL without FROM", "MAIL <s@x.test>", "501 syntax: MAIL FROM:<address>", SESSION_GOES_ON },
+	{ "MAIL without a path", "MAIL FROM:", "501 ", SESSION_GOES_ON },
+	{ "a null recipient", MAIL "|RCPT TO:<>", "501 ", SESSION_GOES_ON },
+	{ "a null sender", "MAIL FROM:<>", "250 ", SESSION_GOES_ON },
+	{ "a parameter that is not offered", "MAIL FROM:<s@x.test> XYZZY=1", "555 a parameter that is not offered (#5.5.4)", SESSION_GOES_ON },
+	{ "a parameter twice", "MAIL FROM:<s@x.test> SIZE=1 SIZE=1", "501 syntax error in the parameters", SESSION_GOES_ON },
+	{ "SMTPUTF8 without EHLO", "MAIL FROM:<s@x.test> SMTPUTF8", "555 SMTPUTF8 needs EHLO", SESSION_GOES_ON },
+	{ "SMTPUTF8 after HELO", "EHLO x.test|HELO x.test|MAIL FROM:<s@x.test> SMTPUTF8", "555 SMTPUTF8 needs EHLO", SESSION_GOES_ON },
+	{ "SMTPUTF8", "EHLO x.test|MAIL FROM:<\xc3\xb3@x.test> SMTPUTF8|RCPT TO:<\xc3\xb3@me.test>", "250 2.1.5 ok", SESSION_GOES_ON },
+	{ "a sender who needs it", "EHLO x.test|MAIL FROM:<\xc3\xb3@x.test>", "553 5.6.7 ", SESSION_GOES_ON },
+	{ "a recipient who needs it", "EHLO x.test|" MAIL "|RCPT TO:<\xc3\xb3@me.test>", "553 5.6.7 ", SESSION_GOES_ON },
+	{ "no relay", MAIL "|RCPT TO:<a@y.test>", "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)", SESSION_GOES_ON },
+
+	/* names of clients */
+	{ "no name", "EHLO", "501 syntax error in the name (#5.5.4)", SESSION_GOES_ON },
+	{ "a name with a blank", "EHLO a b", "501 ", SESSION_GOES_ON },
+	{ "a name that is not ASCII", "EHLO \xc3\xb3.test", "501 ", SESSION_GOES_ON },
+	{ "an address literal", "EHLO [192.0.2.1]", "250-me.test", SESSION_GOES_ON },
+	{ "one of IPv6", "EHLO [IPv6:2001:db8::1]", "250-me.test", SESSION_GOES_ON },
+	{ "a literal that is none", "EHLO [192.0.2]", "501 ", SESSION_GOES_ON },
+	{ "a literal and more", "EHLO [192.0.2.1]x", "501 ", SESSION_GOES_ON },
+	{ "a literal that ends a path", "EHLO [192.0.2.1]>x", "501 ", SESSION_GOES_ON },
+
+	/* chunks */
+	{ "a chunk without a size", MAIL "|" RCPT "|BDAT", "501 syntax: BDAT octets [LAST] (#5.5.4)", SESSION_REFUSED },
+	{ "a chunk of a name", "BDAT LAST", "501 ", SESSION_REFUSED },
+	{ "a chunk below nothing", "BDAT -1", "501 ", SESSION_REFUSED },
+	{ "a chunk with a sign", "BDAT +1", "501 ", SESSION_REFUSED },
+	{ "a chunk in other digits", "BDAT 0x10", "501 ", SESSION_REFUSED },
+	{ "a chunk and another word", "BDAT 0 MORE", "501 ", SESSION_REFUSED },
+	{ "a chunk with two blanks", "BDAT 0  LAST", "501 ", SESSION_REFUSED },
+	{ "a chunk above 64 bits", "BDAT 18446744073709551616", "501 ", SESSION_REFUSED },
+	{ "a chunk above the bound", "BDAT 4611686018427387905", "501 ", SESSION_REFUSED },
+	{ "LAST in any case", MAIL "|" RCPT "|BDAT 0 last", "250 ok 5 qp 7", SESSION_GOES_ON },
+
+	/* other protocols */
+	{ "HTTP", "GET / HTTP/1.1", "500 this port speaks SMTP", SESSION_REFUSED },
+	{ "HTTP in small letters", "post / HTTP/1.1", "500 this port speaks SMTP", SESSION_REFUSED },
+	{ "HTTP within chunks", MAIL "|" RCPT "|BDAT 0|POST /", "500 this port speaks SMTP", SESSION_REFUSED },
+	{ "PROXY", "PROXY TCP4 192.0.2.1", "500 this port speaks SMTP", SESSION_REFUSED },
+	{ "a word that begins so", "GETS", "502 unimplemented", SESSION_GOES_ON },
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static void
+row_is_right(void **state)
+{
+	const struct row *row = *state;
+
+	expect(row->lines, row->want);
+	assert_int_equal(smtpd->end, row->end);
+}
+
+/* --- names of clients, and what EHLO offers -------------------------------------------------------------------------- */
+
+static void
+the_longest_name_and_one_octet_more(void **state)
+{
+	char line[PATH_DOMAIN_MAX + 7] = "HELO ";
+
+	(void)state;
+	memset(line + 5, 'x', PATH_DOMAIN_MAX + 1);
+	expect(line, "501 ");
+	assert_int_equal(smtpd->helo.len, 0);
+	line[5 + PATH_DOMAIN_MAX] = '\0';
+	expect(line, "250 me.test");
+	assert_int_equal(smtpd->helo.len, PATH_DOMAIN_MAX + 1);
+}
+
+static void
+EHLO_offers_the_limits_that_count(void **state)
+{
+	(void)state;
+	*number(NUMBER_DATABYTES) = 1000;
+	*number(NUMBER_MAXMAIL) = 3;
+	*number(NUMBER_MAXRCPT) = 2;
+	assert_string_equal(smtpd_says("EHLO x.test"), "250-me.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
+	    "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-CHUNKING\r\n250 LIMITS MAILMAX=3 RCPTMAX=2");
+}
+
+/* What was sent before the reply came would be taken for something else. */
+static void
+a_client_that_does_not_wait_for_the_last_of_a_group(void **state)
+{
+	static const char *const lines[] = { "EHLO x.test", "HELO x.test", MAIL "|" RCPT "|DATA" };
+
+	for (size_t i = 0; i < 3; i++) {
+		smtpd_end(state);
+		smtpd_begin(state);
+		smtpd->in.end = 1;	/* an octet has come */
+		expect(lines[i], "503 you did not wait for the reply to this command (#5.5.1)");
+		expect_end("did not wait for a reply");
+		assert_false(queued.is_open);
+		assert_int_equal(smtpd->is_extended, 0);
+	}
+}
+
+/* --- limits, hit exactly and by one ------------------------------------------------------------------------------------ */
+
+static void
+recipients_of_a_message(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXRCPT) = 2;
+	expect(MAIL "|" RCPT "|" RCPT, "250 ");
+	for (int i = 0; i < 20; i++)
+		expect(RCPT, "452 sorry, too many recipients (#4.5.3)");
+	assert_int_equal(smtpd->mail.count, 2);
+	assert_int_equal(smtpd->refused, 0);	/* the client did nothing wrong */
+	expect(RCPT, "421 sorry, too many recipients (#4.5.3)");
+	expect_end("too many recipients");
+}
+
+static void
+recipients_above_the_limit_count_through_all_of_a_session(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXRCPT) = 1;
+	for (int i = 0; i < 10; i++)
+		expect(MAIL "|" RCPT "|" RCPT, "452 ");
+	expect(MAIL "|" RCPT "|" RCPT, "421 ");
+}
+
+static void
+messages_of_a_session(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXMAIL) = 2;
+	expect(MAIL "|" MAIL, "250 ");
+	expect(MAIL, "421 too many messages in one session (#4.7.0)");
+	expect_end("too many messages");
+}
+
+static void
+a_MAIL_that_is_refused_is_no_message(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXMAIL) = 1;
+	expect("MAIL FROM:<", "501 ");
+	expect(MAIL, "250 ");
+}
+
+static void
+commands_for_nothing(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXIDLE) = 3;
+	expect("NOOP|RSET|VRFY a", "252 ");
+	expect(RCPT, "503 ");	/* that is another count */
+	expect("HELP", "421 too many commands without a message (#4.7.0)");
+	expect_end("too many commands without a message");
+}
+
+static void
+a_message_begins_the_count_of_commands_for_nothing_anew(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXIDLE) = 3;
+	expect("NOOP|" MAIL "|" RCPT "|BDAT 0 LAST", "250 ");
+	expect("NOOP|NOOP|NOOP", "250 ");
+	expect("NOOP", "421 ");
+}
+
+static void
+errors_of_form(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXERRORS) = 3;
+	expect("X|DATA|MAIL FROM:<", "501 ");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+	assert_string_equal(smtpd_says("X"), "502 unimplemented (#5.5.1)\r\n421 too many errors (#4.7.0)");
+	expect_end("too many errors");
+}
+
+static void
+refused_recipients(void **state)
+{
+	(void)state;
+	*number(NUMBER_BRTLIMIT) = 2;
+	expect(MAIL "|RCPT TO:<a@y.test>|RCPT TO:<a@y.test>", "553 ");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+	assert_non_null(strstr(smtpd_says("RCPT TO:<a@y.test>"), "\r\n421 too many refused recipients (#4.7.1)"));
+	expect_end("too many refused recipients");
+	assert_int_equal(smtpd->refused, 3);
+}
+
+static void
+refused_recipients_count_from_the_last_message_on(void **state)
+{
+	(void)state;
+	*number(NUMBER_BRTLIMIT) = 1;
+	expect(MAIL "|RCPT TO:<a@y.test>|" RCPT "|BDAT 0 LAST", "250 ");
+	expect(MAIL "|RCPT TO:<a@y.test>", "553 ");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+}
+
+/* Two counts may be over at once: the client is told once. */
+static void
+one_end_of_a_session_is_said_once(void **state)
+{
+	const char *said;
+
+	(void)state;
+	*number(NUMBER_MAXERRORS) = *number(NUMBER_BRTLIMIT) = 0;
+	smtpd_says(MAIL);
+	said = smtpd_says("RCPT TO:<>");
+	assert_non_null(strstr(said, "421 too many errors"));
+	assert_null(strstr(said, "421 too many refused"));
+}
+
+static void
+a_message_of_the_largest_size_and_one_octet_more(void **state)
+{
+	(void)state;
+	*number(NUMBER_DATABYTES) = 1000;
+	expect("MAIL FROM:<s@x.test> SIZE=1001", "552 sorry, that message size exceeds my databytes limit (#5.3.4)");
+	assert_int_equal(smtpd->phase, PHASE_IDLE);
+	expect("MAIL FROM:<s@x.test> SIZE=99999999999999999999", "552 ");
+	expect("MAIL FROM:<s@x.test> SIZE=1000", "250 ");
+	*number(NUMBER_DATABYTES) = 0;
+	expect("MAIL FROM:<s@x.test> SIZE=99999999999999999999", "250 ");
+}
+
+static void
+null_senders_may_be_refused(void **state)
+{
+	(void)state;
+	*number(NUMBER_REJECTNULL) = 1;
+	expect("MAIL FROM:<>", "553 sorry, no mail from the null sender is taken here (#5.7.1)");
+	expect(MAIL, "250 ");
+}
+
+/* --- what is kept, and what is logged ------------------------------------------------------------------------------------ */
+
+static void
+what_a_transaction_keeps(void **state)
+{
+	static const char recipients[] = "a@me.test\0NOTIFY=NEVER\0b b@ME.test\0";
+
+	(void)state;
+	expect("EHLO x.test|MAIL FROM:<s@x.test> BODY=8BITMIME RET=HDRS|RCPT TO:<a@me.test> NOTIFY=NEVER|RCPT TO:<\"b b\"@ME.test>", "250 ");
+	assert_string_equal(smtpd->mail.sender.s, "s@x.test");
+	assert_non_null(strstr(smtpd->mail.sender_parameters.s, "RET=HDRS"));
+	assert_int_equal(smtpd->mail.count, 2);
+	assert_int_equal(smtpd->mail.recipients.len, sizeof recipients);
+	assert_memory_equal(smtpd->mail.recipients.s, recipients, sizeof recipients);
+	session_reset(smtpd);
+	assert_int_equal(smtpd->mail.count + smtpd->mail.recipients.len + smtpd->mail.sender.len, 0);
+	assert_int_equal(smtpd->is_extended, 1);
+	session_forget(smtpd);
+	assert_int_equal(smtpd->is_extended + smtpd->reply.is_extended, 0);
+	assert_int_equal(smtpd->helo.len, 0);
+}
+
+static void
+a_refusal_is_a_line_of_the_log_whatever_was_said(void **state)
+{
+	static const char *const lines[] = { "MAIL FROM:<a\"b c\033[1m\x7f\xff>x", MAIL "|RCPT TO:<\"\\\n reason=\"x\"",
+		MAIL "|RCPT TO:<\"a> relay=yes\\\"\"@y.test>" };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		const char *log;
+		size_t quotes = 0, len;
+
+		smtpd_says(lines[i]);
+		log = smtpd_logged();
+		len = strlen(log);
+		assert_true(len && log[len - 1] == '\n');
+		for (size_t n = 0; n < len - 1; n++) {
+			quotes += log[n] == '"';
+			assert_true(log[n] >= ' ' && log[n] < 127);
+		}
+		assert_int_equal(quotes, 2);	/* those of reason="..." */
+	}
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, smtpd_begin, smtpd_end)
+	const struct CMUnitTest others[] = {
+		TEST(the_longest_name_and_one_octet_more), TEST(EHLO_offers_the_limits_that_count),
+		TEST(a_client_that_does_not_wait_for_the_last_of_a_group), TEST(recipients_of_a_message),
+		TEST(recipients_above_the_limit_count_through_all_of_a_session), TEST(messages_of_a_session),
+		TEST(a_MAIL_that_is_refused_is_no_message), TEST(commands_for_nothing),
+		TEST(a_message_begins_the_count_of_commands_for_nothing_anew), TEST(errors_of_form), TEST(refused_recipients),
+		TEST(refused_recipients_count_from_the_last_message_on), TEST(one_end_of_a_session_is_said_once),
+		TEST(a_message_of_the_largest_size_and_one_octet_more), TEST(null_senders_may_be_refused), TEST(what_a_transaction_keeps),
+		TEST(a_refusal_is_a_line_of_the_log_whatever_was_said),
+	};
+	struct CMUnitTest tests[ROWS + sizeof others / sizeof *others];
+
+	for (size_t i = 0; i < ROWS; i++)
+		tests[i] = (struct CMUnitTest){ rows[i].rule, row_is_right, smtpd_begin, smtpd_end, (void *)(uintptr_t)&rows[i] };
+	memcpy(tests + ROWS, others, sizeof others);
+	return cmocka_run_group_tests_name("smtpd_command", tests, smtpd_home, directory_remove);
+}
