@@ -8,7 +8,7 @@
 enum {
 	LINE_MAX_OCTETS = 4000,	/* below PIPE_BUF: lines of several sessions do not mix */
 	ARGUMENT_MAX = 1000,
-	RECIPIENTS_MAX = 2000,	/* octets of the list of recipients; the rest is only counted */
+	RECIPIENTS_MAX = 1500,	/* octets of the list of recipients; the rest is only counted. What stands behind it has to fit, too */
 };
 
 struct line {
@@ -129,7 +129,7 @@ add_recipients(struct line *l, const struct session *s)
 
 	add(l, " to=");
 	for (unsigned int i = 0; i < s->mail.count; i++) {
-		if (l->len - start > RECIPIENTS_MAX) {
+		if (l->len - start + strlen(r) > RECIPIENTS_MAX) {
 			add(l, ",...");
 			break;
 		}

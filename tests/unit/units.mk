@@ -136,6 +136,7 @@ SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/
 	control/control control/table queue/envelope
 $(eval $(call unit,smtpd_command,$(SMTPD),-lcdb))
 $(eval $(call unit,smtpd_delivery,$(SMTPD),-lcdb))
+$(eval $(call unit,session_log,$(SMTPD),-lcdb))
 $(eval $(call unit,checkprogram,$S/smtpd/checkprogram))
 $(UNIT_BUILD)/$S/smtpd/checkprogram.o: CPPFLAGS += -DCHECKPROGRAM_SECONDS=2
 
