@@ -137,6 +137,8 @@ SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/
 $(eval $(call unit,smtpd_command,$(SMTPD),-lcdb))
 $(eval $(call unit,smtpd_delivery,$(SMTPD),-lcdb))
 $(eval $(call unit,session_log,$(SMTPD),-lcdb))
+$(eval $(call unit,recipient,$(SMTPD),-lcdb))
+$(eval $(call unit,smtpd_session,tests/unit/server $(SMTPD),-lcdb))
 $(eval $(call unit,checkprogram,$S/smtpd/checkprogram))
 $(UNIT_BUILD)/$S/smtpd/checkprogram.o: CPPFLAGS += -DCHECKPROGRAM_SECONDS=2
 
