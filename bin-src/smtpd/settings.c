@@ -157,6 +157,7 @@ settings_free(struct settings *s)
 	stralloc_free(&s->me);
 	stralloc_free(&s->greeting);
 	stralloc_free(&s->localiphost);
+	table_close(&s->morercpthosts);
 }
 
 int
