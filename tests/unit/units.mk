@@ -130,6 +130,7 @@ $(eval $(call unit,policy,$S/smtpd/policy $S/smtpd/expressions control/control c
 $(eval $(call unit,deliverable,$S/smtpd/deliverable $S/smtpd/fresh_routes $L/stamp $S/send/route $S/local/dotqmail $S/local/report users/account users/passwd control/table control/control,-lcdb))
 $(eval $(call unit,dnsbl,$S/smtpd/dnsbl_list))
 $(eval $(call unit,known,$S/smtpd/known))
+$(eval $(call unit,slow_lookup,tests/unit/directory $S/smtpd/slow_lookup users/passwd))
 $(eval $(call unit,settings,tests/unit/directory $S/smtpd/settings $S/smtpd/expressions $L/stamp control/control control/table,-lcdb))
 # a session of qmail-smtpd
 SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command delivery recipient session_log input reply path \
