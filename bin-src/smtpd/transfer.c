@@ -254,22 +254,25 @@ transfer_sender(struct transfer *t)
 		queue_client_sender(&t->queue, t->sender.s, t->sender.len);
 }
 
-/* The list for the log: as much as fits. */
+/* The list for the log: as much as fits, and dots where there is more. */
 static void
 note_name(struct transfer *t, const stralloc *address)
 {
 	struct line l = { .len = 0 };
+	size_t start;
 
-	if (t->names.len > NAMES_MAX)
+	if (t->names.len && t->names.s[t->names.len - 1] == '.')
 		return;
-	add_text(&l, t->names.len ? ",<" : "<");
+	add_text(&l, t->names.len ? "," : "");
+	start = l.len;
+	add_text(&l, "<");
 	add_clean(&l, address->s, address->len);
-	add_text(&l, t->names.len > NAMES_MAX - 100 ? ">,..." : ">");
-	/* without memory the line is shorter */
-	if (!stralloc_catb(&t->names, l.s, l.len))
-		return;
-	if (t->names.len > NAMES_MAX - 100)
-		t->names.len = t->names.len > NAMES_MAX + 100 ? NAMES_MAX + 1 : t->names.len;
+	add_text(&l, ">");
+	if (t->names.len + l.len > NAMES_MAX) {
+		l.len = start;
+		add_text(&l, "...");
+	}
+	stralloc_catb(&t->names, l.s, l.len);	/* without memory the line is shorter */
 }
 
 void

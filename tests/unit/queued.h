@@ -6,7 +6,7 @@
 extern struct queued {
 	int is_open;		/* a message has begun, and neither ended nor was given up */
 	unsigned int ended, abandoned;	/* how many */
-	char message[65536], envelope[8192];	/* of the last one, as a text: NUL-terminated; letter and text of each record, then '|' */
+	char message[65536], envelope[65536];	/* of the last one, as a text: NUL-terminated; letter and text of each record, then '|' */
 	struct queue_result result;	/* what queue_client_end says */
 } queued;
 

@@ -132,6 +132,8 @@ $(eval $(call unit,dnsbl,$S/smtpd/dnsbl_list))
 $(eval $(call unit,known,$S/smtpd/known))
 $(eval $(call unit,slow_lookup,tests/unit/directory $S/smtpd/slow_lookup users/passwd))
 $(eval $(call unit,settings,tests/unit/directory $S/smtpd/settings $S/smtpd/expressions $L/stamp control/control control/table,-lcdb))
+$(eval $(call unit,transfer,tests/unit/directory tests/unit/queued $(addprefix $S/smtpd/,transfer netstring hops input received settings expressions) \
+	$(LISTEN) $L/date822 control/control,-lcdb))
 # a session of qmail-smtpd
 SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command delivery recipient session_log input reply path \
 	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/peer $L/localaddress $L/stamp $L/date822 \
