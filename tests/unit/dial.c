@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 #include "bin-src/remote/dial.h"
 #include "bin-src/remote/mx.h"
 #include "directory.h"
+#include "process.h"
 #include "server.h"
 
 enum { PEERS_MAX = MX_ADDRESSES_MAX };
@@ -245,19 +245,6 @@ no_name_of_this_host(void **state)
 static const struct server_step good[] = { { "", HI }, { EHLO, "250-me\r\n250 DSN\r\n" }, { 0 } };
 static const struct server_step unwilling[] = { { "", "554 no\r\n" }, { 0 } };
 
-static unsigned int
-descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
-
 static char
 dials(const struct peer *p, size_t len)
 {
@@ -300,13 +287,13 @@ row_is_right(void **state)
 	unsigned int before;
 
 	assert_null(dial_open(&dial));
-	before = descriptors();
+	before = process_descriptors();
 	assert_int_equal(dials(two, 1), 'Z');
 	assert_non_null(strstr(text.s, row->text));
 	assert_int_equal(seen.timed_out, row->timed_out);
 	assert_int_equal(seen.answered, row->answered);
 	server_end();
-	assert_int_equal(descriptors(), before);
+	assert_int_equal(process_descriptors(), before);
 	assert_int_equal(dials(two, 2), 'K');
 	assert_string_equal(session.host, "192.0.2.2");
 	assert_int_equal(session.extensions, SESSION_DSN);

@@ -64,7 +64,7 @@ REMOTE_SESSION := $(addprefix $S/remote/,session connection smtp_reply)
 REMOTE_TRANSACTION := $(REMOTE_SESSION) $(addprefix $S/remote/,transaction smtp_command mail_data report) $L/domain $L/quote queue/envelope
 $(eval $(call unit,remote_session,tests/unit/server $(REMOTE_SESSION)))
 $(eval $(call unit,transaction,tests/unit/server $(REMOTE_TRANSACTION),$(IDN)))
-$(eval $(call unit,dial,tests/unit/directory tests/unit/server $S/remote/dial $S/remote/smtproute $L/localaddress control/control $L/domain $(REMOTE_SESSION),$(IDN)))
+$(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/server $S/remote/dial $S/remote/smtproute $L/localaddress control/control $L/domain $(REMOTE_SESSION),$(IDN)))
 $(eval $(call unit,relay,tests/unit/server $S/remote/relay $(REMOTE_TRANSACTION),$(IDN)))
 $(eval $(call unit,remote_worker,tests/unit/unit_worker $S/remote/worker $S/remote/relay $(REMOTE_TRANSACTION) $L/job $L/channel,$(IDN)))
 $(eval $(call unit,classic,tests/unit/directory tests/unit/unit_worker $S/remote/classic $S/remote/remote_report $L/spawner $L/job $L/channel))
