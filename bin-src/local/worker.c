@@ -5,17 +5,18 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include "exitcode.h"
 #include "job.h"
+#include "monotonic.h"
 #include "program.h"
 #include "stralloc_set.h"
 #include "worker.h"
 
 enum {
 	SLOT_KEEP = 65536,	/* octets of buffer that a slot keeps from one batch to the next */
+	GATHER_MS = 10,		/* after a batch into a maildir, the next is gathered for so long */
 };
 
 _Static_assert((int)JOB_BATCH <= (int)DELIVERY_BATCH, "all jobs of a batch may be for one maildir");
@@ -37,17 +38,8 @@ struct worker {
 	struct slot slots[JOB_BATCH];
 	unsigned int slots_len;
 	unsigned int jobs;
-	time_t deadline;	/* monotonic seconds */
+	uint64_t deadline, gather_until;	/* monotonic_ms */
 };
-
-static time_t
-monotonic(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec;
-}
 
 /* --- taking jobs -------------------------------------------------------------- */
 
@@ -114,22 +106,23 @@ receive(struct worker *w)
 	return 0;
 }
 
-/* Waits until the socket can be read, for at most as long as the worker may live if may_wait. Returns 1 if it can. */
+/* Waits until the socket can be read, until then at most. Returns 1 if it can. */
 static int
-is_readable(struct worker *w, int may_wait)
+is_readable(struct worker *w, uint64_t until)
 {
 	struct pollfd p = { .fd = w->channel.fd, .events = POLLIN };
 
 	for (;;) {
-		time_t left = may_wait ? w->deadline - monotonic() : 0;
-		int r = poll(&p, 1, left > 0 ? (int)left * 1000 : 0);
+		uint64_t now = monotonic_ms();
+		int r = poll(&p, 1, until > now ? (int)(until - now) : 0);
 
 		if (r >= 0 || errno != EINTR)
 			return r > 0;
 	}
 }
 
-/* Waits for a job, then takes those that are there already. */
+/* Waits for a job, as long as the worker may live, then takes those that are there already. Where a batch has just gone into a
+ * maildir, mail comes in a stream, and two flushes a message would cost more than some ms of delay: then more are waited for. */
 static void
 take_jobs(struct worker *w)
 {
@@ -147,7 +140,7 @@ take_jobs(struct worker *w)
 			w->is_over = 1;
 			return;
 		}
-		if (!is_readable(w, w->slots_len == 0)) {
+		if (!is_readable(w, w->slots_len ? w->gather_until : w->deadline)) {
 			/* nothing for a long time: the worker has lived long enough */
 			w->is_over = w->is_over || w->slots_len == 0;
 			return;
@@ -244,6 +237,7 @@ deliver_together(struct worker *w, unsigned int first, const char *path)
 		}
 	}
 	delivery_batch(deliveries, n, path, codes);
+	w->gather_until = monotonic_ms() + GATHER_MS;
 	for (unsigned int i = 0; i < n; i++) {
 		slots[i]->code = codes[i];
 		slots[i]->is_settled = 1;
@@ -351,7 +345,7 @@ worker_run(const struct delivery_account *account, int classic)
 	static struct worker w;
 
 	w = (struct worker){ .account = account, .classic = classic };
-	w.deadline = monotonic() + JOB_WORKER_SECONDS;
+	w.deadline = monotonic_ms() + JOB_WORKER_SECONDS * 1000;
 	/* whatever else was open, no program gets it */
 	if (close_range(JOB_WORKER_FD, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		fcntl(JOB_WORKER_FD, F_SETFD, FD_CLOEXEC);
@@ -360,7 +354,7 @@ worker_run(const struct delivery_account *account, int classic)
 		take_jobs(&w);
 		if (!w.is_deserted)
 			deliver(&w);
-		if (w.jobs >= JOB_WORKER_JOBS || monotonic() >= w.deadline)
+		if (w.jobs >= JOB_WORKER_JOBS || monotonic_ms() >= w.deadline)
 			w.is_over = 1;
 	}
 	channel_free(&w.channel);

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -19,8 +20,9 @@
 #include "bin-src/local/worker.h"
 #include "directory.h"
 #include "job.h"
+#include "maildir.h"
 
-enum { LARGE = 300000 };
+enum { LARGE = 300000, TELLING = 100 };
 
 /* The worker's clock: 0 when it starts, and this many seconds at every further look; tests/unit/units.mk */
 int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
@@ -97,6 +99,39 @@ finish(void)
 	assert_int_equal(shutdown(sender.fd, SHUT_WR), 0);
 }
 
+/* What a worker that gathers tells through its pipe: 'g' when it waits for more of a batch, as long as need be then, 's' when
+ * it syncs a maildir; tests/unit/units.mk */
+static int telling = -1;
+
+static void
+tell(char c)
+{
+	if (telling >= 0)
+		assert_int_equal(write(telling, &c, 1), 1);
+}
+
+int __wrap_poll(struct pollfd *p, nfds_t n, int timeout);
+int __real_poll(struct pollfd *p, nfds_t n, int timeout);
+
+int
+__wrap_poll(struct pollfd *p, nfds_t n, int timeout)
+{
+	if (telling < 0 || timeout <= 0 || timeout > 1000)
+		return __real_poll(p, n, timeout);
+	tell('g');
+	return __real_poll(p, n, -1);
+}
+
+int __wrap_maildir_sync(struct maildir *m);
+int __real_maildir_sync(struct maildir *m);
+
+int
+__wrap_maildir_sync(struct maildir *m)
+{
+	tell('s');
+	return __real_maildir_sync(m);
+}
+
 /* In the worker's process: runs it to its end. Nothing of it is open then. */
 static _Noreturn void
 become_worker(int socket)
@@ -106,7 +141,11 @@ become_worker(int socket)
 	/* what it warns of does not belong among the results */
 	if (null < 0 || dup2(null, STDERR_FILENO) < 0 || dup2(socket, JOB_WORKER_FD) < 0)
 		_exit(1);
-	closefrom(JOB_WORKER_FD + 1);
+	if (telling >= 0)
+		telling = fcntl(telling, F_DUPFD_CLOEXEC, TELLING);
+	for (int fd = JOB_WORKER_FD + 1; fd < TELLING; fd++)
+		close(fd);
+	closefrom(TELLING + 1);
 	account.start = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (worker_run(&account, 0) != EXIT_OK)
 		_exit(2);
@@ -117,19 +156,32 @@ become_worker(int socket)
 	_exit(0);
 }
 
-static void
-run(void)
+static pid_t
+start(void)
 {
-	int status;
 	pid_t pid = fork();
 
 	if (pid == 0)
 		become_worker(worker);
 	close(worker);
 	worker = -1;
+	return pid;
+}
+
+static void
+await(pid_t pid)
+{
+	int status;
+
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void
+run(void)
+{
+	await(start());
 }
 
 /* The next answer, which has to be about this job. Returns its text, NUL-terminated. */
@@ -284,6 +336,48 @@ a_frame_that_is_too_long_by_one(void **state)
 	assert_int_equal(delivered(), 1);
 }
 
+/* The next that it tells is c. */
+static void
+told(int from, char c)
+{
+	char got;
+
+	assert_int_equal(read(from, &got, 1), 1);
+	assert_int_equal(got, c);
+}
+
+/* The first job is done at once; those that follow a batch are gathered, and share a sync. */
+static void
+jobs_that_follow_a_batch_are_one_batch(void **state)
+{
+	int ends[2];
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	telling = ends[1];
+	pid = start();
+	close(telling);
+	telling = -1;
+	give(1, JOB_LOCAL_STRINGS);
+	assert_int_equal(channel_flush(&sender), 1);
+	told(ends[0], 's');
+	answered(1, 'K');
+	for (uint32_t id = 2; id < 5; id++) {
+		give(id, JOB_LOCAL_STRINGS);
+		assert_int_equal(channel_flush(&sender), 1);
+		told(ends[0], 'g');
+	}
+	finish();
+	told(ends[0], 's');
+	for (uint32_t id = 2; id < 5; id++)
+		answered(id, 'K');
+	no_more_answers();
+	await(pid);
+	close(ends[0]);
+	assert_int_equal(delivered(), 4);
+}
+
 /* --- the socket -------------------------------------------------------------------------------- */
 
 /* Who has closed it hears no answer, and hands its jobs over again. */
@@ -361,7 +455,7 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	static const struct CMUnitTest tests[] = {
-		TEST(more_than_a_batch), TEST(one_whose_strings_are_no_local_jobs_fails_alone),
+		TEST(jobs_that_follow_a_batch_are_one_batch), TEST(more_than_a_batch), TEST(one_whose_strings_are_no_local_jobs_fails_alone),
 		TEST(files_of_another_length_are_not_delivered), TEST(a_frame_that_is_too_long_by_one),
 		TEST(without_anybody_to_hear_nothing_is_done), TEST(its_end_is_the_workers),
 		TEST(after_its_time_it_takes_no_more), TEST(within_its_time_it_goes_on),
