@@ -54,7 +54,7 @@ $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/loca
 # --- remote ------------------------------------------------------------------
 # where mail for a host goes
 REMOTE_HOST := $L/dns $L/domain $L/localaddress $(addprefix $S/remote/,mx smtproute tcpto)
-$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection smtp_reply smtp_command mail_data report) \
+$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection smtp_reply smtp_command report) $L/mail_data \
 	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),$(CARES) $(IDN) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),-pie))
 $(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(IDN) $(SK),$(STATIC)))
@@ -64,15 +64,15 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 # --- smtpd -------------------------------------------------------------------
 # what accepts connections
 LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
-$(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log input reply path parameters content \
-	settings expressions policy received rcptcheck checkprogram dnsbl) $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log reply path parameters content \
+	settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp \
 	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
 # what takes messages by netstrings
-TRANSFER := $(addprefix $S/smtpd/,transfer netstring hops input received settings expressions) $(LISTEN) $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT) queue/envelope
+TRANSFER := $(addprefix $S/smtpd/,transfer netstring hops received settings expressions) $L/input $(LISTEN) $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT) queue/envelope
 $(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content policy rcptcheck) $(TRANSFER),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$(STATIC)))
 

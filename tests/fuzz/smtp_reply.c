@@ -2,7 +2,7 @@
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>
-#include "bin-src/remote/mail_data.h"
+#include "bin-src/lib/mail_data.h"
 #include "bin-src/remote/smtp_reply.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);

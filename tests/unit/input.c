@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "bin-src/lib/monotonic.h"
-#include "bin-src/smtpd/input.h"
+#include "bin-src/lib/input.h"
 
 struct fixture {
 	struct input in;

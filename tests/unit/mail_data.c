@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include "bin-src/remote/mail_data.h"
+#include "bin-src/lib/mail_data.h"
 
 static const struct row { const char *rule, *input, *dots, *plain; } rows[] = {
 	{ "LF", "a\nb\n", "a\r\nb\r\n", "a\r\nb\r\n" },

@@ -56,12 +56,12 @@ $(eval $(call unit,lookup,$S/local/lookup $S/local/kept_getpw users/account cont
 $(eval $(call unit,remote_report,$S/remote/remote_report))
 $(eval $(call unit,smtp_reply,$S/remote/smtp_reply))
 $(eval $(call unit,connection,$S/remote/connection $S/remote/smtp_reply))
-$(eval $(call unit,mail_data,$S/remote/mail_data))
+$(eval $(call unit,mail_data,$L/mail_data))
 $(eval $(call unit,report,$S/remote/report $S/remote/remote_report))
 $(eval $(call unit,smtp_command,$S/remote/smtp_command $L/domain $L/quote queue/envelope,$(IDN)))
 # sessions and what goes over them
 REMOTE_SESSION := $(addprefix $S/remote/,session connection smtp_reply)
-REMOTE_TRANSACTION := $(REMOTE_SESSION) $(addprefix $S/remote/,transaction smtp_command mail_data report) $L/domain $L/quote queue/envelope
+REMOTE_TRANSACTION := $(REMOTE_SESSION) $(addprefix $S/remote/,transaction smtp_command report) $L/mail_data $L/domain $L/quote queue/envelope
 $(eval $(call unit,remote_session,tests/unit/server $(REMOTE_SESSION)))
 $(eval $(call unit,transaction,tests/unit/server $(REMOTE_TRANSACTION),$(IDN)))
 $(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/server $S/remote/dial $S/remote/smtproute $L/localaddress control/control $L/domain $(REMOTE_SESSION),$(IDN)))
@@ -120,10 +120,10 @@ $(eval $(call unit,bounce,$S/send/bounce queue/envelope $S/send/verp $L/quote $L
 $(eval $(call unit,path,$S/smtpd/path))
 $(eval $(call unit,parameters,$S/smtpd/parameters $S/smtpd/path))
 $(eval $(call unit,content,$S/smtpd/content))
-$(eval $(call unit,input,$S/smtpd/input))
+$(eval $(call unit,input,$L/input))
 $(eval $(call unit,reply,$S/smtpd/reply))
 $(eval $(call unit,rcptcheck,tests/unit/directory $S/smtpd/rcptcheck))
-$(eval $(call unit,netstring,$S/smtpd/netstring $S/smtpd/input))
+$(eval $(call unit,netstring,$S/smtpd/netstring $L/input))
 $(eval $(call unit,hops,$S/smtpd/hops))
 $(eval $(call unit,received,$S/smtpd/received $L/date822))
 $(eval $(call unit,expressions,$S/smtpd/expressions))
@@ -133,11 +133,11 @@ $(eval $(call unit,dnsbl,$S/smtpd/dnsbl_list))
 $(eval $(call unit,known,$S/smtpd/known))
 $(eval $(call unit,slow_lookup,tests/unit/directory $S/smtpd/slow_lookup users/passwd))
 $(eval $(call unit,settings,tests/unit/directory $S/smtpd/settings $S/smtpd/expressions $L/stamp control/control control/table,-lcdb))
-$(eval $(call unit,transfer,tests/unit/directory tests/unit/queued $(addprefix $S/smtpd/,transfer netstring hops input received settings expressions) \
-	$(LISTEN) $L/date822 control/control,-lcdb))
+$(eval $(call unit,transfer,tests/unit/directory tests/unit/queued $(addprefix $S/smtpd/,transfer netstring hops received settings expressions) \
+	$L/input $(LISTEN) $L/date822 control/control,-lcdb))
 # a session of qmail-smtpd
-SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command delivery recipient session_log input reply path \
-	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/peer $L/localaddress $L/stamp $L/date822 \
+SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command delivery recipient session_log reply path \
+	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $L/peer $L/localaddress $L/stamp $L/date822 \
 	control/control control/table queue/envelope
 $(eval $(call unit,smtpd_command,$(SMTPD),-lcdb))
 $(eval $(call unit,smtpd_delivery,$(SMTPD),-lcdb))
