@@ -1,19 +1,13 @@
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include "monotonic.h"
 #include "reply.h"
+#include "timed_write.h"
 
 void
 reply_start(struct reply *r)
 {
-	struct timeval wait = { .tv_sec = (time_t)(r->timeout_ms / 1000) };
-
-	/* what is no socket is a pipe to a proxy, which reads */
-	setsockopt(r->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+	timed_write_start(r->fd, r->timeout_ms);
 	r->len = 0;
 	r->is_broken = r->is_extended = 0;
 	r->last[0] = '\0';
@@ -22,21 +16,8 @@ reply_start(struct reply *r)
 void
 reply_flush(struct reply *r)
 {
-	size_t done = 0;
-	uint64_t deadline = 0;
-
-	while (!r->is_broken && done < r->len) {
-		ssize_t n = write(r->fd, r->out + done, r->len - done);
-
-		if (n > 0)
-			done += (size_t)n;
-		else if (n < 0 && errno == EINTR) {
-			if (!deadline)
-				deadline = monotonic_ms() + r->timeout_ms;
-			r->is_broken = monotonic_ms() > deadline;
-		} else
-			r->is_broken = 1;
-	}
+	if (!r->is_broken && r->len)
+		r->is_broken = !timed_write(r->fd, r->out, r->len, monotonic_ms() + r->timeout_ms);
 	r->len = 0;
 }
 
