@@ -84,17 +84,18 @@ maildir_name(char name[MAILDIR_NAME_MAX + 1], const char *host)
 	    (long)getpid(), ++deliveries, MAILDIR_HOST_MAX, host);
 }
 
-int
-maildir_name_size(const char *name, uint64_t *size)
+/* The number behind key in name, before any ':'. Returns 1, or 0 if there is none. */
+static int
+name_number(const char *name, const char *key, uint64_t *number)
 {
 	const char *colon = strchr(name, ':');
-	const char *s = strstr(name, ",S=");
+	const char *s = strstr(name, key);
 	const char *digits;
 	uint64_t n = 0;
 
 	if (!s || (colon && colon < s))
 		return 0;
-	digits = s += 3;
+	digits = s += strlen(key);
 	for (; *s >= '0' && *s <= '9'; s++) {
 		if (n > (UINT64_MAX - 9) / 10)
 			return 0;
@@ -102,8 +103,20 @@ maildir_name_size(const char *name, uint64_t *size)
 	}
 	if (s == digits || (*s && *s != ',' && *s != ':'))
 		return 0;
-	*size = n;
+	*number = n;
 	return 1;
+}
+
+int
+maildir_name_size(const char *name, uint64_t *size)
+{
+	return name_number(name, ",S=", size);
+}
+
+int
+maildir_name_wire_size(const char *name, uint64_t *size)
+{
+	return name_number(name, ",W=", size);
 }
 
 int
@@ -147,9 +160,9 @@ maildir_flush(struct maildir_file *f)
 	return fdatasync(f->fd) == 0;
 }
 
-/* Without replacing a file that is there. Not every file system knows RENAME_NOREPLACE, and not every one links. */
-static int
-move(int from, const char *old, int to, const char *new)
+/* Not every file system knows RENAME_NOREPLACE, and not every one links. */
+int
+maildir_move(int from, const char *old, int to, const char *new)
 {
 	if (renameat2(from, old, to, new, RENAME_NOREPLACE) == 0)
 		return 1;
@@ -170,7 +183,7 @@ maildir_publish(struct maildir *m, struct maildir_file *f)
 	char name[MAILDIR_NAME_MAX + SIZE_SUFFIX];
 
 	snprintf(name, sizeof name, "%s,S=%llu", f->name, (unsigned long long)f->size);
-	if (!move(m->tmp, f->name, m->new, name))
+	if (!maildir_move(m->tmp, f->name, m->new, name))
 		return 0;
 	f->is_public = 1;
 	/* it fits: the parts of a name are at most 20, 7, 21, 21, MAILDIR_HOST_MAX and 23 octets */

@@ -68,6 +68,13 @@ void maildir_escape_host(char escaped[MAILDIR_HOST_MAX + 1], const char *host);
  * name does not say. */
 int maildir_name_size(const char *name, uint64_t *size);
 
+/* The same of ",W=", which other programs put into names: the octets once every line ends with CR LF. */
+int maildir_name_wire_size(const char *name, uint64_t *size);
+
+/* Moves the file old of the open directory from to new in the directory to, without replacing a file that is there where the
+ * file system can see to that. Returns 1, or 0 with errno set. */
+int maildir_move(int from, const char *old, int to, const char *new);
+
 /* Makes a maildir: path, path/tmp, path/new, path/cur, mode 0700. */
 int maildir_make(const char *path);
 

@@ -58,6 +58,18 @@ size_row(void **state)
 }
 
 static void
+wire_size(void **state)
+{
+	uint64_t size = 0;
+
+	(void)state;
+	assert_int_equal(maildir_name_wire_size("1.h,S=56,W=58:2,S", &size), 1);
+	assert_int_equal(size, 58);
+	assert_int_equal(maildir_name_wire_size("1.h,S=56:2,S,W=58", &size), 0);
+	assert_int_equal(size, 58);
+}
+
+static void
 longest_host_fits(void **state)
 {
 	char host[1000], escaped[MAILDIR_HOST_MAX + 1], name[MAILDIR_NAME_MAX + 1];
@@ -195,7 +207,7 @@ int
 main(void)
 {
 	char dir[] = "/tmp/unit-maildir-XXXXXX";
-	struct CMUnitTest tests[HOSTS + SIZES + 6];
+	struct CMUnitTest tests[HOSTS + SIZES + 7];
 	size_t n = 0;
 	int failed;
 
@@ -207,6 +219,7 @@ main(void)
 	for (size_t i = 0; i < SIZES; i++)
 		tests[n++] = (struct CMUnitTest){ .name = sizes[i].rule, .test_func = size_row,
 		    .initial_state = (void *)(uintptr_t)&sizes[i] };
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(wire_size);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(longest_host_fits);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(names_differ);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(make);
