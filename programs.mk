@@ -76,6 +76,9 @@ TRANSFER := $(addprefix $S/smtpd/,transfer netstring hops received settings expr
 $(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content policy rcptcheck) $(TRANSFER),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$(STATIC)))
 
+# --- pop3d -------------------------------------------------------------------
+$(eval $(call program,qmail-pop3d,$(addprefix $S/pop3d/,qmail-pop3d session command maildrop output top login_delay) $L/maildir $L/mail_data $L/input $L/peer $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
+
 # --- users -------------------------------------------------------------------
 $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
 $(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))

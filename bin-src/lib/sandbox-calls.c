@@ -13,6 +13,7 @@
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <linux/filter.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -29,6 +30,7 @@ enum {
 	EPOLL = 1 << 6,		/* wait by epoll */
 	INTERNET = 1 << 7,	/* the same as SOCKET_IO, and make an internet socket and connect it */
 	SESSION = 1 << 8,	/* time limits of sockets that are open; pairs of Unix sockets */
+	MAILDROP = 1 << 9,	/* open and list what is there, move and remove files; a connection that is open */
 };
 
 /* The filters, by the kind of program; sandbox.h says who uses which. */
@@ -43,6 +45,7 @@ static const struct filter {
 	{ "sandbox_lookup", FILES_READ | ACCEPT | EPOLL },
 	{ "sandbox_remote", FILES_READ | INTERNET },
 	{ "sandbox_session", CONNECT | SESSION },
+	{ "sandbox_maildrop", MAILDROP },
 };
 
 #define ALWAYS (~0u)
@@ -76,6 +79,9 @@ static const struct allowed {
 	{ FILES_WRITE, { CALL(mkdir), CALL(mkdirat), CALL(rmdir), CALL(unlink), CALL(unlinkat), CALL(rename),
 	    CALL(renameat), CALL(renameat2), CALL(link), CALL(linkat), END } },
 
+	{ MAILDROP, { CALL(newfstatat), CALL(getdents64), CALL(unlinkat), CALL(renameat), CALL(renameat2), CALL(linkat),
+	    CALL(shutdown), END } },
+
 	{ SOCKET_IO | CONNECT | ACCEPT | INTERNET, { CALL(sendmsg), CALL(recvmsg), CALL(sendto), CALL(recvfrom),
 	    CALL(shutdown), CALL(getsockopt), END } },
 	{ CONNECT | INTERNET, { CALL(connect), END } },
@@ -104,6 +110,9 @@ static const struct limited {
 	{ ALWAYS, CALL(prlimit64), 2, UINT64_MAX, 0 },	/* asking, not changing */
 	{ FILES_READ, CALL(open), 1, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY },
 	{ FILES_READ, CALL(openat), 2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY },
+	{ MAILDROP, CALL(openat), 2, O_CREAT | O_TRUNC, 0 },
+	{ MAILDROP, CALL(setsockopt), 1, UINT32_MAX, SOL_SOCKET },
+	{ MAILDROP, CALL(setsockopt), 1, UINT32_MAX, IPPROTO_TCP },
 	{ CONNECT, CALL(socket), 0, UINT32_MAX, AF_UNIX },
 	{ INTERNET, CALL(socket), 0, UINT32_MAX, AF_INET },
 	{ INTERNET, CALL(socket), 0, UINT32_MAX, AF_INET6 },

@@ -49,14 +49,14 @@ def test_install_keeps_a_replaced_program(home):
 def test_install_over_another_qmail(home):
     """Its programs that ours replace are kept, without setuid; the others stay where they are."""
     (home / "bin").mkdir(parents=True)
-    for name, mode in (("qmail-queue", 0o4711), ("qmail-pop3d", 0o755)):
+    for name, mode in (("qmail-queue", 0o4711), ("pinq", 0o755)):
         (home / "bin" / name).write_text(f"old {name}")
         (home / "bin" / name).chmod(mode)
     assert "another qmail" in install(home)
     kept = home / "bin.qmail/qmail-queue"
     assert kept.read_text() == "old qmail-queue"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o711
-    assert (home / "bin/qmail-pop3d").read_text() == "old qmail-pop3d"
+    assert (home / "bin/pinq").read_text() == "old pinq"
     assert os.path.samefile(home / "bin/qmail-queue", home / "libexec/qmail-queue")
     assert stat.S_IMODE((home / "bin/qmail-queue").stat().st_mode) == 0o755
     install(home)

@@ -87,6 +87,11 @@ try_rename(void)
 	return 0;
 }
 
+static int try_move(void) { return renameat2(AT_FDCWD, "inside/file", AT_FDCWD, "inside/new", RENAME_NOREPLACE) < 0 ? errno : 0; }
+static int try_move_out(void) { return renameat2(AT_FDCWD, "inside/file", AT_FDCWD, "outside/stolen", RENAME_NOREPLACE) < 0 ? errno : 0; }
+static int try_remove(void) { return unlinkat(AT_FDCWD, "inside/file", 0) < 0 ? errno : 0; }
+static int try_remove_outside(void) { return unlinkat(AT_FDCWD, "outside/file", 0) < 0 ? errno : 0; }
+static int try_append(void) { return open("inside/file", O_WRONLY | O_APPEND) < 0 ? errno : 0; }
 static int try_rename_out(void) { return rename("inside/file", "outside/stolen") < 0 ? errno : 0; }
 static int try_symlink(void) { return symlink("x", "inside/symlink") < 0 ? errno : 0; }
 static int try_fifo(void) { return mknod("inside/fifo", S_IFIFO | 0600, 0) < 0 ? errno : 0; }
@@ -238,6 +243,7 @@ static const struct sandbox
 	reader = { .calls = &sandbox_reader, .read = { "inside", "not-there" } },
 	reader_of_file = { .calls = &sandbox_reader, .read = { "outside/file" } },
 	scheduler = { .calls = &sandbox_scheduler, .read = { "inside" } },
+	maildrop = { .calls = &sandbox_maildrop, .write = { "inside" } },
 	keeper = { .calls = &sandbox_keeper, .write = { "inside" } },
 	remote = { .calls = &sandbox_remote, .read = { "inside" }, .network = 1 },
 	remote_without_network = { .calls = &sandbox_remote },
@@ -306,6 +312,24 @@ static const struct row {
 	{ "keeper: gives no file away", &keeper, try_chown, KILLED, 0 },
 	{ "keeper: a path to read is not written", &reading_keeper, try_write_inside, EACCES, 1 },
 	{ "keeper: a path to read is not truncated", &reading_keeper, try_truncate, KILLED, 0 },
+
+	{ "maildrop: memory, clock, signals, open descriptors", &maildrop, try_base, 0, 0 },
+	{ "maildrop: reads", &maildrop, try_read_inside, 0, 0 },
+	{ "maildrop: moves", &maildrop, try_move, 0, 0 },
+	{ "maildrop: removes", &maildrop, try_remove, 0, 0 },
+	{ "maildrop: appends to what is there", &maildrop, try_append, 0, 0 },
+	{ "maildrop: makes nothing", &maildrop, try_write_inside, KILLED, 0 },
+	{ "maildrop: does not truncate", &maildrop, try_truncate, KILLED, 0 },
+	{ "maildrop: reads nothing outside", &maildrop, try_read_outside, EACCES, 1 },
+	{ "maildrop: lists nothing outside", &maildrop, try_list, EACCES, 1 },
+	{ "maildrop: moves nothing out", &maildrop, try_move_out, EACCES, 2 },
+	{ "maildrop: removes nothing outside", &maildrop, try_remove_outside, EACCES, 1 },
+	{ "maildrop: makes no socket", &maildrop, try_connect, KILLED, 0 },
+	{ "maildrop: no internet socket", &maildrop, try_socket_inet, KILLED, 0 },
+	{ "maildrop: does not accept", &maildrop, try_accept, KILLED, 0 },
+	{ "maildrop: does not fork", &maildrop, try_fork, KILLED, 0 },
+	{ "maildrop: runs no program", &maildrop, try_exec, KILLED, 0 },
+	{ "maildrop: no signal", &maildrop, try_kill_parent, KILLED, 0 },
 
 	{ "remote: memory, clock, signals, open descriptors", &remote, try_base, 0, 0 },
 	{ "remote: UDP, bound, with options", &remote, try_udp, 0, 0 },
