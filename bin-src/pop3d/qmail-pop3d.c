@@ -147,7 +147,8 @@ shut_in(const char *maildir)
 int
 main(int argc, char *const *argv)
 {
-	static struct session_settings settings = { .timeout = TIMEOUT_DEFAULT, .session = SESSION_DEFAULT, .expire = SESSION_EXPIRE_NEVER };
+	static struct session_settings settings = { .timeout = TIMEOUT_DEFAULT, .session = SESSION_DEFAULT,
+	    .expire = SESSION_EXPIRE_NEVER };
 	static struct maildrop maildrop;
 	static struct session session = { .settings = &settings, .maildrop = &maildrop };
 

@@ -171,10 +171,10 @@ session_log(const struct session *s)
 
 	peer_read(&peer);
 	read_user(user);
-	len = snprintf(line, sizeof line, "qmail-pop3d: session pid=%ld ip=%s user=%s end=%s messages=%zu retrieved=%llu octets=%llu deleted=%llu commands=%llu ms=%llu\n",
-	    (long)getpid(), peer.ip, *user ? user : "-", ends[s->end], s->maildrop->count, (unsigned long long)s->retrieved,
-	    (unsigned long long)s->octets, (unsigned long long)s->deleted, (unsigned long long)s->commands,
-	    (unsigned long long)(monotonic_ms() - s->started));
+	len = snprintf(line, sizeof line, "qmail-pop3d: session pid=%ld ip=%s user=%s end=%s messages=%zu retrieved=%llu "
+	    "octets=%llu deleted=%llu commands=%llu ms=%llu\n", (long)getpid(), peer.ip, *user ? user : "-", ends[s->end],
+	    s->maildrop->count, (unsigned long long)s->retrieved, (unsigned long long)s->octets, (unsigned long long)s->deleted,
+	    (unsigned long long)s->commands, (unsigned long long)(monotonic_ms() - s->started));
 	r = write(STDERR_FILENO, line, (size_t)len);
 	(void)r;
 }

@@ -155,7 +155,7 @@ POPUP = """\
         return octets.rstrip(b"\\r\\n")
 
     user = b""
-    say(b"+OK <1.2@h.example>")
+    say(b"+OK h.example")
     while True:
         verb, _, argument = line().partition(b" ")
         if verb.upper() == b"USER":
