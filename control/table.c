@@ -191,13 +191,13 @@ table_each(struct table *t, void (*each)(void *data, const char *key, size_t len
 
 /* Opens and locks the temporary file; another maker may hold it, and rename it away while we wait. */
 static int
-open_locked(const char *temporary)
+open_locked(const char *temporary, mode_t mode)
 {
 	const struct timespec pause = { .tv_nsec = 100 * 1000 * 1000 };
 
 	for (int tries = TABLE_WAIT * 10; tries; tries--) {
 		struct stat ours, named;
-		int fd = open(temporary, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+		int fd = open(temporary, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, mode);
 		int e;
 
 		if (fd < 0)
@@ -222,15 +222,15 @@ open_locked(const char *temporary)
 }
 
 int
-table_make(struct table_maker *m, const char *file, const char *temporary)
+table_make(struct table_maker *m, const char *file, const char *temporary, mode_t mode)
 {
 	*m = (struct table_maker){ .fd = -1, .file = file, .temporary = temporary };
-	m->fd = open_locked(temporary);
+	m->fd = open_locked(temporary, mode);
 	if (m->fd < 0)
 		return 0;
 	m->cdb = malloc(sizeof(struct cdb_make));
 	/* it may be what somebody who was killed left, with whatever mode */
-	if (m->cdb && fchmod(m->fd, 0644) == 0 && ftruncate(m->fd, 0) == 0 && cdb_make_start(m->cdb, m->fd) == 0)
+	if (m->cdb && fchmod(m->fd, mode) == 0 && ftruncate(m->fd, 0) == 0 && cdb_make_start(m->cdb, m->fd) == 0)
 		return 1;
 	table_abandon(m);
 	return 0;
@@ -245,6 +245,12 @@ table_add(struct table_maker *m, const char *key, size_t key_len, const char *va
 	}
 	errno = EFBIG;	/* libcdb sets none where its pointers do not suffice */
 	return cdb_make_add(m->cdb, key, (unsigned int)key_len, value, (unsigned int)value_len) == 0;
+}
+
+int
+table_has(struct table_maker *m, const char *key, size_t len)
+{
+	return cdb_make_exists(m->cdb, key, (unsigned int)len);
 }
 
 /* Makes the names in the directory of file durable. */

@@ -7,6 +7,7 @@
 #define TABLE_H
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <skalibs/stralloc.h>
 
 #define TABLE_SIZE_MAX UINT32_C(0xffffffff)	/* octets; the format has no larger pointers */
@@ -35,8 +36,9 @@ int table_each(struct table *t, void (*each)(void *data, const char *key, size_t
  * table may be read by all (mode 0644). */
 enum { TABLE_WAIT = 30 };	/* seconds; then errno is EAGAIN */
 struct table_maker { int fd; void *cdb; const char *temporary, *file; };
-int table_make(struct table_maker *m, const char *file, const char *temporary);	/* 1, or 0 with errno set */
+int table_make(struct table_maker *m, const char *file, const char *temporary, mode_t mode);	/* 1, or 0 with errno set */
 int table_add(struct table_maker *m, const char *key, size_t key_len, const char *value, size_t value_len);	/* as make */
+int table_has(struct table_maker *m, const char *key, size_t len);	/* whether it was added: 1, 0, -1 with errno set */
 int table_finish(struct table_maker *m);	/* 1: file is whole and on disk; 0: errno, the old file is as it was,
 						 * m is as after table_abandon (only if the directory could not be
 						 * flushed, the new file may be there already) */

@@ -30,7 +30,7 @@ main(void)
 		strerr_dief(EXIT_TEMP, "there is no " LIST);
 	if (hosts.len)
 		case_lowerb(hosts.s, hosts.len);
-	if (!table_make(&table, TABLE, TEMPORARY))
+	if (!table_make(&table, TABLE, TEMPORARY, 0644))
 		strerr_diefusys(EXIT_TEMP, "make " TEMPORARY);
 	for (size_t at = 0; at < hosts.len; at += strlen(hosts.s + at) + 1)
 		if (!table_add(&table, hosts.s + at, strlen(hosts.s + at), "", 0)) {

@@ -126,7 +126,7 @@ main(void)
 	if (fd < 0)
 		strerr_diefusys(EXIT_TEMP, "read " ASSIGN);
 	buffer_init(&in, buffer_read, fd, room, sizeof room);
-	if (!table_make(&c.table, ACCOUNT_TABLE, TEMPORARY))
+	if (!table_make(&c.table, ACCOUNT_TABLE, TEMPORARY, 0644))
 		strerr_diefusys(EXIT_TEMP, "make " TEMPORARY);
 	compile(&c, &in);
 	if (!table_add(&c.table, "", 0, c.last.s ? c.last.s : "", c.last.len))

@@ -97,7 +97,7 @@ make_table(const char *const *lines, const char *last)
 	struct table_maker m;
 	struct assign_entry entry = { .last = 0 };
 
-	assert_int_equal(table_make(&m, file, temporary), 1);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
 	for (; *lines; lines++) {
 		assert_int_equal(assign_parse(&entry, *lines, strlen(*lines)), ASSIGN_ENTRY);
 		assert_int_equal(table_add(&m, entry.key.s, entry.key.len, entry.value.s, entry.value.len), 1);

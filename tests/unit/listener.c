@@ -412,7 +412,7 @@ make_rules(const char *key, const char *value, size_t len)
 {
 	struct table_maker m;
 
-	assert_int_equal(table_make(&m, RULES, "rules.new"), 1);
+	assert_int_equal(table_make(&m, RULES, "rules.new", 0644), 1);
 	assert_int_equal(table_add(&m, key, strlen(key), value, len), 1);
 	assert_int_equal(table_finish(&m), 1);
 }

@@ -68,7 +68,7 @@ make(const char *table)
 	struct table_maker m;
 	char *keys = strdup(table), *save = NULL;
 
-	assert_int_equal(table_make(&m, file, temporary), 1);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
 	for (char *s = strtok_r(keys, " ", &save); s; s = strtok_r(NULL, " ", &save))
 		add_rule(&m, s);
 	assert_int_equal(table_finish(&m), 1);
@@ -116,7 +116,7 @@ add_value(const char *key, const char *value, size_t len)
 {
 	struct table_maker m;
 
-	assert_int_equal(table_make(&m, file, temporary), 1);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
 	assert_int_equal(table_add(&m, key, strlen(key), value, len), 1);
 	assert_int_equal(table_finish(&m), 1);
 }

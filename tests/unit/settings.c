@@ -265,7 +265,7 @@ a_table_that_was_open_is_closed_when_all_is_read_anew(void **state)
 	int fd;
 
 	(void)state;
-	assert_int_equal(table_make(&m, "control/morercpthosts.cdb", "control/new"), 1);
+	assert_int_equal(table_make(&m, "control/morercpthosts.cdb", "control/new", 0644), 1);
 	assert_int_equal(table_add(&m, "x.test", 6, "", 0), 1);
 	assert_int_equal(table_finish(&m), 1);
 	assert_int_equal(settings_open_table(&s), 1);

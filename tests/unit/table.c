@@ -24,7 +24,7 @@ make_table(void)
 	struct table_maker m;
 	char key[32], value[32];
 
-	assert_int_equal(table_make(&m, file, temporary), 1);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
 	assert_int_equal(table_add(&m, "", 0, "empty key", 9), 1);
 	assert_int_equal(table_add(&m, "none", 4, "", 0), 1);
 	assert_int_equal(table_add(&m, "twice", 5, "first", 5), 1);
@@ -165,7 +165,7 @@ beyond_the_end(void **state)
 	uint32_t slots;
 
 	(void)state;
-	assert_int_equal(table_make(&m, file, temporary), 1);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
 	assert_int_equal(table_add(&m, "key", 3, "value", 5), 1);
 	assert_int_equal(table_finish(&m), 1);
 	read_all(&octets);
@@ -195,7 +195,7 @@ loop(void **state)
 	char *slots;
 
 	(void)state;
-	assert_int_equal(table_make(&m, file, temporary), 1);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
 	assert_int_equal(table_add(&m, "key", 3, "value", 5), 1);
 	assert_int_equal(table_finish(&m), 1);
 	read_all(&octets);
@@ -254,7 +254,7 @@ replaced(void **state)
 	(void)state;
 	make_table();
 	assert_int_equal(table_open(&t, file), 1);
-	assert_int_equal(table_make(&m, file, temporary), 1);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
 	assert_int_equal(table_finish(&m), 1);
 	assert_int_equal(table_get(&t, "key 7", 5, &value), 1);
 	table_close(&t);
@@ -285,11 +285,48 @@ abandoned(void **state)
 
 	(void)state;
 	make_table();
-	assert_int_equal(table_make(&m, file, temporary), 1);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
 	assert_int_equal(table_add(&m, "a", 1, "b", 1), 1);
 	table_abandon(&m);
 	assert_int_equal(access(temporary, F_OK), -1);
 	assert_int_equal(ask("key 7"), 1);
+}
+
+/* What was added is known before the table is finished */
+static void
+added_already(void **state)
+{
+	struct table_maker m;
+
+	(void)state;
+	assert_int_equal(table_make(&m, file, temporary, 0644), 1);
+	assert_int_equal(table_has(&m, "a", 1), 0);
+	assert_int_equal(table_add(&m, "a", 1, "b", 1), 1);
+	assert_int_equal(table_has(&m, "a", 1), 1);
+	assert_int_equal(table_has(&m, "b", 1), 0);
+	assert_int_equal(table_add(&m, "b", 1, "c", 1), 1);
+	assert_int_equal(table_finish(&m), 1);
+	assert_int_equal(ask("a"), 1);
+	assert_int_equal(ask("b"), 1);
+}
+
+/* A table of secrets is nobody else's to read from the first octet on, also where somebody was killed before */
+static void
+secret(void **state)
+{
+	struct table_maker m;
+	struct stat st;
+
+	(void)state;
+	write_all("", 0);
+	assert_int_equal(rename(file, temporary), 0);
+	assert_int_equal(chmod(temporary, 0644), 0);
+	assert_int_equal(table_make(&m, file, temporary, 0600), 1);
+	assert_int_equal(stat(temporary, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(table_finish(&m), 1);
+	assert_int_equal(stat(file, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
 }
 
 /* A new table that cannot be written whole leaves the old one */
@@ -309,7 +346,7 @@ left_over(void **state)
 	assert_int_equal(st.st_mode & 0777, 0644);
 	assert_int_equal(ask("key 7"), 1);
 	assert_int_equal(mkdir(temporary, 0700), 0);
-	assert_int_equal(table_make(&m, file, temporary), 0);
+	assert_int_equal(table_make(&m, file, temporary, 0644), 0);
 	assert_int_equal(rmdir(temporary), 0);
 	assert_int_equal(ask("key 7"), 1);
 }
@@ -360,6 +397,7 @@ main(void)
 		cmocka_unit_test(no_file), cmocka_unit_test(truncated), cmocka_unit_test(zeros),
 		cmocka_unit_test(beyond_the_end), cmocka_unit_test(loop), cmocka_unit_test(random_damage),
 		cmocka_unit_test(replaced), cmocka_unit_test(cut_while_open), cmocka_unit_test(abandoned),
+		cmocka_unit_test(added_already), cmocka_unit_test(secret),
 		cmocka_unit_test(left_over), cmocka_unit_test(each_key),
 	};
 	char dir[] = "/tmp/unit-table-XXXXXX";
