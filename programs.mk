@@ -7,6 +7,8 @@ SK := -lskarnet
 CARES := -Wl,--no-warnings -lcares
 IDN := -lidn2 -lunistring
 HOME_CONTROL := $L/home control/control
+# whose a local part is
+USER_TABLES := users/tables users/virtual users/account control/table
 # what submits messages
 SUBMIT := queue/client queue/runner queue/protocol $L/channel
 
@@ -49,7 +51,7 @@ $(eval $(call program,maildirmake,$S/local/maildirmake $L/maildir,$(SK),$(STATIC
 $(eval $(call program,maildir2mbox,$S/local/maildir2mbox $S/local/mbox $S/local/trace $S/local/message $L/quote,$(SK),$(STATIC)))
 $(eval $(call program,maildirwatch,$S/local/maildirwatch $S/local/field $S/local/message,$(SK),$(STATIC)))
 $(eval $(call program,tcp-env,$S/local/tcp-env,$(SK),-pie))
-$(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/local/kept_getpw users/account control/table $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
+$(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/local/kept_getpw $(USER_TABLES) $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
 # --- remote ------------------------------------------------------------------
 # where mail for a host goes
@@ -67,7 +69,7 @@ LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log reply path parameters content \
 	settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp \
-	$S/local/dotqmail $S/local/report users/account users/passwd control/table $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
+	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
@@ -80,8 +82,11 @@ $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$
 $(eval $(call program,qmail-pop3d,$(addprefix $S/pop3d/,qmail-pop3d session command maildrop output top login_delay) $L/maildir $L/mail_data $L/input $L/peer $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
 
 # --- users -------------------------------------------------------------------
+# what makes the tables of virtual accounts
+VIRTUAL_TABLES := users/virtual_tables users/virtual users/account users/password control/table
 $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
 $(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-newaccounts,$S/users/qmail-newaccounts $(VIRTUAL_TABLES) $L/home,-lcdb -lcrypt $(SK),$(STATIC)))
 $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 

@@ -46,6 +46,8 @@ account_parse(struct account *account, const char *s, size_t len)
 	account->home = field[3];
 	account->dash = field[4];
 	account->ext = field[5];
+	account->is_virtual = 0;
+	account->quota[0] = '\0';
 	return 1;
 }
 

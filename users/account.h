@@ -12,6 +12,7 @@ enum {
 					 * but nobody may rely on that: temporary */
 	ACCOUNT_FIELDS = 6,
 	ACCOUNT_SIZE_MAX = 16384,	/* octets of the six fields and their NULs */
+	ACCOUNT_QUOTA_MAX = 63,		/* octets */
 };
 
 struct account {
@@ -19,6 +20,8 @@ struct account {
 	const char *user, *home, *dash, *ext;	/* in fields */
 	uid_t uid;
 	gid_t gid;
+	int is_virtual;		/* users/virtual.h */
+	char quota[ACCOUNT_QUOTA_MAX + 1];	/* of a virtual one, in the words of Maildir++; empty: none */
 };
 
 /* Takes the six fields (len octets of s, a NUL after each; the one after ext may be missing) over into *account.
