@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -12,6 +13,7 @@
 #include "lookup.h"
 #include "spawner.h"
 #include "users/passwd.h"
+#include "users/tables.h"
 
 #define GETPW "bin/qmail-getpw"
 #define EXEC_FAILED 120	/* interfaces section 7 */
@@ -135,9 +137,10 @@ start_some(struct lookups *l)
 static void
 ask_table(struct lookup *q)
 {
-	int absent;
+	const char *table;
+	char what[64];
 
-	switch (account_find(&q->account, ACCOUNT_TABLE, q->local, strlen(q->local), &absent)) {
+	switch (tables_find(&q->account, q->local, strlen(q->local), &table)) {
 	case 1:
 		settle(q, NULL);
 		break;
@@ -145,8 +148,9 @@ ask_table(struct lookup *q)
 		break;		/* qmail-getpw knows */
 	default:
 		q->account.user = NULL;
-		settle(q, "Unable to read " ACCOUNT_TABLE ". (#4.3.0)\n");
-		spawner_log("alert", "unable to read " ACCOUNT_TABLE, strerror(errno));
+		settle(q, "Unable to read a table of users. (#4.3.0)\n");
+		snprintf(what, sizeof what, "unable to read %s", table);
+		spawner_log("alert", what, strerror(errno));
 	}
 }
 

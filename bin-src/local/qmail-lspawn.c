@@ -1,10 +1,11 @@
 /* qmail-lspawn: become the recipient, start qmail-local.
  * Trust: runs as root, so it has little to do. It never sees a message and never opens the queue. It reads requests of
- * qmail-send on descriptor 3, whose local parts are anybody's octets, users/cdb, and what qmail-getpw prints (run as
- * qmailp). It never becomes uid 0. A worker belongs to its user: it gets one socket and /dev/null, and nothing is read
+ * qmail-send on descriptor 3, whose local parts are anybody's octets, users/accounts.cdb and users/cdb, and what
+ * qmail-getpw prints (run as qmailp). It never becomes uid 0. A worker belongs to its user: it gets one socket and /dev/null, and nothing is read
  * from it. Started by another user than root, it starts workers for that user only. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,9 +18,11 @@
 #include "home.h"
 #include "lookup.h"
 #include "spawner.h"
+#include "users/virtual.h"
 
 #define USAGE "qmail-lspawn defaultdelivery (descriptor 3 is a socket to qmail-send)"
 #define WORKER "libexec/qmail-local"	/* what speaks lib/job.h */
+#define QUOTA "MAILDIRQUOTA"		/* to qmail-local, in the words of Maildir++ */
 #define CLASSIC "bin/qmail-local"	/* the same file, unless the administrator replaced it */
 
 struct lspawn {
@@ -65,8 +68,10 @@ run_worker(const struct account *account, const char *default_delivery)
 	argv[n++] = "--";
 	argv[n++] = account->user;
 	argv[n++] = account->home;
-	argv[n++] = default_delivery;
-	if (!become(account->uid, account->gid))
+	argv[n++] = account->is_virtual ? VIRTUAL_DELIVERY : default_delivery;
+	if (*account->quota ? setenv(QUOTA, account->quota, 1) < 0 : unsetenv(QUOTA) < 0)
+		spawner_log("alert", "out of memory for user", account->user);
+	else if (!become(account->uid, account->gid))
 		spawner_log("alert", "unable to become user", account->user);
 	else if (log >= 0 && dup2(STDIN_FILENO, STDOUT_FILENO) >= 0 && dup2(STDIN_FILENO, STDERR_FILENO) >= 0) {
 		execv(WORKER, (char *const *)(uintptr_t)argv);

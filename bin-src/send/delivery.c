@@ -504,10 +504,10 @@ assign(struct send *s, enum route_channel channel)
 static void
 look_at_tables(struct send *s)
 {
-	static const char *const files[] = { "users/cdb", "/etc/passwd" };
+	static const char *const files[TABLES] = { "users/cdb", "users/accounts.cdb", "/etc/passwd" };
 	int changed = 0;
 
-	for (unsigned int i = 0; i < 2; i++) {
+	for (unsigned int i = 0; i < TABLES; i++) {
 		struct stamp now = stamp_take(files[i]);
 
 		changed |= !stamp_is_same(&now, &s->tables[i]);

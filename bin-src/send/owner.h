@@ -1,5 +1,5 @@
 /* owner: whose a local part is, as qmail-lspawn said; and who waits for its answer. Pure bookkeeping.
- * Fresh    an answer counts for JOB_WORKER_SECONDS, and until users/cdb or the password file change
+ * Fresh    an answer counts for JOB_WORKER_SECONDS, and until a table of users or the password file changes
  * Bound    OWNERS_MAX answers are kept, the longest unused one goes first */
 #ifndef OWNER_H
 #define OWNER_H

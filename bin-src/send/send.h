@@ -103,6 +103,8 @@ struct bouncer {
 	struct bouncer_child children[BOUNCER_CHILDREN];
 };
 
+enum { TABLES = 3 };	/* of users, whose changes are looked for */
+
 struct send {
 	struct loop loop;
 	struct log log;
@@ -120,7 +122,7 @@ struct send {
 	struct recipient_list unasked;	/* local recipients whose owner is to be asked for */
 	uint32_t asked;			/* questions without answer */
 	int64_t looked[ROUTE_CHANNELS];	/* monotonic ms of the last look for silent workers */
-	struct stamp tables[2];		/* of the user tables, when they were looked at */
+	struct stamp tables[TABLES];	/* of the user tables, when they were looked at */
 	struct spread *spreads, *spreads_last;
 	struct spawner spawners[ROUTE_CHANNELS];
 	struct worker *unsent, *dead;	/* workers with octets to send; workers to free at the end of the turn */

@@ -5,6 +5,7 @@
 #include "bin-src/local/dotqmail.h"
 #include "deliverable.h"
 #include "stralloc_set.h"
+#include "users/tables.h"
 
 #define WORKER "libexec/qmail-local"	/* ours */
 #define CLASSIC "bin/qmail-local"	/* the same file, unless the administrator replaced it */
@@ -180,9 +181,9 @@ deliverable_user(const struct passwd_source *source, const char *local, struct v
 static enum deliverable_step
 ask_table(struct deliverable *r, struct verdict *v)
 {
-	int absent;
+	const char *table;
 
-	switch (account_find(&r->account, ACCOUNT_TABLE, r->local, strlen(r->local), &absent)) {
+	switch (tables_find(&r->account, r->local, strlen(r->local), &table)) {
 	case 0:
 		return DELIVERABLE_USER;
 	case 1:
@@ -191,7 +192,7 @@ ask_table(struct deliverable *r, struct verdict *v)
 		judge_account(&r->account, v);
 		break;
 	default:
-		verdict_set(v, errno == EPROTO ? RCPT_TEMPORARY : RCPT_CANNOT_KNOW, "unable to read " ACCOUNT_TABLE ": ",
+		verdict_set(v, errno == EPROTO ? RCPT_TEMPORARY : RCPT_CANNOT_KNOW, "unable to read ", table, ": ",
 		    strerror(errno), NULL);
 	}
 	return DELIVERABLE_ANSWERED;

@@ -2,7 +2,7 @@
  * would do it (interfaces sections 6.2, 7, 8.2), but without their rights: what cannot be seen, nobody claims.
  * Trust   addresses are anybody's octets; tables and files are the administrator's and the users'. No file of a home is
  *         opened, only looked at (stat)
- * Steps   1 deliverable_begin: control files and users/cdb, both of the current directory, the qmail home
+ * Steps   1 deliverable_begin: control files and tables of users, all of the current directory, the qmail home
  *         2 what may take long because it asks name service or looks into a home, and so is for another process:
  *           DELIVERABLE_USER deliverable_user, DELIVERABLE_HOME deliverable_home
  * "Unknown" is said only where a delivery would fail for good: every name that could hold instructions is absent for
