@@ -88,6 +88,7 @@ $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
 $(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-newaccounts,$S/users/qmail-newaccounts $(VIRTUAL_TABLES) $L/home,-lcdb -lcrypt $(SK),$(STATIC)))
 $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-account,$(addprefix $S/users/,qmail-account accountlist account_home prompt) $(VIRTUAL_TABLES) $S/send/route $L/become $L/maildir $(HOME_CONTROL),-lcdb -lcrypt $(SK),-pie))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 
 # --- admin -------------------------------------------------------------------

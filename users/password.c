@@ -27,7 +27,7 @@ work(char hash[PASSWORD_HASH_MAX], const char *setting, const char *password)
 	r = crypt_rn(password, setting, data, sizeof *data);
 	e = errno;
 	if (r)
-		strcpy(hash, r);	/* at most CRYPT_OUTPUT_SIZE */
+		memcpy(hash, r, strlen(r) + 1);	/* at most CRYPT_OUTPUT_SIZE */
 	explicit_bzero(data, sizeof *data);
 	free(data);
 	errno = e;

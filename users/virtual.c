@@ -358,7 +358,7 @@ fill(struct account *account, const struct virtual_account *v, const struct ques
 		return -1;
 	}
 	account->is_virtual = 1;
-	strcpy(account->quota, v->quota);	/* it fits: virtual_is_quota */
+	memcpy(account->quota, v->quota, strlen(v->quota) + 1);	/* it fits: virtual_is_quota */
 	return 1;
 }
 

@@ -1,12 +1,16 @@
 """Virtual accounts: users/accounts and its compiler, and whose mail is delivered where; qmail-accounts(5)."""
 import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
+import tempfile
+import termios
 
 import pytest
 
-from conftest import HOST
+from conftest import HOST, wait_for
 from test_users import cdb
 
 DOMAIN = "shop.example"
@@ -230,3 +234,292 @@ def test_rcptd_agrees(shop):
         assert says(shop, f"luis@{HOST}")[0] == "delivers"
     finally:
         shop.end(rcptd, signal.SIGTERM)
+
+
+# --- qmail-account -------------------------------------------------------------
+
+PASSWORD = "open sesame"
+
+
+def password_file(text=PASSWORD):
+    file = tempfile.TemporaryFile()
+    file.write(text.encode() if isinstance(text, str) else text)
+    file.seek(0)
+    return file
+
+
+def account(tree, command, *args, password=None, **more):
+    """Runs qmail-account; with a password, as the first line of descriptor 0."""
+    options = [] if password is None else ["-p", "0"]
+    if password is not None:
+        more["input"] = password if isinstance(password, bytes) else password.encode() + b"\n"
+    return tree.run("qmail-account", command, *options, *args, **more)
+
+
+def add(tree, address, *options, password=PASSWORD):
+    done = account(tree, "add", *options, "-d", f"mail/{address}", address, password=password)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def lines(tree):
+    return (tree.home / "users/accounts").read_text().splitlines()
+
+
+@pytest.fixture
+def domain(tree):
+    of_domain(tree)
+    tree.write("mail/.keep", "")  # the private server's user may make homes there
+    return tree
+
+
+def test_account_life(domain):
+    """Added, in order, another password, other options, removed: each is in the file and in the tables."""
+    done = add(domain, f"Ana@{DOMAIN}", "-q", "2k")
+    assert done.stderr == b""
+    (text,) = lines(domain)
+    fields = text.split(":")
+    assert fields[0] == f"ana@{DOMAIN}" and fields[1].startswith("$y$")
+    assert fields[2:] == [str(domain.uid), str(domain.gid), f"mail/Ana@{DOMAIN}", "2048S", ""]
+    home = domain.home / f"mail/Ana@{DOMAIN}"
+    assert sorted(p.name for p in (home / "Maildir").iterdir()) == ["cur", "new", "tmp"]
+    assert home.stat().st_mode & 0o7777 == 0o711 and home.stat().st_uid == domain.uid
+    assert cdb(domain.home / "users/passwords.cdb")[0] == (b"ana@shop.example", text.encode())
+    done = account(domain, "check", f"ANA@{DOMAIN}", password=PASSWORD)
+    assert (done.returncode, done.stdout) == (0, b"ana@shop.example: in order\n")
+    assert account(domain, "passwd", f"ana@{DOMAIN}", password="another").returncode == 0
+    done = account(domain, "check", f"ana@{DOMAIN}", password=PASSWORD)
+    assert (done.returncode, done.stdout) == (1, b"ana@shop.example: nobody logs in with this password\n")
+    assert account(domain, "check", f"ana@{DOMAIN}", password="another").returncode == 0
+    assert account(domain, "set", "-q", "none", "-f", "locked,catchall", f"ana@{DOMAIN}").returncode == 0
+    assert lines(domain)[0].split(":")[5:] == ["", "catchall,locked"]
+    assert account(domain, "check", f"ana@{DOMAIN}", password="another").returncode == 1
+    assert account(domain, "remove", f"Ana@{DOMAIN}").returncode == 0
+    assert lines(domain) == [] and cdb(domain.home / "users/passwords.cdb") == [(b"", b"")]
+    assert (home / "Maildir").is_dir()
+
+
+def test_account_that_is_there_or_not(domain):
+    add(domain, f"ana@{DOMAIN}")
+    before = lines(domain)
+    for command in ("passwd", "set", "remove", "check"):
+        done = account(domain, command, f"nobody@{DOMAIN}", password="x" if command == "passwd" else None)
+        assert done.returncode == 1 and b"there is no account" in done.stderr, command
+    done = account(domain, "add", "-d", "mail/x", f"ANA@{DOMAIN}", password="x")
+    assert done.returncode == 1 and b"already" in done.stderr
+    assert lines(domain) == before
+
+
+def test_account_list(domain):
+    domain.write("users/accounts", "# people\n" + line(domain, f"ana@{DOMAIN}", "$1$x$y", "5C") + line(domain, "ben@other.example"), 0o600)
+    ana, ben = (text.format(domain.uid, domain.gid).encode() for text in (
+        "ana@shop.example:x:{}:{}:mail/ana@shop.example:5C:\n", "ben@other.example:*:{}:{}:mail/ben@other.example::\n"))
+    for args, want in (((), ana + ben), ((DOMAIN.upper(),), ana), (("none.example",), b"")):
+        done = account(domain, "list", *args)
+        assert (done.returncode, done.stdout) == (0, want)
+
+
+def test_account_keeps_what_it_does_not_change(domain):
+    text = "# people\n\n" + line(domain, f"ana@{DOMAIN}") + "# last"
+    domain.write("users/accounts", text, 0o640)
+    add(domain, f"ben@{DOMAIN}")
+    assert (domain.home / "users/accounts").read_text().startswith(text + "\nben@")
+    assert (domain.home / "users/accounts").stat().st_mode & 0o777 == 0o640
+    assert (domain.home / "users/passwords.cdb").stat().st_mode & 0o777 == 0o640
+
+
+def test_account_does_not_write_nonsense(domain):
+    domain.write("users/accounts", "nonsense\n", 0o600)
+    done = account(domain, "add", "-d", "mail/x", f"ana@{DOMAIN}", password=PASSWORD)
+    assert done.returncode == 111 and b"line 1" in done.stderr
+    assert lines(domain) == ["nonsense"]
+    assert not [name for name in os.listdir(domain.home / "users") if "tmp" in name]
+
+
+@pytest.mark.parametrize("args", [
+    [], ["ad", "a@x"], ["add"], ["add", "a@x", "b@x"], ["add", "-x", "a@x"], ["add", "-p", "one", "a@x"], ["list", "a", "b"],
+    ["import", "a@x"], ["add", "-q", "much", "a@x"], ["add", "-q", "0", "a@x"], ["add", "-f", "lock", "a@x"],
+    ["add", "-u", "0:0", "a@x"], ["add", "-u", "no-such-user-here", "a@x"], ["add", "-d", "/h", "a"], ["add", "-d", "/h", "-p", "0", "a b@x"],
+], ids=" ".join)
+def test_account_usage(domain, args):
+    done = domain.run("qmail-account", *args)
+    assert done.returncode == 100 and done.stderr
+    assert not (domain.home / "users/accounts").exists()
+
+
+@pytest.mark.parametrize("password, code", [(b"\n", 100), (b"", 111), (b"x" * 129 + b"\n", 100), (b"x" * 128 + b"\n", 0), (b"a\tb\n", 100),
+                                            (b"a\0b\n", 111), (b"x" * 5000, 111), ("\u00f1and\u00fa ".encode() + b"\n", 0), (b"no end", 0)],
+                         ids=["empty", "none", "129", "128", "tab", "NUL", "5000", "UTF-8", "no LF"])
+def test_account_passwords(domain, password, code):
+    assert account(domain, "add", "-d", "mail/ana", f"ana@{DOMAIN}", password=password).returncode == code
+    if code == 0:
+        assert account(domain, "check", f"ana@{DOMAIN}", password=password).returncode == 0
+    else:
+        assert not (domain.home / "users/accounts").exists()
+
+
+def test_account_warns_of_what_mail_would_find(domain):
+    """A domain that is routed elsewhere; a home that cannot be made. The account is there all the same."""
+    domain.write("control/virtualdomains", "other.example:other.example\n")
+    done = account(domain, "add", "-d", "/proc/ana", f"ana@{DOMAIN}", password=PASSWORD)
+    assert done.returncode == 0
+    assert b"unable to make /proc/ana/Maildir" in done.stderr and b"its mail goes elsewhere" in done.stderr
+    done = account(domain, "check", f"ana@{DOMAIN}")
+    assert done.returncode == 1
+    assert b"its mail goes elsewhere" in done.stdout and b"/proc/ana/Maildir: No such file" in done.stdout
+    domain.write("users/accounts", line(domain, f"ana@{DOMAIN}", quota="7C"), 0o600)
+    assert b"run qmail-newaccounts" in account(domain, "check", f"ana@{DOMAIN}").stdout
+
+
+def test_account_import(domain):
+    """Passwords, and hashes of another system; the ones log in as the others do."""
+    done = account(domain, "import", "-q", "1M", "-d", "mail/all", input=b"# staff\nana@shop.example:with:colon\n\nBen@shop.example:x\n")
+    assert done.returncode == 0, done.stderr
+    assert [text.split(":")[0] for text in lines(domain)] == ["ana@shop.example", "ben@shop.example"]
+    assert account(domain, "check", "ana@shop.example", password="with:colon").returncode == 0
+    hashed = lines(domain)[0].split(":")[1].encode()
+    done = account(domain, "import", "-H", "-d", "mail/all", input=b"eva@shop.example:%s\nidle@shop.example:*\n" % hashed)
+    assert done.returncode == 0, done.stderr
+    assert account(domain, "check", "eva@shop.example", password="with:colon").returncode == 0
+    assert len(lines(domain)) == 4
+
+
+@pytest.mark.parametrize("text, what", [
+    (b"eva@shop.example:x\nana@shop.example:x\n", b"new account number 2: the address has a line already"),
+    (b"eva@shop.example:x\neva@shop.example:y\n", b"new account number 2: the address has a line already"),
+    (b"eva@shop.example:x\nben\n", b"address:password"),
+    (b"eva@shop.example:x\nben@:x\n", b"no domain"),
+    (b"eva@shop.example:x\nben@shop.example:\n", b"empty"),
+    (b"eva@shop.example:x\nben@shop.example:x\r\n", b"control character"),
+], ids=["there", "twice", "no colon", "no domain", "no password", "CR"])
+def test_account_import_all_or_nothing(domain, text, what):
+    add(domain, f"ana@{DOMAIN}")
+    before = lines(domain)
+    done = account(domain, "import", "-d", "mail/all", input=text)
+    assert done.returncode == 100 and what in done.stderr, done
+    assert lines(domain) == before
+    assert len(cdb(domain.home / "users/passwords.cdb")) == 3
+
+
+def test_account_at_once(domain):
+    """Each of those who add at the same time finds what the others did."""
+    running = []
+    for i in range(12):
+        with password_file() as file:
+            running.append(domain.popen("qmail-account", "add", "-p", "0", "-d", f"mail/u{i}", f"u{i}@{DOMAIN}", stdin=file,
+                                        stderr=subprocess.PIPE))
+    for process in running:
+        assert (process.communicate()[1], process.returncode) == (b"", 0)
+    assert sorted(lines(domain)) == sorted(set(lines(domain))) and len(lines(domain)) == 12
+    assert len(cdb(domain.home / "users/accounts.cdb")) == 14
+
+
+def test_account_killed_while_it_writes(domain):
+    """Whatever it was at: the file is the old or the new one, its tables are whole, and the next one goes on."""
+    for i in range(3):
+        add(domain, f"u{i}@{DOMAIN}")
+    strace = shutil.which("strace")
+    for call, nth in (("fsync", 1), ("rename", 1), ("rename", 2), ("rename", 3)):
+        with password_file() as file:
+            done = domain.run(strace, "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={nth}", "--",
+                              domain.bin / "qmail-account", "passwd", "-p", "0", f"u1@{DOMAIN}", stdin=file,
+                              env={"ASAN_OPTIONS": "detect_leaks=0"})
+        assert done.returncode != 0
+        assert [text.split(":")[0] for text in lines(domain)] == [f"u{i}@{DOMAIN}" for i in range(3)]
+        for name in TABLES[1:]:
+            assert len(cdb(domain.home / "users" / name)) == 5
+    assert account(domain, "passwd", f"u1@{DOMAIN}", password="last").returncode == 0
+    assert account(domain, "check", f"u1@{DOMAIN}", password="last").returncode == 0
+    assert not [name for name in os.listdir(domain.home / "users") if "tmp" in name]
+
+
+class Terminal:
+    """qmail-account on a terminal of its own."""
+
+    def __init__(self, tree, *args):
+        self.ours, theirs = pty.openpty()
+        self.seen = b""
+        self.process = tree.popen("/usr/bin/setsid", "--ctty", "--wait", str(tree.bin / "qmail-account"), *args, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+
+    def expect(self, text):
+        """Waits until it shows text."""
+        while text not in self.seen:
+            ready, _, _ = select.select([self.ours], [], [], 30)
+            assert ready, self.seen
+            try:
+                self.seen += os.read(self.ours, 1000)
+            except OSError:
+                pytest.fail(f"it ended: {self.seen}")
+        self.seen = self.seen[self.seen.index(text) + len(text):]
+
+    def answer(self, question, text):
+        """Types when the question is there and the echo is off."""
+        self.expect(question)
+        wait_for(lambda: not self.echoes(), what="no echo")
+        os.write(self.ours, text)
+
+    def echoes(self):
+        return bool(termios.tcgetattr(self.ours)[3] & termios.ECHO)
+
+    def end(self):
+        """(exit code, what it showed)"""
+        while True:
+            try:
+                octets = os.read(self.ours, 1000)
+            except OSError:
+                break
+            if not octets:
+                break
+            self.seen += octets
+        return self.process.wait(30), self.seen
+
+
+def test_account_asks_on_the_terminal(domain):
+    with Terminal(domain, "add", "-d", "mail/ana", f"ana@{DOMAIN}") as terminal:
+        terminal.answer(b"New password: ", b"secret word\n")
+        terminal.answer(b"The same again: ", b"secret word\n")
+        code, seen = terminal.end()
+    assert code == 0 and b"secret" not in seen
+    assert account(domain, "check", f"ana@{DOMAIN}", password="secret word").returncode == 0
+
+
+def test_account_two_different_answers(domain):
+    with Terminal(domain, "add", "-d", "mail/ana", f"ana@{DOMAIN}") as terminal:
+        terminal.answer(b"New password: ", b"secret word\n")
+        terminal.answer(b"The same again: ", b"secret world\n")
+        code, seen = terminal.end()
+    assert code == 1 and b"two passwords" in seen and b"secret" not in seen
+    assert not (domain.home / "users/accounts").exists()
+
+
+def test_account_interrupted_at_the_terminal(domain):
+    """The terminal shows again what is typed."""
+    with Terminal(domain, "add", "-d", "mail/ana", f"ana@{DOMAIN}") as terminal:
+        terminal.answer(b"New password: ", b"secr\x03")
+        wait_for(terminal.echoes, what="echo")
+        terminal.end()
+        assert terminal.process.returncode != 0
+    assert not (domain.home / "users/accounts").exists()
+
+
+def test_account_without_a_terminal(domain):
+    done = domain.run("/usr/bin/setsid", "--wait", domain.bin / "qmail-account", "add", "-d", "mail/ana", f"ana@{DOMAIN}", input=b"secret\n")
+    assert done.returncode == 111 and b"terminal" in done.stderr
+    assert not (domain.home / "users/accounts").exists()
+
+
+def test_mail_for_an_account_that_was_just_added(shop):
+    """What qmail-account makes is all that a delivery needs."""
+    add(shop, f"eva@{DOMAIN}")
+    send(shop, f"eva@{DOMAIN}")
+    shop.arrived(1, mail(shop, "eva"))

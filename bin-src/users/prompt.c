@@ -1,0 +1,103 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+#include <skalibs/allreadwrite.h>
+#include "prompt.h"
+
+static const int signals[] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTSTP };
+enum { SIGNALS = sizeof signals / sizeof *signals };
+
+static volatile sig_atomic_t caught;
+
+static void
+catch_signal(int sig)
+{
+	caught = sig;
+}
+
+int
+prompt_read_line(stralloc *answer, int fd)
+{
+	/* in one piece: what a growing stralloc leaves behind, nobody could wipe */
+	if (!stralloc_ready(answer, PROMPT_MAX + 1))
+		return 0;
+	for (answer->len = 0;;) {
+		char *c = answer->s + answer->len;
+		ssize_t r = read(fd, c, 1);
+
+		if (r < 0)
+			return 0;
+		if (r == 0 && answer->len == 0) {
+			errno = EPIPE;
+			return 0;
+		}
+		if (r == 0 || *c == '\n') {
+			*c = '\0';
+			return 1;
+		}
+		if (*c == '\0' || ++answer->len > PROMPT_MAX) {
+			errno = EINVAL;
+			return 0;
+		}
+	}
+}
+
+/* Reads with the echo off, and turns it on again before a signal does what it does. */
+static int
+read_hidden(stralloc *answer, int terminal)
+{
+	/* without SA_RESTART: the read ends */
+	const struct sigaction catch = { .sa_handler = catch_signal };
+	struct sigaction before[SIGNALS];
+	struct termios shown, hidden;
+	int r, e;
+
+	if (tcgetattr(terminal, &shown) < 0)
+		return 0;
+	hidden = shown;
+	hidden.c_lflag &= ~(tcflag_t)ECHO;
+	caught = 0;
+	for (int i = 0; i < SIGNALS; i++)
+		sigaction(signals[i], &catch, &before[i]);
+	r = tcsetattr(terminal, TCSAFLUSH, &hidden) == 0;
+	if (r)
+		r = prompt_read_line(answer, terminal);
+	e = errno;
+	tcsetattr(terminal, TCSADRAIN, &shown);
+	allwrite(terminal, "\n", 1);
+	for (int i = 0; i < SIGNALS; i++)
+		sigaction(signals[i], &before[i], NULL);
+	if (caught)
+		raise(caught);
+	errno = e;
+	return r;
+}
+
+int
+prompt_password(stralloc *answer, const char *question)
+{
+	int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int r, e;
+
+	if (terminal < 0)
+		return 0;
+	do {
+		allwrite(terminal, question, strlen(question));
+		r = read_hidden(answer, terminal);
+	} while (!r && errno == EINTR && caught);	/* it was stopped, and goes on */
+	e = errno;
+	close(terminal);
+	errno = e;
+	return r;
+}
+
+void
+prompt_forget(stralloc *answer)
+{
+	if (answer->s)
+		explicit_bzero(answer->s, answer->a);
+	stralloc_free(answer);
+}
