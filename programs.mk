@@ -89,6 +89,9 @@ $(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account 
 $(eval $(call program,qmail-newaccounts,$S/users/qmail-newaccounts $(VIRTUAL_TABLES) $L/home,-lcdb -lcrypt $(SK),$(STATIC)))
 $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-account,$(addprefix $S/users/,qmail-account accountlist account_home prompt) $(VIRTUAL_TABLES) $S/send/route $L/become $L/maildir $(HOME_CONTROL),-lcdb -lcrypt $(SK),-pie))
+# what a login is handed to: it becomes the user
+$(eval $(call program,checkpassword-accounts,$S/users/checkpassword-accounts $S/users/login users/password users/virtual users/account control/table $L/become $L/home,-lcdb -lcrypt $(SK),-pie))
+$(eval $(call program,checkpassword-system,$S/users/checkpassword-system $S/users/login $S/users/shadow_state users/password $L/become,-lcrypt $(SK),-pie))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 
 # --- admin -------------------------------------------------------------------
