@@ -38,7 +38,7 @@ $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-p
 
 # --- local -------------------------------------------------------------------
 # a local delivery, which unit tests link, too
-LOCAL := $(addprefix $S/local/,delivery dotqmail environment mbox program resend trace message report) $L/maildir $L/quote $L/notify queue/envelope $(SUBMIT)
+LOCAL := $(addprefix $S/local/,delivery dotqmail environment mbox program resend trace message report) $L/maildir $L/maildir_quota $L/quote $L/notify queue/envelope $(SUBMIT)
 $(eval $(call program,qmail-local,$S/local/qmail-local $S/local/worker $(LOCAL) $L/job $L/home,$(SK),$(STATIC)))
 $(eval $(call program,bouncesaying,$S/local/bouncesaying $S/local/condition,$(SK),$(STATIC)))
 $(eval $(call program,except,$S/local/except $S/local/condition,$(SK),$(STATIC)))

@@ -10,6 +10,7 @@
 #include <skalibs/buffer.h>
 #include "delivery.h"
 #include "environment.h"
+#include "maildir_quota.h"
 #include "mbox.h"
 #include "program.h"
 #include "resend.h"
@@ -167,13 +168,56 @@ fail(struct delivery *d, struct maildir *m, struct maildir_file *f, const char *
 	maildir_abandon(m, f);
 }
 
+/* What it takes in a maildir. */
+static uint64_t
+size_of(const struct delivery *d)
+{
+	return d->return_path.len + d->delivered_to.len + d->message.size;
+}
+
+/* Takes room for a message, or settles why there is none. */
+static enum exitcode
+take_room(struct delivery *d, struct maildir_quota *q, const char *path)
+{
+	int never, r = maildir_quota_take(q, size_of(d), &never);
+
+	if (r > 0)
+		return EXIT_OK;
+	if (r < 0)
+		return file_trouble(d, "count the mail in", path);
+	if (never) {
+		report_line(&d->report, "The message is larger than its mailbox may be. (#5.2.3)");
+		return EXIT_PERM;
+	}
+	report_line(&d->report, "The mailbox is full. (#4.2.2)");
+	return EXIT_TEMP;
+}
+
+/* Gives back what was taken for messages that did not come. */
+static void
+return_room(const struct maildir_quota *q, struct delivery *const *d, unsigned int n, const enum exitcode *codes)
+{
+	int64_t octets = -(int64_t)q->taken_octets, messages = -(int64_t)q->taken_messages;
+
+	for (unsigned int i = 0; i < n; i++)
+		if (codes[i] == EXIT_OK) {
+			octets += (int64_t)size_of(d[i]);
+			messages++;
+		}
+	if (messages)
+		maildir_quota_record(q, octets, messages);
+}
+
+/* Delivers those whose code is EXIT_OK. */
 static void
 deliver_into(struct maildir *m, struct delivery *const *d, unsigned int n, const char *path, enum exitcode *codes)
 {
 	struct maildir_file files[DELIVERY_BATCH];
 
 	for (unsigned int i = 0; i < n; i++) {
-		codes[i] = EXIT_OK;
+		files[i].fd = -1;
+		if (codes[i] != EXIT_OK)
+			continue;
 		if (!maildir_create(m, &files[i]) || !write_maildir_file(d[i], &files[i]))
 			fail(d[i], m, &files[i], path, &codes[i]);
 		else if (n > 1)
@@ -201,21 +245,50 @@ deliver_into(struct maildir *m, struct delivery *const *d, unsigned int n, const
 		maildir_finish(&files[i]);
 }
 
+/* Settles them all with errno. */
+static void
+fail_all(struct delivery *const *d, unsigned int n, const char *what, const char *path, enum exitcode *codes)
+{
+	int error = errno;
+
+	for (unsigned int i = 0; i < n; i++) {
+		errno = error;
+		codes[i] = file_trouble(d[i], what, path);
+	}
+}
+
+static void
+deliver_within_quota(struct maildir *m, struct delivery *const *d, unsigned int n, const char *path, enum exitcode *codes)
+{
+	struct maildir_quota quota;
+
+	if (!maildir_quota_open(&quota, path, d[0]->account->quota)) {
+		fail_all(d, n, "count the mail in", path, codes);
+		return;
+	}
+	for (unsigned int i = 0; i < n; i++)
+		codes[i] = take_room(d[i], &quota, path);
+	maildir_quota_reserve(&quota);
+	deliver_into(m, d, n, path, codes);
+	return_room(&quota, d, n, codes);
+	maildir_quota_close(&quota);
+}
+
 static void
 deliver_maildir(struct delivery *const *d, unsigned int n, const char *path, enum exitcode *codes)
 {
 	struct maildir m;
 
 	if (!maildir_open(&m, path)) {
-		int error = errno;
-
-		for (unsigned int i = 0; i < n; i++) {
-			errno = error;
-			codes[i] = file_trouble(d[i], "open the maildir", path);
-		}
+		fail_all(d, n, "open the maildir", path, codes);
 		return;
 	}
-	deliver_into(&m, d, n, path, codes);
+	for (unsigned int i = 0; i < n; i++)
+		codes[i] = EXIT_OK;
+	if (d[0]->account->quota)
+		deliver_within_quota(&m, d, n, path, codes);
+	else
+		deliver_into(&m, d, n, path, codes);
 	maildir_close(&m);
 }
 

@@ -18,6 +18,7 @@ struct delivery_account {
 	const char *user, *home, *default_delivery;
 	int start;		/* O_PATH descriptor of the directory that a relative home is relative to */
 	int qmail_home;		/* O_PATH descriptor of the qmail home, or -1: no forward is possible now */
+	const char *quota;	/* of each maildir (lib/maildir_quota.h); NULL: none */
 	const char *const *environment;	/* what qmail-start had */
 };
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
@@ -96,6 +97,7 @@ main(int argc, const char *const *argv, const char *const *envp)
 	account.start = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (account.start < 0)
 		strerr_diefusys(EXIT_TEMP, "open the current directory");
+	account.quota = getenv("MAILDIRQUOTA");
 	account.user = argv[0];
 	account.home = argv[1];
 	account.default_delivery = argv[options.worker ? 2 : ARGUMENTS - 1];

@@ -523,3 +523,58 @@ def test_mail_for_an_account_that_was_just_added(shop):
     add(shop, f"eva@{DOMAIN}")
     send(shop, f"eva@{DOMAIN}")
     shop.arrived(1, mail(shop, "eva"))
+
+
+# --- quota ---------------------------------------------------------------------
+
+def test_quota_of_messages(shop):
+    """The mailbox is full: mail waits, and comes when there is room, also for what deletes without writing it down."""
+    compiled(shop, line(shop, f"ana@{DOMAIN}", quota="3C"))
+    for _ in range(4):
+        send(shop, f"ana@{DOMAIN}")
+    shop.logged("success: did_1+0+0/", 3)
+    log = shop.logged("deferral: The_mailbox_is_full._(#4.2.2)/")
+    assert log.count("success: did_1+0+0/") == 3 and len(shop.maildir(mail(shop, "ana"))) == 3
+    maildir = shop.home / f"mail/ana@{DOMAIN}/Maildir"
+    octets = sum(path.stat().st_size for path in (maildir / "new").iterdir())
+    sums = [tuple(map(int, text.split())) for text in (maildir / "maildirsize").read_text().splitlines()[1:]]
+    assert (sum(s[0] for s in sums), sum(s[1] for s in sums)) == (octets, 3)
+    next((maildir / "new").iterdir()).unlink()
+    os.utime(maildir / "maildirsize", (1, 1))
+    shop.send.send_signal(signal.SIGALRM)
+    shop.logged("success: did_1+0+0/", 4)
+    assert len(list((maildir / "new").iterdir())) == 3
+
+
+def test_quota_that_changes(shop):
+    """At once, with the table: a worker that knows the old one is not asked again."""
+    compiled(shop, line(shop, f"ana@{DOMAIN}", quota="1C"))
+    send(shop, f"ana@{DOMAIN}")
+    shop.arrived(1, mail(shop, "ana"))
+    compiled(shop, line(shop, f"ana@{DOMAIN}", quota="2C"))
+    send(shop, f"ana@{DOMAIN}")
+    shop.arrived(2, mail(shop, "ana"))
+    compiled(shop, line(shop, f"ana@{DOMAIN}"))
+    send(shop, f"ana@{DOMAIN}")
+    shop.arrived(3, mail(shop, "ana"))
+
+
+def test_quota_that_a_message_never_fits(shop):
+    compiled(shop, line(shop, f"ana@{DOMAIN}", quota="2000S"), line(shop, f"open@{DOMAIN}"))
+    assert shop.queue(MESSAGE + b"x" * 2000 + b"\n", f"open@{DOMAIN}", f"ana@{DOMAIN}").returncode == 0
+    [bounce] = shop.arrived(1, mail(shop, "open"))
+    assert b"(#5.2.3)" in bounce
+    send(shop, f"ana@{DOMAIN}")
+    shop.arrived(1, mail(shop, "ana"))
+
+
+def test_quota_of_a_batch(shop):
+    """What comes together is counted one by one."""
+    compiled(shop, line(shop, f"ana@{DOMAIN}", quota="20C"))
+    shop.stop_send()
+    for _ in range(30):
+        send(shop, f"ana@{DOMAIN}")
+    shop.start_send()
+    shop.logged("deferral: The_mailbox_is_full._(#4.2.2)/", 10)
+    log = shop.logged("success: did_1+0+0/", 20)
+    assert log.count("deferral: ") == 10 and log.count("success: ") == 20 == len(shop.maildir(mail(shop, "ana")))
