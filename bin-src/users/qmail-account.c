@@ -30,7 +30,8 @@ struct choices {
 	int has_owner, has_quota, has_flags, are_hashes;	/* options were given */
 	uid_t uid;
 	gid_t gid;
-	stralloc base;		/* home of the owner, NUL-terminated; empty: nobody knows it */
+	stralloc base;		/* homes are base/domain/user, unless one is given: the home of the owner; NUL-terminated, empty if
+				 * nobody knows it */
 	const char *home;	/* NULL: none was given */
 	stralloc quota;		/* NUL-terminated */
 	unsigned int flags;
@@ -112,6 +113,8 @@ set_owner(struct choices *c, const char *owner)
 static void
 find_owner(struct choices *c)
 {
+	if (c->has_owner)
+		return;
 	if (geteuid() == 0) {
 		set_owner(c, OWNER);
 		return;
@@ -155,7 +158,7 @@ set_home(struct virtual_account *v, stralloc *room, const struct choices *c)
 {
 	const char *at = strchr(v->address, '@');
 
-	if (!c->home && *c->base.s != '/')
+	if (!c->home && !*c->base.s)
 		strerr_dief(EXIT_PERM, "the owner of the mail has no home: -d says where the account's is");
 	if (c->home)
 		need_memory(stralloc_sets(room, c->home));
@@ -168,15 +171,13 @@ set_home(struct virtual_account *v, stralloc *room, const struct choices *c)
 
 /* All of it but the hash; what it points to is in address, which is put into lower case, in *c and in room. */
 static void
-make_account(struct virtual_account *v, char *address, stralloc *room, struct choices *c)
+make_account(struct virtual_account *v, char *address, stralloc *room, const struct choices *c)
 {
 	const char *fault = virtual_address_fault(address, strlen(address));
 
 	if (fault)
 		strerr_dief(EXIT_PERM, address, ": ", fault);
 	case_lowerb(address, strlen(address));
-	if (!c->has_owner && !c->uid)
-		find_owner(c);
 	*v = (struct virtual_account){
 		.address = address, .hash = "*", .uid = c->uid, .gid = c->gid, .quota = c->has_quota ? c->quota.s : "",
 		.flags = c->flags,
@@ -349,6 +350,7 @@ add(char *address, struct choices *c)
 	struct accountlist l;
 	char hash[PASSWORD_HASH_MAX];
 
+	find_owner(c);
 	make_account(&v, address, &room, c);
 	open_list(&l, 0);	/* before anybody is asked for a password */
 	need_none(&l, v.address);
@@ -523,7 +525,7 @@ check(char *address, struct choices *c)
 
 /* Adds a line "address:secret" to the new ones. */
 static void
-import_line(struct accountlist *new, stralloc *line, struct choices *c)
+import_line(struct accountlist *new, stralloc *line, const struct choices *c)
 {
 	stralloc room = STRALLOC_ZERO, secret = STRALLOC_ZERO;
 	char *colon = strchr(line->s, ':');
@@ -546,7 +548,7 @@ import_line(struct accountlist *new, stralloc *line, struct choices *c)
 	stralloc_free(&room);
 }
 
-/* All lines of descriptor 0, or none of them. */
+/* All lines of descriptor 0, or none of them. Nobody's home is another's: -d says where they all are. */
 static int
 import(char *nothing, struct choices *c)
 {
@@ -556,6 +558,10 @@ import(char *nothing, struct choices *c)
 	unsigned int before;
 
 	(void)nothing;
+	find_owner(c);
+	if (c->home)
+		need_memory(stralloc_sets(&c->base, c->home) && stralloc_0(&c->base));
+	c->home = NULL;
 	while (prompt_read_line(&line, STDIN_FILENO))
 		if (line.len && line.s[0] != '#')
 			import_line(&new, &line, c);

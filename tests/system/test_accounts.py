@@ -115,6 +115,14 @@ def test_newaccounts_without_accounts(tree):
     assert not (tree.home / "users/accounts.cdb").exists()
 
 
+def test_qmailctl_compiles_accounts(tree):
+    tree.write("users/accounts", line(tree, f"ana@{DOMAIN}"), 0o600)
+    tree.run("qmailctl", "cdb", check=True)
+    assert cdb(tree.home / "users/accounts.cdb")[0][0] == b"ana@shop.example"
+    tree.write("users/accounts", "nonsense\n", 0o600)
+    assert tree.run("qmailctl", "cdb").returncode == 111
+
+
 def test_newaccounts_twice_at_once(tree):
     """Each of those that run at the same time writes whole tables."""
     tree.write("users/accounts", "".join(line(tree, f"u{i}@{DOMAIN}") for i in range(2000)), 0o600)
@@ -373,12 +381,13 @@ def test_account_warns_of_what_mail_would_find(domain):
 
 def test_account_import(domain):
     """Passwords, and hashes of another system; the ones log in as the others do."""
-    done = account(domain, "import", "-q", "1M", "-d", "mail/all", input=b"# staff\nana@shop.example:with:colon\n\nBen@shop.example:x\n")
+    done = account(domain, "import", "-q", "1M", "-d", "mail", input=b"# staff\nana@shop.example:with:colon\n\nBen@shop.example:x\n")
     assert done.returncode == 0, done.stderr
     assert [text.split(":")[0] for text in lines(domain)] == ["ana@shop.example", "ben@shop.example"]
+    assert [text.split(":")[4] for text in lines(domain)] == ["mail/shop.example/ana", "mail/shop.example/ben"]
     assert account(domain, "check", "ana@shop.example", password="with:colon").returncode == 0
     hashed = lines(domain)[0].split(":")[1].encode()
-    done = account(domain, "import", "-H", "-d", "mail/all", input=b"eva@shop.example:%s\nidle@shop.example:*\n" % hashed)
+    done = account(domain, "import", "-H", "-d", "mail", input=b"eva@shop.example:%s\nidle@shop.example:*\n" % hashed)
     assert done.returncode == 0, done.stderr
     assert account(domain, "check", "eva@shop.example", password="with:colon").returncode == 0
     assert len(lines(domain)) == 4
@@ -395,7 +404,7 @@ def test_account_import(domain):
 def test_account_import_all_or_nothing(domain, text, what):
     add(domain, f"ana@{DOMAIN}")
     before = lines(domain)
-    done = account(domain, "import", "-d", "mail/all", input=text)
+    done = account(domain, "import", "-d", "mail", input=text)
     assert done.returncode == 100 and what in done.stderr, done
     assert lines(domain) == before
     assert len(cdb(domain.home / "users/passwords.cdb")) == 3
