@@ -16,6 +16,7 @@
 #include "bin-src/local/delivery.h"
 #include "bin-src/local/mbox.h"
 #include "directory.h"
+#include "maildir_quota.h"
 
 enum { MANY = DELIVERY_BATCH };
 
@@ -143,6 +144,7 @@ begin(void **state)
 {
 	(void)state;
 	failing.turn = 0;
+	account.quota = NULL;
 	memset(turns, 0, sizeof turns);
 	lowest = free_descriptor();
 	assert_int_equal(fchdir(account.start), 0);
@@ -161,6 +163,7 @@ end(void **state)
 	unlink(".qmail");
 	unlink("mbox");
 	unlink("trace");
+	unlink("Maildir/maildirsize");
 	return 0;
 }
 
@@ -257,6 +260,86 @@ names_that_are_not_flushed_are_removed(void **state)
 	assert_int_equal(count("Maildir/new"), 0);
 	assert_int_equal(count("Maildir/tmp"), 0);
 }
+
+/* --- quota -------------------------------------------------------------------------------------- */
+
+/* What maildirsize says is there, in messages of one size. */
+static void
+expect_counted(unsigned int messages)
+{
+	struct maildir_quota q;
+	const char *words = account.quota;
+
+	assert_int_equal(maildir_quota_open(&q, "Maildir", words), 1);
+	assert_int_equal(q.messages, messages);
+	assert_int_equal(q.octets, messages * strlen("Return-Path: <s@x>\nDelivered-To: ann@here.example\nSubject: x\n\nbody\n"));
+	maildir_quota_close(&q);
+}
+
+static void
+a_full_mailbox_takes_what_there_is_room_for(void **state)
+{
+	(void)state;
+	account.quota = "2C";
+	deliver(3);
+	assert_int_equal(codes[0], EXIT_OK);
+	assert_int_equal(codes[1], EXIT_OK);
+	assert_int_equal(codes[2], EXIT_TEMP);
+	assert_string_equal(text_of(&deliveries[1]), "did 1+0+0\n");
+	assert_string_equal(text_of(&deliveries[2]), "The mailbox is full. (#4.2.2)\n");
+	assert_int_equal(count("Maildir/new"), 2);
+	expect_counted(2);
+}
+
+static void
+a_message_larger_than_its_mailbox_may_be(void **state)
+{
+	(void)state;
+	account.quota = "66S";
+	deliver(1);
+	assert_int_equal(codes[0], EXIT_PERM);
+	assert_string_equal(text_of(&deliveries[0]), "The message is larger than its mailbox may be. (#5.2.3)\n");
+	assert_int_equal(count("Maildir/new"), 0);
+	expect_counted(0);
+}
+
+/* What was not delivered takes no room, in whichever step it failed. */
+static void
+what_fails_gives_its_room_back(void **state)
+{
+	(void)state;
+	account.quota = "10C";
+	for (unsigned int step = CREATE; step <= PUBLISH; step++) {
+		failing.step = (enum step)step;
+		failing.turn = turns[step] + 2;
+		failing.error = EIO;
+		deliver(3);
+		assert_int_equal(codes[1], EXIT_TEMP);
+		for (unsigned int i = 0; i < 3; i++)
+			delivery_free(&deliveries[i]);
+		expect_counted(2 * (step - CREATE + 1));
+	}
+	failing.step = SYNC;
+	failing.turn = turns[SYNC] + 1;
+	deliver(2);
+	assert_int_equal(codes[0], EXIT_TEMP);
+	expect_counted(8);
+	assert_int_equal(count("Maildir/new"), 8);
+}
+
+static void
+a_quota_that_makes_no_sense(void **state)
+{
+	(void)state;
+	account.quota = "lots";
+	deliver(2);
+	assert_int_equal(codes[0], EXIT_TEMP);
+	assert_int_equal(codes[1], EXIT_TEMP);
+	assert_string_equal(text_of(&deliveries[1]), "Unable to count the mail in ./Maildir/: Invalid argument. (#4.2.1)\n");
+	assert_int_equal(count("Maildir/new"), 0);
+}
+
+/* --- messages ----------------------------------------------------------------------------------- */
 
 /* One whose file became shorter after it was handed over. */
 static void
@@ -429,6 +512,8 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	static const struct CMUnitTest tests[] = {
 		TEST(a_full_batch_is_flushed_before_the_first_is_visible), TEST(names_that_are_not_flushed_are_removed),
+		TEST(a_full_mailbox_takes_what_there_is_room_for), TEST(a_message_larger_than_its_mailbox_may_be),
+		TEST(what_fails_gives_its_room_back), TEST(a_quota_that_makes_no_sense),
 		TEST(a_message_that_cannot_be_read_fails_alone), TEST(a_maildir_that_is_missing_defers_all),
 		TEST(what_was_done_before_a_failure_stays), TEST(a_stop_is_a_success),
 		TEST(an_mbox_that_cannot_be_flushed_is_as_it_was), TEST(without_the_qmail_home_nothing_is_forwarded),
