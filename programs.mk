@@ -81,6 +81,11 @@ $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$
 # --- pop3d -------------------------------------------------------------------
 $(eval $(call program,qmail-pop3d,$(addprefix $S/pop3d/,qmail-pop3d session command maildrop output top login_delay) $L/maildir $L/mail_data $L/input $L/peer $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
 
+# --- tls ---------------------------------------------------------------------
+# who holds the keys does not speak TLS, and who speaks it has no key
+$(eval $(call program,qmail-keyd,$(addprefix $S/tls/,qmail-keyd keystore keypair certificate) $L/service_socket $L/sandbox $(HOME_CONTROL),-lbearssl $(SK),-pie))
+$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy suites key_client) $L/service_socket $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
+
 # --- users -------------------------------------------------------------------
 # what makes the tables of virtual accounts
 VIRTUAL_TABLES := users/virtual_tables users/virtual users/account users/password control/table

@@ -107,6 +107,9 @@ directories() {
 	directory 0755 root root bin control users libexec service
 	directory 0711 qmailq qmails run
 	directory 0711 qmailp nofiles run/qmail-rcptd
+	directory 0711 qmailt nofiles run/qmail-tlsd
+	directory 0711 qmailk nofiles run/qmail-keyd
+	directory 0700 qmailk nofiles tls
 	directory 0750 qmailq qmails queue queue/journal queue/mess queue/info queue/new queue/damaged
 	# shellcheck disable=SC2046 # one word a name
 	directory 0750 qmailq qmails $(queue_folders)
@@ -117,7 +120,7 @@ directories() {
 		ln -s /var/log/qmail log
 	fi
 	if [ "$one_user" ]; then directory 0755 root root log; fi
-	for service in qmail-queued qmail-rcptd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd; do
+	for service in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd; do
 		if [ -h log ]; then directory 0750 qmaill nofiles "$root$(readlink log)/$service"
 		else directory 0750 qmaill nofiles "log/$service"; fi
 	done
@@ -148,6 +151,29 @@ control_files() {
 	[ -e control/defaultdelivery ] || echo ./Maildir/ >control/defaultdelivery
 }
 
+# A certificate that the host signs itself, where there is none: enough for mail that is encrypted where it can be. One that clients
+# trust takes its place without more ado (INSTALL).
+certificate() {
+	for file in tls/*.pem; do
+		[ ! -e "$file" ] || return 0
+	done
+	read -r me <control/me
+	if ! command -v openssl >/dev/null; then
+		say "warning: no openssl here, so no certificate was made: put one into $home/tls, see qmail-keyd(8)"
+		return 0
+	fi
+	(
+		umask 077
+		openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj '/O=self-signed' \
+		    -addext "subjectAltName=DNS:$me" -keyout tls/.key -out tls/.chain 2>/dev/null &&
+		    cat tls/.key tls/.chain >tls/.self-signed
+	) || { rm -f tls/.key tls/.chain tls/.self-signed; say "warning: openssl made no certificate for $me"; return 0; }
+	rm -f tls/.key tls/.chain
+	[ "$one_user" ] || chown "$(uid_of qmailk):$(gid_of nofiles)" tls/.self-signed
+	mv tls/.self-signed tls/self-signed.pem
+	say "tls/self-signed.pem: a certificate for $me that nobody else has signed"
+}
+
 # Mail that every host has to take, RFC 5321 section 4.5.1 and RFC 2142, and that cron sends: to alias until root says otherwise.
 aliases() {
 	for box in postmaster mailer-daemon root; do
@@ -166,4 +192,5 @@ keep_old_queue
 directories
 remembered_hosts
 control_files
+certificate
 aliases

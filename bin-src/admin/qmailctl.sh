@@ -32,7 +32,7 @@ qmailctl stop      stop every service: deliveries that run are finished, no new 
 qmailctl restart   stop, and start again
 qmailctl stat      what runs, since when, and how many messages wait
 qmailctl doqueue   try every message that waits now (also: flush)
-qmailctl reload    qmail-send reads control/locals and control/virtualdomains again
+qmailctl reload    control/locals, control/virtualdomains and the keys in tls/ are read again
 qmailctl queue     how many messages wait, and which
 qmailctl cdb       compile users/assign, users/accounts, control/morercpthosts, and the rules control/tcp.smtp, .qmtp, .qmqp
 qmailctl pause     stop deliveries; mail is accepted on
@@ -71,7 +71,7 @@ stat|status)
 	bin/qmail-qstat
 	;;
 doqueue|flush|alrm) supervised; $as s6-svc -a service/qmail-send ;;
-reload|hup) supervised; $as s6-svc -h service/qmail-rcptd && $as s6-svc -h service/qmail-send ;;
+reload|hup) supervised; for s in qmail-rcptd qmail-keyd qmail-send; do $as s6-svc -h service/$s || exit; done ;;
 queue) bin/qmail-qstat && bin/qmail-qread ;;
 cdb)
 	status=0

@@ -46,6 +46,8 @@ static const struct filter {
 	{ "sandbox_remote", FILES_READ | INTERNET },
 	{ "sandbox_session", CONNECT | SESSION },
 	{ "sandbox_maildrop", MAILDROP },
+	{ "sandbox_signer", ACCEPT | EPOLL },
+	{ "sandbox_tunnel", SOCKET_IO },
 };
 
 #define ALWAYS (~0u)

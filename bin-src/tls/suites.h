@@ -1,0 +1,14 @@
+/* suites: the cipher suites that qmail-tlsd offers, in its order of preference: ECDHE only (qmail-keyd decrypts nothing), AEAD first,
+ * then CBC for old clients. */
+#ifndef SUITES_H
+#define SUITES_H
+#include <stddef.h>
+#include <stdint.h>
+
+extern const uint16_t suites[];
+extern const size_t suites_len;
+
+/* The name of one of them as registered with IANA (RFC 8314 section 4.3 wants that in Received fields), "unknown" of another. */
+const char *suites_name(uint16_t suite);
+
+#endif
