@@ -157,21 +157,23 @@ certificate() {
 	for file in tls/*.pem; do
 		[ ! -e "$file" ] || return 0
 	done
-	read -r me <control/me
 	if ! command -v openssl >/dev/null; then
 		say "warning: no openssl here, so no certificate was made: put one into $home/tls, see qmail-keyd(8)"
 		return 0
 	fi
-	(
-		umask 077
-		openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj '/O=self-signed' \
-		    -addext "subjectAltName=DNS:$me" -keyout tls/.key -out tls/.chain 2>/dev/null &&
-		    cat tls/.key tls/.chain >tls/.self-signed
-	) || { rm -f tls/.key tls/.chain tls/.self-signed; say "warning: openssl made no certificate for $me"; return 0; }
-	rm -f tls/.key tls/.chain
-	[ "$one_user" ] || chown "$(uid_of qmailk):$(gid_of nofiles)" tls/.self-signed
-	mv tls/.self-signed tls/self-signed.pem
-	say "tls/self-signed.pem: a certificate for $me that nobody else has signed"
+	me=$(sed -n 1p control/me)
+	made=$(mktemp -d)
+	if openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj '/O=self-signed' \
+	    -addext "subjectAltName=DNS:$me" -keyout "$made/key" -out "$made/chain" 2>/dev/null; then
+		# the directory is another user's: nothing that lies there already is written through
+		if [ "$one_user" ]; then set --; else set -- -o "$(uid_of qmailk)" -g "$(gid_of nofiles)"; fi
+		cat "$made/key" "$made/chain" | install -m 0400 "$@" /dev/stdin tls/.self-signed
+		mv -f tls/.self-signed tls/self-signed.pem
+		say "tls/self-signed.pem: a certificate for $me that nobody else has signed"
+	else
+		say "warning: openssl made no certificate for $me"
+	fi
+	rm -rf "$made"
 }
 
 # Mail that every host has to take, RFC 5321 section 4.5.1 and RFC 2142, and that cron sends: to alias until root says otherwise.

@@ -180,14 +180,16 @@ def test_setup_users_and_owners(private_root):
     home = private_root / "var/qmail"
     rules = [("queue", 0o750, "qmailq", "qmails"), ("queue/journal", 0o750, "qmailq", "qmails"),
              ("queue/damaged", 0o750, "qmailq", "qmails"), ("queue/new", 0o750, "qmailq", "qmails"),
-             ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("alias", 0o755, "alias", "nofiles"),
+             ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("run/qmail-tlsd", 0o711, "qmailt", "nofiles"),
+             ("run/qmail-keyd", 0o711, "qmailk", "nofiles"), ("tls", 0o700, "qmailk", "nofiles"), ("tls/self-signed.pem", 0o400, "qmailk", "nofiles"),
+             ("alias", 0o755, "alias", "nofiles"),
              ("alias/Maildir", 0o700, "alias", "nofiles"), ("control", 0o755, "root", "root"),
              ("bin", 0o755, "root", "root"), ("libexec", 0o755, "root", "root"), ("users", 0o755, "root", "root")]
     rules += [(f"queue/{sub}/{n}", 0o750, "qmailq", "qmails") for sub in ("mess", "info") for n in range(23)]
     for name, mode, user, group in rules:
         st = (home / name).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (mode, uid[user], gid[group]), name
-    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd"):
+    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd"):
         st = (private_root / "var/log/qmail" / service).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid) == (0o750, uid["qmaill"])
     assert os.readlink(home / "log") == "/var/log/qmail"
