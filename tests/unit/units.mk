@@ -159,6 +159,10 @@ $(eval $(call unit,smtpd_delivery,$(SMTPD),-lcdb))
 $(eval $(call unit,session_log,$(SMTPD),-lcdb))
 $(eval $(call unit,recipient,$(SMTPD),-lcdb))
 $(eval $(call unit,smtpd_session,tests/unit/server $(SMTPD),-lcdb))
+$(eval $(call unit,service_socket,tests/unit/directory $L/service_socket))
+$(eval $(call unit,tls_engine,tests/unit/directory $L/tls_engine $L/service_socket))
+$(eval $(call unit,certificate,$S/tls/certificate))
+$(eval $(call unit,keystore,tests/unit/directory $S/tls/keystore $S/tls/keypair $S/tls/certificate,-lbearssl))
 $(eval $(call unit,checkprogram,$S/smtpd/checkprogram))
 $(UNIT_BUILD)/$S/smtpd/checkprogram.o: CPPFLAGS += -DCHECKPROGRAM_SECONDS=2
 

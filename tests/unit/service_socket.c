@@ -1,0 +1,216 @@
+/* The socket of a service: connecting from elsewhere, packets, descriptors. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "directory.h"
+#include "monotonic.h"
+#include "service_socket.h"
+
+#define PATH "folder/socket"
+
+static int listener, home, pair[2];
+
+static int
+set_up(void **state)
+{
+	directory_make(state);
+	listener = service_socket_listen(PATH);
+	home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	return listener < 0 || home < 0;
+}
+
+static int
+tear_down(void **state)
+{
+	close(listener);
+	close(home);
+	close(pair[0]);
+	close(pair[1]);
+	return directory_remove(state);
+}
+
+static void
+who_connects_from_elsewhere_stays_there(void **state)
+{
+	char before[200], after[200], got[10];
+	int fd, accepted;
+
+	(void)state;
+	assert_int_equal(chdir("/"), 0);
+	assert_non_null(getcwd(before, sizeof before));
+	fd = service_socket_connect(home, PATH, 1000);
+	assert_true(fd >= 0);
+	assert_non_null(getcwd(after, sizeof after));
+	assert_string_equal(before, after);
+	assert_int_equal(fchdir(home), 0);
+	accepted = accept(listener, NULL, NULL);
+	assert_true(accepted >= 0);
+	assert_int_equal(service_socket_peer(accepted), geteuid());
+	assert_int_equal(service_socket_say(fd, 'x', "yz"), 1);
+	assert_int_equal(service_socket_receive(accepted, got, sizeof got, NULL), 3);
+	assert_memory_equal(got, "xyz", 3);
+	close(fd);
+	assert_int_equal(service_socket_wait(accepted, monotonic_ms() + 10000), 1);
+	assert_int_equal(service_socket_receive(accepted, got, sizeof got, NULL), 0);
+	close(accepted);
+}
+
+static void
+everybody_may_connect_and_nobody_list(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(stat(PATH, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0666);
+	assert_int_equal(stat("folder", &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0711);
+}
+
+static void
+a_new_one_takes_the_place_of_an_old_one(void **state)
+{
+	int again = service_socket_listen(PATH), fd;
+
+	(void)state;
+	assert_true(again >= 0);
+	fd = service_socket_connect(-1, PATH, 1000);
+	assert_true(fd >= 0);
+	assert_int_equal(accept(listener, NULL, NULL), -1);
+	close(fd);
+	close(again);
+}
+
+static void
+nobody_listens(void **state)
+{
+	(void)state;
+	assert_int_equal(service_socket_connect(-1, "folder/none", 1000), -1);
+	assert_int_equal(errno, ENOENT);
+	close(listener);
+	assert_int_equal(service_socket_connect(-1, PATH, 1000), -1);
+	assert_int_equal(errno, ECONNREFUSED);
+	listener = -1;
+}
+
+static void
+paths_that_are_too_long(void **state)
+{
+	char path[200];
+
+	(void)state;
+	memset(path, 'x', sizeof path - 1);
+	path[50] = '/';
+	path[sizeof path - 1] = '\0';
+	assert_int_equal(service_socket_listen(path), -1);
+	assert_int_equal(errno, ENAMETOOLONG);
+	assert_int_equal(service_socket_connect(-1, path, 1000), -1);
+	assert_int_equal(errno, ENAMETOOLONG);
+}
+
+/* A descriptor that is not 0, 1 or 2 and that nothing else refers to: how many there are can be told by the number it gets. */
+static int
+next_descriptor(void)
+{
+	int fd = fcntl(home, F_DUPFD, 0);
+
+	close(fd);
+	return fd;
+}
+
+static void
+a_descriptor_comes_with_its_packet(void **state)
+{
+	struct iovec v[2] = { { (void *)(uintptr_t)"ab", 2 }, { (void *)(uintptr_t)"c", 1 } };
+	struct stat sent, come;
+	char got[10];
+	int passed = -1;
+
+	(void)state;
+	assert_int_equal(service_socket_send(pair[0], v, 2, home), 1);
+	assert_int_equal(service_socket_receive(pair[1], got, sizeof got, &passed), 3);
+	assert_true(passed >= 0 && fcntl(passed, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(fstat(home, &sent) | fstat(passed, &come), 0);
+	assert_true(sent.st_ino == come.st_ino);
+	close(passed);
+	assert_int_equal(service_socket_send(pair[0], v, 2, -1), 1);
+	assert_int_equal(service_socket_receive(pair[1], got, sizeof got, &passed), 3);
+	assert_int_equal(passed, -1);
+}
+
+static void
+descriptors_that_are_not_wanted_are_closed(void **state)
+{
+	struct iovec v = { (void *)(uintptr_t)"0123456789ab", 12 };
+	int before = next_descriptor(), passed = 77;
+	char got[10];
+
+	(void)state;
+	assert_int_equal(service_socket_send(pair[0], &v, 1, home), 1);
+	assert_int_equal(service_socket_receive(pair[1], got, sizeof got, &passed), -1);
+	assert_int_equal(errno, EMSGSIZE);
+	assert_int_equal(passed, -1);
+	v.iov_len = 3;
+	assert_int_equal(service_socket_send(pair[0], &v, 1, home), 1);
+	assert_int_equal(service_socket_receive(pair[1], got, sizeof got, NULL), 3);
+	assert_int_equal(next_descriptor(), before);
+}
+
+static void
+only_one_descriptor_is_taken(void **state)
+{
+	union { struct cmsghdr align; char room[CMSG_SPACE(2 * sizeof(int))]; } control = { .room = "" };
+	struct iovec v = { (void *)(uintptr_t)"x", 1 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	int both[2] = { home, home }, before = next_descriptor(), passed;
+	char got[10];
+
+	(void)state;
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof both);
+	memcpy(CMSG_DATA(c), both, sizeof both);
+	assert_int_equal(sendmsg(pair[0], &m, 0), 1);
+	assert_int_equal(service_socket_receive(pair[1], got, sizeof got, &passed), 1);
+	if (passed >= 0)
+		close(passed);
+	assert_int_equal(next_descriptor(), before);
+}
+
+static void
+waiting_ends_at_its_deadline(void **state)
+{
+	(void)state;
+	assert_int_equal(service_socket_wait(pair[0], monotonic_ms() + 1), 0);
+	assert_int_equal(errno, ETIMEDOUT);
+	assert_int_equal(service_socket_say(pair[1], 'x', ""), 1);
+	assert_int_equal(service_socket_wait(pair[0], 0), 1);	/* what is there is taken, however late */
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(who_connects_from_elsewhere_stays_there),
+		cmocka_unit_test(everybody_may_connect_and_nobody_list),
+		cmocka_unit_test(a_new_one_takes_the_place_of_an_old_one),
+		cmocka_unit_test(paths_that_are_too_long),
+		cmocka_unit_test(a_descriptor_comes_with_its_packet),
+		cmocka_unit_test(descriptors_that_are_not_wanted_are_closed),
+		cmocka_unit_test(only_one_descriptor_is_taken),
+		cmocka_unit_test(waiting_ends_at_its_deadline),
+		cmocka_unit_test(nobody_listens),
+	};
+
+	return cmocka_run_group_tests_name("service_socket", tests, set_up, tear_down);
+}
