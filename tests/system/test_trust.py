@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 
@@ -16,6 +17,7 @@ from conftest import BUILD, HOST, wait_for
 from probe import KILLED, call, is_sanitized, need, opens
 from real_server import identity, only
 from test_root_users import installed, machine  # noqa: F401 (fixtures)
+from test_tls import echo_program
 
 pytestmark = pytest.mark.xdist_group("trust")  # one process makes the module's machines, once
 
@@ -336,3 +338,85 @@ def test_root_and_qmails_may_look_at_the_queue(running):
     for user in (None, "qmails:qmails"):
         for program in ("qmail-qread", "qmail-qstat"):
             assert running.machine.run(program, user=user).returncode == 0
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def tls(running):
+    """With qmail-keyd, qmail-tlsd and a server, each as its user, and a client that is in the middle of a session."""
+    machine = running.machine  # noqa: F811
+    uid = {user: machine.passwd[user][0] for user in ("qmaild", "qmailt", "qmailk")}
+    running.keyd = running.start("qmail-keyd", uid["qmailt"], user="qmailk:nofiles")
+    running.tlsd = running.start("qmail-tlsd", uid["qmaild"], user="qmailt:nofiles")
+    listener = socket.create_server(("127.0.0.1", 0))
+    echo = machine.popen(str(shutil.copy(echo_program(), machine.bin / "tls-echo")), "tls", user="qmaild:nofiles", stdin=listener)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with context.wrap_socket(socket.create_connection(listener.getsockname(), 30)) as client:
+        client.sendall(b"hello\n")
+        assert client.recv(100) == b"hello\n"
+        running.client = client
+        yield running
+    for process in (echo, running.tlsd, running.keyd):
+        process.kill()
+        process.wait()
+    listener.close()
+
+
+def the_connection(tls):
+    (pid,) = set(tls.named("qmail-tlsd")) - {tls.tlsd.pid}
+    return pid
+
+
+def a_signer(tls):
+    return next(pid for pid in tls.named("qmail-keyd") if pid != tls.keyd.pid)
+
+
+def test_who_speaks_tls_has_one_connection_and_nothing_else(tls, kernel):
+    machine = tls.machine  # noqa: F811
+    pid = the_connection(tls)
+    assert identity(pid) == {**only(machine.passwd["qmailt"][0], machine.groups["nofiles"]), "Groups": []}
+    assert shut_in(pid)
+    tls.client.sendall(b"more\n")
+    assert tls.client.recv(100) == b"more\n"
+
+
+def test_who_holds_the_keys_reaches_nothing(tls, kernel):
+    machine = tls.machine  # noqa: F811
+    for pid in tls.named("qmail-keyd"):
+        assert identity(pid) == {**only(machine.passwd["qmailk"][0], machine.groups["nofiles"]), "Groups": []}
+        assert pid == tls.keyd.pid or shut_in(pid)
+
+
+ATTEMPTS = {
+    "keys": lambda pid: opens(pid, "tls/self-signed.pem"), "file": lambda pid: opens(pid, "control/me"), "write": lambda pid: opens(pid, "/tmp/x", WRITE),
+    "network": lambda pid: call(pid, "socket", *INTERNET), "socket": lambda pid: call(pid, "socket", socket.AF_UNIX, socket.SOCK_STREAM, 0),
+    "program": executes, "setuid": lambda pid: call(pid, "setuid", 0), "ptrace": lambda pid: call(pid, "ptrace", 16, 1),
+    "kill": lambda pid: call(pid, "kill", os.getpid(), 0),
+}
+
+
+@pytest.mark.parametrize("who", [the_connection, a_signer], ids=["qmail-tlsd", "qmail-keyd"])
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+def test_tls_dies_rather_than(tls, kernel, who, attempt):
+    assert attempt(who(tls)) == KILLED
+
+
+@pytest.mark.parametrize("user", ["ana", "qmaild:nofiles", "qmailt:nofiles", "qmailp:nofiles", "qmailr:nofiles"])
+def test_nobody_else_reads_the_keys(machine, user):  # noqa: F811
+    for path in ("tls", "tls/self-signed.pem"):
+        assert not machine.can(user, "-r", path)
+    assert machine.can("qmailk:nofiles", "-r", "tls/self-signed.pem")
+
+
+@pytest.mark.parametrize("service, user, may", [
+    ("qmail-keyd", "qmailt:nofiles", True), ("qmail-keyd", "qmaild:nofiles", False), ("qmail-keyd", "ana", False),
+    ("qmail-tlsd", "qmaild:nofiles", True), ("qmail-tlsd", "qmailt:nofiles", False), ("qmail-tlsd", "ana", False),
+])
+def test_whom_tls_serves(tls, service, user, may):
+    attempt = ("import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\ns.settimeout(20)\ns.connect('run/%s/socket')\n"
+               "try:\n    %s\n    print(s.recv(1).decode())\nexcept (BrokenPipeError, ConnectionResetError): pass"
+               % (service, r"s.send(b'C\x0f')" if service == "qmail-keyd" else "pass"))
+    said = tls.machine.run("/usr/bin/python3", "-c", attempt, user=user).stdout.strip()
+    assert said == {True: {"qmail-keyd": b"C", "qmail-tlsd": b"R"}[service], False: {"qmail-keyd": b"", "qmail-tlsd": b"B"}[service]}[may]
