@@ -14,6 +14,7 @@
 #include <asm/termbits.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -31,6 +32,7 @@ enum {
 	INTERNET = 1 << 7,	/* the same as SOCKET_IO, and make an internet socket and connect it */
 	SESSION = 1 << 8,	/* time limits of sockets that are open; pairs of Unix sockets */
 	MAILDROP = 1 << 9,	/* open and list what is there, move and remove files; a connection that is open */
+	NODELAY = 1 << 10,	/* sending by TCP without delay */
 };
 
 /* The filters, by the kind of program; sandbox.h says who uses which. */
@@ -47,7 +49,7 @@ static const struct filter {
 	{ "sandbox_session", CONNECT | SESSION },
 	{ "sandbox_maildrop", MAILDROP },
 	{ "sandbox_signer", ACCEPT | EPOLL },
-	{ "sandbox_tunnel", SOCKET_IO },
+	{ "sandbox_tunnel", SOCKET_IO | NODELAY },
 };
 
 #define ALWAYS (~0u)
@@ -119,6 +121,7 @@ static const struct limited {
 	{ INTERNET, CALL(socket), 0, UINT32_MAX, AF_INET },
 	{ INTERNET, CALL(socket), 0, UINT32_MAX, AF_INET6 },
 	{ SESSION, CALL(setsockopt), 1, UINT32_MAX, SOL_SOCKET },
+	{ NODELAY, CALL(setsockopt), 2, UINT32_MAX, TCP_NODELAY },
 	{ SESSION, CALL(socketpair), 0, UINT32_MAX, AF_UNIX },
 	{ CHILDREN, CALL(clone), 0, NAMESPACES, 0 },
 	{ CHILDREN, CALL(socketpair), 0, UINT32_MAX, AF_UNIX },

@@ -38,7 +38,7 @@ extern const struct sandbox_filter
 	sandbox_session,	/* the same as sandbox_client, time limits of open sockets, and pairs of sockets (qmail-smtpd) */
 	sandbox_maildrop,	/* files: open, list, move and remove, but not make; time limits of open sockets (qmail-pop3d) */
 	sandbox_signer,		/* accept, talk, epoll (qmail-keyd) */
-	sandbox_tunnel,		/* connected sockets: talk (qmail-tlsd) */
+	sandbox_tunnel,		/* connected sockets: talk, by TCP without delay (qmail-tlsd) */
 	sandbox_remote,		/* internet sockets: make, bind, connect, talk; files: open for reading (qmail-remote, qmail-route) */
 	sandbox_keeper;		/* files: make, change, rename, remove, flush; accept, talk, epoll; fork (qmail-queued) */
 

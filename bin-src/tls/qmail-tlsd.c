@@ -2,13 +2,15 @@
  * Trust: the connection is the network's. Runs as qmailt; only the users that are named may hand connections over, as the kernel
  * says it. Each process has one connection, no file and no key: qmail-keyd signs. The parent reads no octet from anybody. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <poll.h>
 #include <unistd.h>
 #include <bearssl.h>
 #include <skalibs/strerr.h>
@@ -134,7 +136,7 @@ static void
 await_request(struct connection *c)
 {
 	struct tunnel *t = &c->tunnel;
-	int type = 0;
+	int type = 0, on = 1;
 	socklen_t size = sizeof type;
 	ssize_t n;
 
@@ -147,6 +149,8 @@ await_request(struct connection *c)
 		refuse(c, 'T', "the request was malformed");
 	if (getsockopt(t->net, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_STREAM)
 		refuse(c, 'T', "what was handed over is no connection");
+	/* a handshake is several records one after another: none of them is to wait for an acknowledgement */
+	setsockopt(t->net, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	take_request(c, (size_t)n);
 }
 
