@@ -262,7 +262,7 @@ def test_p11_lines(pop3):
     assert len(names(pop3)) == 1
 
 
-@pytest.mark.parametrize("end", ["close", "reset", "shutdown", signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize("end", ["close", "reset", "shutdown", signal.SIGTERM, signal.SIGKILL])
 def test_p11_drop_before_quit(pop3, end):
     paths = [deliver(pop3, message(n)) for n in range(3)]
     before = names(pop3)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -107,8 +108,11 @@ class Tls(Server):
         """A tls-echo that listens; the functions below connect to it."""
         listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.address = listener.getsockname()
+        program = self.home / "tls-echo"  # where the server's user can reach it
+        if not program.exists():
+            shutil.copy(echo_program(), program)
         with open(self.home / "output/echo", "ab") as log:
-            process = self.popen(str(echo_program()), mode, *alpn, stdin=listener, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+            process = self.popen(str(program), mode, *alpn, stdin=listener, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
         listener.close()
         try:
             yield process
