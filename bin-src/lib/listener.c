@@ -22,6 +22,7 @@
 #include "handover.h"
 #include "listener.h"
 #include "monotonic.h"
+#include "place.h"
 #include "rules.h"
 #include "unforked.h"
 
@@ -775,18 +776,6 @@ listener_is_stopping(void)
 	return is_stopping;
 }
 
-/* Puts the connection on 0 and 1, which are closed, by calls that every filter allows. */
-static int
-place(int connection)
-{
-	for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++)
-		if (connection != fd && fcntl(connection, F_DUPFD, fd) != fd)
-			return 0;
-	if (connection > STDERR_FILENO)
-		close(connection);
-	return 1;
-}
-
 void
 listener_offer(void)
 {
@@ -817,7 +806,7 @@ listener_next(void)
 	/* the end first: it must not take the place of 0 or 1 */
 	self.parents_end = fcntl(end, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	close(end);
-	if (self.parents_end < 0 || !place(connection) ||
+	if (self.parents_end < 0 || !place_connection(connection, connection) ||
 	    !endpoint_set_environment(&handover.remote, handover.with_local ? &handover.local : NULL))
 		_exit(EXIT_TEMP);
 	return 1;
