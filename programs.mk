@@ -64,6 +64,8 @@ $(eval $(call program,qmail-tcpto,$S/remote/qmail-tcpto $S/remote/tcpto $L/sandb
 $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,$(SK),$(STATIC)))
 
 # --- smtpd -------------------------------------------------------------------
+# what has its clients' TLS done by somebody else
+SERVER_TLS := $L/server_tls $L/tls_engine $L/service_socket
 # what accepts connections
 LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log reply path parameters content \

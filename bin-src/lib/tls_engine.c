@@ -35,8 +35,8 @@ take_variable(struct tls_engine *t, const char *s)
 			take_text(ours[i].to, ours[i].size, value + 1, strlen(value + 1), in_names);
 }
 
-static void
-take_variables(struct tls_engine *t, const char *s, size_t len)
+void
+tls_engine_take(struct tls_engine *t, const char *s, size_t len)
 {
 	strcpy(t->protocol, "TLS");
 	strcpy(t->cipher, "unknown");
@@ -145,7 +145,7 @@ tls_engine_start(struct tls_engine *t, int connection, const char *const *alpn)
 	if (packet[0] == 'K' && plain >= 0) {
 		if (!settle(&plain))
 			return fail(t, "unable to take the plain end: ");
-		take_variables(t, packet + 1, n - 1);
+		tls_engine_take(t, packet + 1, n - 1);
 		return plain;
 	}
 	if (plain >= 0)

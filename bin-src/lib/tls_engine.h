@@ -41,6 +41,9 @@ int tls_engine_reach(struct tls_engine *t, int home);
  * connection is of no use any more. Closes nothing of the caller's. */
 int tls_engine_start(struct tls_engine *t, int connection, const char *const *alpn);
 
+/* Takes what is known of the TLS from strings NAME=value, each ended by NUL; UCSPI-TLS servers use the same names. */
+void tls_engine_take(struct tls_engine *t, const char *s, size_t len);
+
 /* How the client's octets ended; to be asked after the end of the plain end. */
 enum tls_engine_end {
 	TLS_ENGINE_CLOSED,	/* by close_notify */
