@@ -69,7 +69,7 @@ SERVER_TLS := $L/server_tls $L/tls_engine $L/service_socket
 # what accepts connections
 LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log reply path parameters content \
-	settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $(LISTEN) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
+	settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))

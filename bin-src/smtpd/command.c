@@ -120,6 +120,8 @@ run_ehlo(struct session *s, char *arg, size_t len)
 	s->is_extended = s->reply.is_extended = 1;
 	reply_line(&s->reply, 250, '-', s->settings->greeting.s);
 	reply_line(&s->reply, 250, '-', "PIPELINING");
+	if (server_tls_is_offered(s->tls))
+		reply_line(&s->reply, 250, '-', "STARTTLS");
 	snprintf(line, sizeof line, "SIZE %lu", numbers[NUMBER_DATABYTES]);
 	reply_line(&s->reply, 250, '-', line);
 	reply_line(&s->reply, 250, '-', "8BITMIME");
@@ -129,6 +131,26 @@ run_ehlo(struct session *s, char *arg, size_t len)
 	reply_line(&s->reply, 250, '-', "CHUNKING");
 	snprintf(line, sizeof line, "LIMITS MAILMAX=%lu RCPTMAX=%lu", numbers[NUMBER_MAXMAIL], numbers[NUMBER_MAXRCPT]);
 	reply_line(&s->reply, 250, ' ', line);
+}
+
+/* --- STARTTLS ---------------------------------------------------------------------------- */
+
+/* RFC 3207 section 4 */
+static void
+run_starttls(struct session *s, char *arg, size_t len)
+{
+	(void)arg, (void)len;
+	if (s->is_tls)
+		error(s, 503, "5.5.1", "the connection is protected already");
+	else if (!server_tls_is_offered(s->tls) && !s->tls->is_required)
+		error(s, 502, "5.5.1", "unimplemented");
+	else if (server_tls_reach(s->tls)) {
+		reply_put(&s->reply, 220, "2.0.0", "ready to start TLS");
+		session_protect(s);
+	} else {
+		reply_put(&s->reply, 454, "4.7.0", "TLS is not available now");
+		session_log_refusal(s, "STARTTLS", "", s->tls->text);
+	}
 }
 
 /* --- MAIL, RCPT ------------------------------------------------------------------------ */
@@ -160,6 +182,10 @@ run_mail(struct session *s, char *arg, size_t len)
 	struct parameters parameters;
 
 	session_reset(s);
+	if (s->is_tls && !s->helo.len) {
+		error(s, 503, "5.5.1", "EHLO first");
+		return;
+	}
 	if (s->mails >= s->settings->numbers[NUMBER_MAXMAIL]) {
 		reply_put(&s->reply, 421, "4.7.0", "too many messages in one session");
 		session_close(s, SESSION_REFUSED, "too many messages");
@@ -341,6 +367,7 @@ enum {
 	NO_ARGUMENT = 1 << 0,
 	LAST_IN_GROUP = 1 << 1,	/* what was sent before the reply came would be taken for something else (RFC 2920 section 3.1) */
 	IDLES = 1 << 2,		/* does nothing for a message: counted (control/maxsmtpidle) */
+	PROTECTED = 1 << 3,	/* refused without TLS where that is required (RFC 3207 section 4) */
 };
 
 static const struct command {
@@ -348,17 +375,18 @@ static const struct command {
 	unsigned int phases, flags;
 	handler *run;
 } commands[] = {
-	{ "MAIL", PHASE_IDLE | PHASE_SENDER | PHASE_RECIPIENT, IDLES, run_mail },
-	{ "RCPT", PHASE_SENDER | PHASE_RECIPIENT, 0, run_rcpt },
-	{ "DATA", PHASE_RECIPIENT, NO_ARGUMENT | LAST_IN_GROUP, run_data },
-	{ "BDAT", PHASE_ANY, 0, run_bdat },	/* in each phase its octets have to be taken */
-	{ "RSET", PHASE_ANY, IDLES, run_rset },
+	{ "MAIL", PHASE_IDLE | PHASE_SENDER | PHASE_RECIPIENT, IDLES | PROTECTED, run_mail },
+	{ "RCPT", PHASE_SENDER | PHASE_RECIPIENT, PROTECTED, run_rcpt },
+	{ "DATA", PHASE_RECIPIENT, NO_ARGUMENT | LAST_IN_GROUP | PROTECTED, run_data },
+	{ "BDAT", PHASE_ANY, 0, run_bdat },	/* in each phase its octets have to be taken; it needs MAIL */
+	{ "RSET", PHASE_ANY, IDLES | PROTECTED, run_rset },
 	{ "QUIT", PHASE_ANY, 0, run_quit },
 	{ "EHLO", PHASE_ANY, IDLES | LAST_IN_GROUP, run_ehlo },
-	{ "HELO", PHASE_ANY, IDLES | LAST_IN_GROUP, run_helo },
+	{ "HELO", PHASE_ANY, IDLES | LAST_IN_GROUP | PROTECTED, run_helo },
+	{ "STARTTLS", PHASE_IDLE | PHASE_SENDER | PHASE_RECIPIENT, NO_ARGUMENT | IDLES | LAST_IN_GROUP, run_starttls },
 	{ "NOOP", PHASE_ANY, IDLES, run_noop },
-	{ "VRFY", PHASE_ANY, IDLES, run_vrfy },
-	{ "HELP", PHASE_ANY, IDLES, run_help },
+	{ "VRFY", PHASE_ANY, IDLES | PROTECTED, run_vrfy },
+	{ "HELP", PHASE_ANY, IDLES | PROTECTED, run_help },
 	{ "GET", PHASE_ANY, 0, run_foreign },
 	{ "POST", PHASE_ANY, 0, run_foreign },
 	{ "PUT", PHASE_ANY, 0, run_foreign },
@@ -405,7 +433,9 @@ command_run(struct session *s, char *line, size_t len)
 	} else if (c->flags & LAST_IN_GROUP && !input_is_empty(&s->in)) {
 		reply_put(&s->reply, 503, "5.5.1", "you did not wait for the reply to this command");
 		session_close(s, SESSION_REFUSED, "did not wait for a reply");
-	} else if (!(s->phase & c->phases))
+	} else if (c->flags & PROTECTED && s->tls->is_required && !s->is_tls)
+		error(s, 530, "5.7.0", "must issue a STARTTLS command first");
+	else if (!(s->phase & c->phases))
 		error(s, 503, "5.5.1", out_of_order(s));
 	else if (c->flags & NO_ARGUMENT && len)
 		error(s, 501, "5.5.4", "this command has no argument");

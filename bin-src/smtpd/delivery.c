@@ -26,8 +26,8 @@ static void
 begin(struct session *s, int is_data)
 {
 	struct received r = { .peer = &s->peer, .helo = s->helo.len ? s->helo.s : NULL, .is_extended = s->is_extended,
-		.is_smtputf8 = s->mail.is_smtputf8, .tls = s->is_tls ? "" : NULL, .is_authenticated = s->is_authenticated,
-		.time = time(NULL) };
+		.is_smtputf8 = s->mail.is_smtputf8, .is_authenticated = s->is_authenticated,
+		.tls = s->is_tls ? s->tls->engine.protocol : NULL, .cipher = s->tls->engine.cipher, .time = time(NULL) };
 	stralloc field = STRALLOC_ZERO;
 
 	content_start(&s->mail.content, is_data);

@@ -106,6 +106,7 @@ struct service {
 	struct settings settings;
 	struct queue_client queue;
 	struct recipient_checks checks;
+	struct server_tls tls;
 	struct session session;
 };
 
@@ -128,6 +129,9 @@ begin(struct service *v, struct preparation *p)
 	v->session.queue = &v->queue;
 	v->session.checks = &v->checks;
 	v->session.own = &p->own;
+	server_tls_find(&v->tls, p->is_listening);
+	v->session.tls = &v->tls;
+	v->session.is_immediate = getenv("SMTPS") != NULL;
 }
 
 /* Runs a session. Returns whether the process may have another one. */
@@ -140,7 +144,7 @@ run(struct service *v, const struct preparation *p)
 	v->settings = p->settings;
 	v->settings.morercpthosts = table;
 	settings_apply_environment(&v->settings);
-	return session_run(s) == SESSION_QUIT && s->messages > 0 && !v->queue.program.len &&
+	return session_run(s) == SESSION_QUIT && s->messages > 0 && !s->is_tls && !v->queue.program.len &&
 	    recipient_checks_are_reusable(&v->checks) && input_is_empty(&s->in);
 }
 

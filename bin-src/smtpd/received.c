@@ -55,6 +55,18 @@ put_address(stralloc *to, const struct received *r)
 	return put_clean(to, r->peer->ip, PEER_IP_MAX) && stralloc_cats(to, ")\n");
 }
 
+/* A suite that does not have IANA's name is said in a comment. */
+static int
+put_tls(stralloc *to, const struct received *r)
+{
+	int is_registered = r->tls && strncmp(r->cipher, "TLS_", 4) == 0;
+
+	if (!r->tls)
+		return 1;
+	return stralloc_cats(to, " (") && stralloc_cats(to, r->tls) && stralloc_cats(to, is_registered ? ") tls " : " cipher ") &&
+	    stralloc_cats(to, r->cipher) && stralloc_cats(to, is_registered ? "" : ")");
+}
+
 int
 received_put(stralloc *to, const struct received *r)
 {
@@ -64,6 +76,5 @@ received_put(stralloc *to, const struct received *r)
 	return stralloc_cats(to, "Received: from ") && put_clean(to, r->peer->host, PEER_HOST_MAX) && put_helo(to, r) &&
 	    put_address(to, r) && stralloc_cats(to, "  by ") && put_clean(to, r->peer->local_host, PEER_HOST_MAX) &&
 	    stralloc_cats(to, " with ") && stralloc_cats(to, received_protocol(r)) &&
-	    (!r->tls || !*r->tls || (stralloc_cats(to, " (") && stralloc_cats(to, r->tls) && stralloc_cats(to, ")"))) &&
-	    stralloc_cats(to, "; ") && stralloc_cats(to, date) && stralloc_cats(to, "\n");
+	    put_tls(to, r) && stralloc_cats(to, "; ") && stralloc_cats(to, date) && stralloc_cats(to, "\n");
 }

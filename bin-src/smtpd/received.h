@@ -1,6 +1,7 @@
 /* received: the Received field that qmail-smtpd puts on top of a message, RFC 5321 section 4.4.
  * Form      qmail's: "Received: from HOST (HELO h) (info@ip)\n  by LOCAL with PROTOCOL; DATE\n"; the HELO part if h is not
- *           HOST, info if there is one; protocol names of RFC 3848 and RFC 6531 section 4.3
+ *           HOST, info if there is one; protocol names of RFC 3848 and RFC 6531 section 4.3; after PROTOCOL, with TLS:
+ *           " (TLSv1.2) tls TLS_..."
  * Trust     host, helo and info come from the client: octets other than letters, digits and ". @ % + / = : - [ ]" become '?' */
 #ifndef RECEIVED_H
 #define RECEIVED_H
@@ -16,7 +17,8 @@ struct received {
 	const char *helo;	/* NULL: the client said none */
 	int is_extended;	/* EHLO */
 	int is_smtputf8;	/* MAIL had SMTPUTF8 */
-	const char *tls;	/* NULL: none; "": there is; else a phrase such as "TLSv1.3 cipher NAME", cleaned */
+	const char *tls;	/* NULL: none; else its version, such as "TLSv1.2", of letters, digits and "._-", as is cipher */
+	const char *cipher;	/* where there is TLS: the suite's name. One of IANA's is in a tls clause: RFC 8314 section 4.3 */
 	int is_authenticated;
 	time_t time;
 };

@@ -53,7 +53,7 @@ session_close_input(struct session *s, enum input_result r)
 {
 	switch (r) {
 	case INPUT_CLOSED:
-		session_close(s, SESSION_CLOSED, "");
+		session_close(s, SESSION_CLOSED, s->is_tls ? server_tls_end(s->tls) : "");
 		break;
 	case INPUT_TIMEOUT:
 		reply_put(&s->reply, 451, "4.4.2", "timeout");
@@ -96,7 +96,7 @@ session_count_refusal(struct session *s)
 	session_close(s, SESSION_REFUSED, "too many refused recipients");
 }
 
-/* --- the loop --------------------------------------------------------------------- */
+/* --- a connection ------------------------------------------------------------------ */
 
 static void
 flush(void *data)
@@ -106,6 +106,42 @@ flush(void *data)
 	reply_flush(&s->reply);
 	session_log_flush(s);
 }
+
+static void
+begin_connection(struct session *s)
+{
+	input_start(&s->in);
+	reply_start(&s->reply);
+	session_forget(s);
+}
+
+void
+session_protect(struct session *s)
+{
+	static const char *const protocols[] = { "smtp", "esmtp", NULL };
+
+	flush(s);
+	if (s->reply.is_broken)
+		return;
+	if (!server_tls_start(s->tls, protocols)) {
+		session_close(s, SESSION_REFUSED, s->tls->text);
+		return;
+	}
+	begin_connection(s);
+	s->is_tls = 1;
+}
+
+/* TLS that does not wait to be asked for. Where there is none, nothing can be said. */
+static void
+protect_at_once(struct session *s)
+{
+	if (server_tls_reach(s->tls))
+		session_protect(s);
+	else
+		session_close(s, SESSION_BROKEN, s->tls->text);
+}
+
+/* --- the loop --------------------------------------------------------------------- */
 
 static void
 rest(void *data)
@@ -216,16 +252,18 @@ start(struct session *s)
 	s->in.data = s;
 	s->reply.fd = STDOUT_FILENO;
 	s->reply.timeout_ms = timeout;
-	input_start(&s->in);
-	reply_start(&s->reply);
-	session_forget(s);
+	s->is_tls = s->tls->is_on;
+	begin_connection(s);
 }
 
 enum session_end
 session_run(struct session *s)
 {
 	start(s);
-	greet(s);
+	if (s->is_immediate && !s->is_tls)
+		protect_at_once(s);
+	if (s->end == SESSION_GOES_ON)
+		greet(s);
 	while (s->end == SESSION_GOES_ON) {
 		take_command(s);
 		if (s->reply.is_broken)

@@ -14,6 +14,7 @@
 #include "peer.h"
 #include "queue/client.h"
 #include "reply.h"
+#include "server_tls.h"
 #include "settings.h"
 #include "localaddress.h"
 
@@ -58,9 +59,12 @@ struct session {
 	struct recipient_checks *checks;
 	const struct localaddresses *own;	/* addresses of this host */
 	struct queue_client *queue;
+	struct server_tls *tls;
+	int is_immediate;	/* TLS comes before the greeting */
 	struct peer peer;
 	const char *relayclient;	/* NULL: may not relay; else what is put behind each recipient */
-	int is_tls, is_authenticated;
+	int is_tls;		/* the connection is protected: tls says how */
+	int is_authenticated;
 	int is_submitting;	/* a message has begun to go into the queue */
 
 	enum session_phase phase;
@@ -84,7 +88,8 @@ struct session {
 	char log[SESSION_LOG_SIZE];	/* lines that are not written yet */
 };
 
-/* Runs a session: *s is all zero, or was used before, but for settings, checks, own and queue. The peer and RELAYCLIENT come from the environment.
+/* Runs a session: *s is all zero, or was used before, but for settings, checks, own, queue, tls and
+ * is_immediate. The peer and RELAYCLIENT come from the environment.
  * Returns how it ended; the last reply is written. The caller says the log line (session_log_end). */
 enum session_end session_run(struct session *s);
 
@@ -92,8 +97,12 @@ enum session_end session_run(struct session *s);
 void session_reset(struct session *s);
 void session_forget(struct session *s);
 
-/* Frees what a session holds (not settings and queue). */
+/* Frees what a session holds (not what is the caller's). */
 void session_free(struct session *s);
+
+/* The handshake, after what was gathered is said: the client has been told to begin. It has said nothing when it is done; where it
+ * fails, the session ends without another word. */
+void session_protect(struct session *s);
 
 /* Ends the session after the reply that the caller gathered. */
 void session_close(struct session *s, enum session_end end, const char *reason);

@@ -8,7 +8,7 @@
 enum {
 	LINE_MAX_OCTETS = 4000,	/* below PIPE_BUF: lines of several sessions do not mix */
 	ARGUMENT_MAX = 1000,
-	RECIPIENTS_MAX = 1500,	/* octets of the list of recipients; the rest is only counted. What stands behind it has to fit, too */
+	RECIPIENTS_MAX = 1200,	/* octets of the list of recipients; the rest is only counted. What stands behind it has to fit, too */
 };
 
 struct line {
@@ -85,6 +85,18 @@ add_quoted(struct line *l, const char *key, const char *text)
 	add(l, "\"");
 }
 
+static void
+add_tls(struct line *l, const struct session *s)
+{
+	const struct tls_engine *e = &s->tls->engine;
+
+	add_value(l, "tls", s->is_tls ? e->protocol : "no");
+	if (!s->is_tls)
+		return;
+	add_value(l, "cipher", e->cipher);
+	add_value(l, "sni", e->host);
+}
+
 /* The beginning that all lines share: what happened, and who the client is. */
 static void
 begin(struct line *l, const struct session *s, const char *what)
@@ -96,7 +108,7 @@ begin(struct line *l, const struct session *s, const char *what)
 	add_value(l, "ip", s->peer.ip);
 	add_value(l, "host", s->peer.host);
 	add_value(l, "helo", s->helo.len ? s->helo.s : "");
-	add_value(l, "tls", s->is_tls ? "yes" : "no");
+	add_tls(l, s);
 	add_value(l, "auth", s->is_authenticated ? s->peer.info : "");
 	if (s->relayclient)
 		add(l, " relay=yes");

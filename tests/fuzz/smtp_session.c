@@ -119,6 +119,7 @@ static struct settings settings;
 static struct recipient_checks checks;
 static struct localaddresses own;
 static struct queue_client client;
+static struct server_tls tls;
 static int replies;
 
 static void
@@ -153,6 +154,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	session.checks = &checks;
 	session.own = &own;
 	session.queue = &client;
+	session.tls = &tls;
 	if (system("rm -r control") || fchdir(before) || rmdir(directory) || dup2(replies, 1) < 0)
 		err(1, "clean up");
 	(void)argc;

@@ -146,6 +146,25 @@ what_is_not_known_is_a_dash(void **state)
 }
 
 static void
+how_the_connection_is_protected(void **state)
+{
+	const char *log;
+
+	(void)state;
+	smtpd->is_tls = 1;
+	strcpy(smtpd->tls->engine.protocol, "TLSv1.2");
+	strcpy(smtpd->tls->engine.cipher, "TLS_X");
+	session_log_refusal(smtpd, "MAIL", "", "no");
+	log = expect_line();
+	assert_string_equal(value_of(log, "tls"), "TLSv1.2");
+	assert_string_equal(value_of(log, "cipher"), "TLS_X");
+	assert_string_equal(value_of(log, "sni"), "-");
+	strcpy(smtpd->tls->engine.host, "mail.test");
+	session_log_refusal(smtpd, "MAIL", "", "no");
+	assert_string_equal(value_of(expect_line(), "sni"), "mail.test");
+}
+
+static void
 info_counts_only_where_the_client_has_logged_in(void **state)
 {
 	(void)state;
@@ -175,6 +194,10 @@ the_longest_of_everything_leaves_the_result_in_its_line(void **state)
 		memset(host, 'h', sizeof host - 1);
 		memset(reason, 'r', sizeof reason - 1);
 		set_peer(host);
+		smtpd->is_tls = 1;
+		memset(smtpd->tls->engine.protocol, 'p', sizeof smtpd->tls->engine.protocol - 1);
+		memset(smtpd->tls->engine.cipher, 'c', sizeof smtpd->tls->engine.cipher - 1);
+		memset(smtpd->tls->engine.host, 's', sizeof smtpd->tls->engine.host - 1);
 		smtpd->relayclient = "";
 		begin_transaction(address, count);
 		session_log_message(smtpd, "deferred", UINT64_MAX, reason);
@@ -302,7 +325,7 @@ main(void)
 #define WRITES(f) cmocka_unit_test_setup_teardown(f, take_descriptor_2, give_descriptor_2_back)
 	const struct CMUnitTest others[] = {
 		TEST(any_octet_of_anybody_leaves_a_line_whole), TEST(what_is_not_known_is_a_dash),
-		TEST(info_counts_only_where_the_client_has_logged_in), TEST(the_longest_of_everything_leaves_the_result_in_its_line),
+		TEST(how_the_connection_is_protected), TEST(info_counts_only_where_the_client_has_logged_in), TEST(the_longest_of_everything_leaves_the_result_in_its_line),
 		TEST(a_long_list_of_recipients_is_cut_between_two_and_counted), TEST(a_short_list_of_recipients_is_whole),
 		WRITES(lines_leave_together_and_whole), WRITES(the_end_of_a_session_is_written_at_once), WRITES(a_log_that_is_gone_keeps_nothing),
 	};

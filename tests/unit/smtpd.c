@@ -17,6 +17,7 @@ static struct settings settings, initial;
 static struct recipient_checks checks;
 static struct localaddresses own;
 static struct queue_client client;
+static struct server_tls tls;
 static int client_end;
 
 struct session *smtpd = &session;
@@ -26,6 +27,39 @@ int
 listener_is_stopping(void)
 {
 	return smtpd_is_stopping;
+}
+
+struct smtpd_tls smtpd_tls;
+
+int __wrap_server_tls_reach(struct server_tls *t);
+int __wrap_server_tls_start(struct server_tls *t, const char *const *alpn);
+const char *__wrap_server_tls_end(struct server_tls *t);
+
+int
+__wrap_server_tls_reach(struct server_tls *t)
+{
+	strcpy(t->text, smtpd_tls.is_there ? "" : "no TLS: busy");
+	return smtpd_tls.is_there;
+}
+
+int
+__wrap_server_tls_start(struct server_tls *t, const char *const *alpn)
+{
+	assert_string_equal(alpn[0], "smtp");
+	smtpd_tls.started++;
+	strcpy(t->text, smtpd_tls.succeeds ? "" : "no TLS: too slow");
+	strcpy(t->engine.protocol, "TLSv1.2");
+	strcpy(t->engine.cipher, "TLS_X");
+	strcpy(t->engine.host, "mail.test");
+	t->is_on = smtpd_tls.succeeds;
+	return t->is_on;
+}
+
+const char *
+__wrap_server_tls_end(struct server_tls *t)
+{
+	(void)t;
+	return smtpd_tls.end;
 }
 
 static void
@@ -59,11 +93,14 @@ smtpd_begin(void **state)
 	checks.program.fd = -1;
 	rcptcheck_init(&checks.accounts, -1);
 	checks.accounts.not_before = UINT64_MAX;	/* nobody knows the users */
+	tls = (struct server_tls){ .by = SERVER_TLS_NOBODY, .engine.control = -1 };
+	smtpd_tls = (struct smtpd_tls){ .is_there = 1, .succeeds = 1, .end = "" };
 	memset(&session, 0, sizeof session);
 	session.settings = &settings;
 	session.checks = &checks;
 	session.own = &own;
 	session.queue = &client;
+	session.tls = &tls;
 	session.phase = PHASE_IDLE;
 	session.reason = session.dns_lists = "";
 	session.in = (struct input){ .fd = fd[1], .timeout_ms = 20000, .session_end = UINT64_MAX, .flush = nothing, .rest = nothing,

@@ -5,8 +5,12 @@
 #include "bin-src/smtpd/recipient.h"
 #include "bin-src/smtpd/session.h"
 
-extern struct session *smtpd;	/* settings, checks and own are the test's to change */
+extern struct session *smtpd;	/* settings, checks, own and tls are the test's to change */
 extern int smtpd_is_stopping;	/* what listener_is_stopping says */
+
+/* What stands in for server_tls.c, where a unit wraps it: whether it can be reached, and whether handshakes succeed; then the number
+ * of those. Nobody offers TLS unless a test sets smtpd->tls->by. */
+extern struct smtpd_tls { int is_there, succeeds, started; const char *end; } smtpd_tls;
 
 /* Fixtures: of all tests, in a directory of their own; of each, with a client that has said nothing yet. */
 int smtpd_home(void **state);

@@ -350,6 +350,124 @@ a_refusal_is_a_line_of_the_log_whatever_was_said(void **state)
 	}
 }
 
+/* --- STARTTLS ---------------------------------------------------------------------------------------------------------- */
+
+static void
+offer_tls(int is_required)
+{
+	smtpd->tls->by = SERVER_TLS_ENGINE;
+	smtpd->tls->is_required = is_required;
+}
+
+static void
+STARTTLS_is_offered_once(void **state)
+{
+	(void)state;
+	assert_null(strstr(smtpd_says("EHLO x.test"), "STARTTLS"));
+	expect("STARTTLS", "502 5.5.1 unimplemented");
+	offer_tls(0);
+	assert_non_null(strstr(smtpd_says("EHLO x.test"), "\r\n250-STARTTLS\r\n"));
+	expect("STARTTLS now", "501 5.5.4 this command has no argument");
+	smtpd_says("STARTTLS");
+	assert_int_equal(smtpd->is_tls, 1);
+	assert_null(strstr(smtpd_says("EHLO x.test"), "STARTTLS"));
+	expect("STARTTLS", "503 5.5.1 the connection is protected already");
+	assert_int_equal(smtpd_tls.started, 1);
+	assert_int_equal(smtpd->errors, 3);
+}
+
+static void
+what_was_said_before_TLS_is_forgotten(void **state)
+{
+	(void)state;
+	offer_tls(0);
+	smtpd_says("EHLO x.test|" MAIL "|" RCPT "|STARTTLS");
+	assert_int_equal(smtpd->phase, PHASE_IDLE);
+	assert_int_equal(smtpd->helo.len, 0);
+	assert_int_equal(smtpd->mail.count, 0);
+	assert_true(input_is_empty(&smtpd->in));
+	expect(RCPT, "503 MAIL first (#5.5.1)");	/* without enhanced codes */
+	expect(MAIL, "503 EHLO first (#5.5.1)");
+	expect("EHLO x.test|" MAIL, "250 2.1.0 ok");
+}
+
+static void
+TLS_that_cannot_begin_changes_nothing(void **state)
+{
+	(void)state;
+	offer_tls(0);
+	smtpd_tls.is_there = 0;
+	expect("EHLO x.test|" MAIL "|STARTTLS", "454 4.7.0 TLS is not available now (#4.7.0)");
+	assert_non_null(strstr(smtpd_logged(), " tls=no auth=- command=STARTTLS from=<s@x.test> argument=<> reason=\"no TLS: busy\"\n"));
+	expect(RCPT, "250 ");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+	assert_int_equal(smtpd_tls.started, 0);
+}
+
+static void
+a_handshake_that_fails_is_the_end(void **state)
+{
+	(void)state;
+	offer_tls(0);
+	smtpd_tls.succeeds = 0;
+	expect("STARTTLS", "");
+	expect_end("no TLS: too slow");
+	assert_int_equal(smtpd->is_tls, 0);
+	assert_int_equal(smtpd->reply.len, 0);
+}
+
+static void
+nothing_may_be_sent_behind_STARTTLS(void **state)
+{
+	(void)state;
+	offer_tls(0);
+	smtpd->in.end = 1;
+	expect("STARTTLS", "503 you did not wait for the reply to this command (#5.5.1)");
+	expect_end("did not wait for a reply");
+	assert_int_equal(smtpd_tls.started, 0);
+}
+
+static void
+STARTTLS_within_a_message(void **state)
+{
+	(void)state;
+	offer_tls(0);
+	smtpd_sends("x\r\n", 3);
+	expect(MAIL "|" RCPT "|BDAT 3|STARTTLS", "503 the message is not at its end");
+	assert_int_equal(smtpd_tls.started, 0);
+}
+
+/* RFC 3207 section 4: NOOP, EHLO, STARTTLS and QUIT are taken without. */
+static void
+TLS_that_is_required(void **state)
+{
+	static const char *const refused[] = { MAIL, RCPT, "DATA", "RSET", "HELO x.test", "VRFY a", "HELP" };
+
+	(void)state;
+	offer_tls(1);
+	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+		expect(refused[i], "530 must issue a STARTTLS command first (#5.7.0)");
+	smtpd_sends("a\r\n", 3);
+	expect("BDAT 3 LAST", "503 MAIL first");
+	assert_true(input_is_empty(&smtpd->in));
+	expect("NOOP", "250 ");
+	assert_non_null(strstr(smtpd_says("EHLO x.test"), "250-STARTTLS"));
+	smtpd_says("STARTTLS");
+	expect("EHLO x.test|" MAIL, "250 ");
+	expect("QUIT", "221 ");
+}
+
+static void
+TLS_that_is_required_but_is_not_there(void **state)
+{
+	(void)state;
+	smtpd->tls->is_required = 1;
+	smtpd_tls.is_there = 0;
+	assert_null(strstr(smtpd_says("EHLO x.test"), "STARTTLS"));
+	expect(MAIL, "530 ");
+	expect("STARTTLS", "454 ");
+}
+
 int
 main(void)
 {
@@ -362,7 +480,10 @@ main(void)
 		TEST(a_message_begins_the_count_of_commands_for_nothing_anew), TEST(errors_of_form), TEST(refused_recipients),
 		TEST(refused_recipients_count_from_the_last_message_on), TEST(one_end_of_a_session_is_said_once),
 		TEST(a_message_of_the_largest_size_and_one_octet_more), TEST(null_senders_may_be_refused), TEST(what_a_transaction_keeps),
-		TEST(a_refusal_is_a_line_of_the_log_whatever_was_said),
+		TEST(a_refusal_is_a_line_of_the_log_whatever_was_said), TEST(STARTTLS_is_offered_once),
+		TEST(what_was_said_before_TLS_is_forgotten), TEST(TLS_that_cannot_begin_changes_nothing), TEST(a_handshake_that_fails_is_the_end),
+		TEST(nothing_may_be_sent_behind_STARTTLS), TEST(STARTTLS_within_a_message), TEST(TLS_that_is_required),
+		TEST(TLS_that_is_required_but_is_not_there),
 	};
 	struct CMUnitTest tests[ROWS + sizeof others / sizeof *others];
 

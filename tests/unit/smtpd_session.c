@@ -268,6 +268,86 @@ a_session_knows_nothing_of_the_one_before(void **state)
 	assert_non_null(smtpd->relayclient);
 }
 
+/* --- TLS ------------------------------------------------------------------------------------------------------------------ */
+
+#define READY "220 2.0.0 ready to start TLS\r\n"
+#define EHLO_END "RCPTMAX=1000\r\n"
+
+static void
+STARTTLS_in_a_session(void **state)
+{
+	static const struct server_step client[] = { { "\r\n", "EHLO x.test\r\n" }, { EHLO_END, "STARTTLS\r\n" }, { READY, "NOOP\r\nMAIL FROM:<s@x.test>\r\n" },
+		{ "(#5.5.1)\r\n", NULL } };
+
+	(void)state;
+	smtpd->tls->by = SERVER_TLS_ENGINE;
+	smtpd_tls.end = "TLS ended: it broke";
+	assert_int_equal(runs(client), SESSION_CLOSED);
+	assert_string_equal(smtpd->reason, "TLS ended: it broke");
+	assert_int_equal(smtpd->is_tls, 1);
+	assert_string_equal(strstr(said, READY), READY OK "503 EHLO first (#5.5.1)\r\n");
+}
+
+/* Row S3. */
+static void
+what_came_with_STARTTLS_is_not_run(void **state)
+{
+	static const struct server_step client[] = { { "\r\n", "STARTTLS\r\nRSET\r\nMAIL FROM:<evil@x.test>\r\n" }, { 0 } };
+
+	(void)state;
+	smtpd->tls->by = SERVER_TLS_ENGINE;
+	assert_int_equal(runs(client), SESSION_REFUSED);
+	expect_said(HI "503 you did not wait for the reply to this command (#5.5.1)\r\n");
+	assert_int_equal(smtpd_tls.started, 0);
+}
+
+static const struct server_step quits[] = { { "\r\n", "QUIT\r\n" }, { 0 } };
+
+static void
+TLS_at_once(void **state)
+{
+	(void)state;
+	smtpd->is_immediate = 1;
+	assert_int_equal(runs(quits), SESSION_QUIT);
+	assert_int_equal(smtpd_tls.started, 1);
+	assert_int_equal(smtpd->is_tls, 1);
+	expect_said(HI "221 me.test\r\n");
+}
+
+/* Nothing is said in the clear. */
+static void
+TLS_at_once_that_there_is_none(void **state)
+{
+	(void)state;
+	smtpd->is_immediate = 1;
+	smtpd_tls.is_there = 0;
+	assert_int_equal(runs(silent), SESSION_BROKEN);
+	assert_string_equal(smtpd->reason, "no TLS: busy");
+	expect_said("");
+}
+
+static void
+TLS_at_once_that_fails(void **state)
+{
+	(void)state;
+	smtpd->is_immediate = 1;
+	smtpd_tls.succeeds = 0;
+	assert_int_equal(runs(silent), SESSION_REFUSED);
+	assert_string_equal(smtpd->reason, "no TLS: too slow");
+	expect_said("");
+}
+
+/* By a server in front. */
+static void
+TLS_that_is_on_already(void **state)
+{
+	(void)state;
+	smtpd->is_immediate = smtpd->tls->is_on = smtpd->tls->is_required = 1;
+	assert_int_equal(runs(quits), SESSION_QUIT);
+	assert_int_equal(smtpd_tls.started, 0);
+	assert_int_equal(smtpd->is_tls, 1);
+}
+
 int
 main(void)
 {
@@ -277,7 +357,8 @@ main(void)
 		TEST(a_transaction_is_given_up_with_its_session),
 		TEST(the_longest_line), TEST(a_line_of_one_octet_more), TEST(a_line_without_end), TEST(a_bare_LF_that_nothing_follows_is_an_error_of_form),
 		TEST(who_speaks_before_the_greeting_is_not_greeted), TEST(who_may_relay_is_greeted_at_once), TEST(a_long_greeting_is_one_line),
-		TEST(a_session_knows_nothing_of_the_one_before),
+		TEST(a_session_knows_nothing_of_the_one_before), TEST(STARTTLS_in_a_session), TEST(what_came_with_STARTTLS_is_not_run), TEST(TLS_at_once),
+		TEST(TLS_at_once_that_there_is_none), TEST(TLS_at_once_that_fails), TEST(TLS_that_is_on_already),
 	};
 	struct CMUnitTest tests[ROWS + sizeof others / sizeof *others];
 

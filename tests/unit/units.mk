@@ -152,13 +152,14 @@ $(eval $(call unit,transfer,tests/unit/directory tests/unit/queued $(addprefix $
 	$L/input $(LISTEN) $L/date822 control/control,-lcdb))
 # a session of qmail-smtpd
 SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command delivery recipient session_log reply path \
-	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $L/peer $L/localaddress $L/stamp $L/date822 \
+	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $L/peer $(SERVER_TLS) $L/localaddress $L/stamp $L/date822 \
 	control/control control/table queue/envelope
-$(eval $(call unit,smtpd_command,$(SMTPD),-lcdb))
+SMTPD_TLS_WRAP := $(call wrap,server_tls_reach server_tls_start server_tls_end)
+$(eval $(call unit,smtpd_command,$(SMTPD),-lcdb $(SMTPD_TLS_WRAP)))
 $(eval $(call unit,smtpd_delivery,$(SMTPD),-lcdb))
 $(eval $(call unit,session_log,$(SMTPD),-lcdb))
 $(eval $(call unit,recipient,$(SMTPD),-lcdb))
-$(eval $(call unit,smtpd_session,tests/unit/server $(SMTPD),-lcdb))
+$(eval $(call unit,smtpd_session,tests/unit/server $(SMTPD),-lcdb $(SMTPD_TLS_WRAP)))
 $(eval $(call unit,service_socket,tests/unit/directory $L/service_socket))
 $(eval $(call unit,tls_engine,tests/unit/directory $L/tls_engine $L/service_socket))
 $(eval $(call unit,server_tls,tests/unit/directory $(SERVER_TLS),$(call wrap,tls_engine_reach tls_engine_start tls_engine_end)))
