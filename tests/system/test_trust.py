@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import smtplib
 import socket
 import ssl
 import stat
@@ -401,6 +402,33 @@ ATTEMPTS = {
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
 def test_tls_dies_rather_than(tls, kernel, who, attempt):
     assert attempt(who(tls)) == KILLED
+
+
+def tcp_sockets(pid):
+    """The descriptors of a process that are internet sockets."""
+    tables = [pathlib.Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    inodes = {f"socket:[{line.split()[9]}]" for table in tables for line in table}
+    return {int(fd.name) for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir() if os.readlink(fd) in inodes}
+
+
+def test_a_session_within_tls_has_its_plain_end_and_no_connection(tls, kernel):
+    """Row S5: as their real users, no octet can go past TLS."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    parent = tls.machine.popen("qmail-smtpd", "-X", user="qmaild:nofiles", stdin=listener)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with smtplib.SMTP(*listener.getsockname(), timeout=30) as s:
+        (pid,) = set(tls.named("qmail-smtpd")) - {parent.pid}
+        assert tcp_sockets(pid) == {0, 1} and shut_in(pid)
+        s.starttls(context=context)
+        s.ehlo()
+        assert tcp_sockets(pid) == set()
+        s.sendmail("", [f"ana@{HOST}"], MESSAGE.decode())  # as text, it ends lines with CR LF
+    parent.kill()
+    parent.wait()
+    listener.close()
+    (mail,) = wait_for(lambda: [f.read_bytes() for f in tls.machine.path("/home/ana/Maildir/new").iterdir()], what="the message")
+    assert b" with ESMTPS (TLSv1.2) tls TLS_" in mail
 
 
 @pytest.mark.parametrize("user", ["ana", "qmaild:nofiles", "qmailt:nofiles", "qmailp:nofiles", "qmailr:nofiles"])
