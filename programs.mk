@@ -85,8 +85,8 @@ $(eval $(call program,qmail-pop3d,$(addprefix $S/pop3d/,qmail-pop3d session comm
 
 # --- tls ---------------------------------------------------------------------
 # who holds the keys does not speak TLS, and who speaks it has no key
-$(eval $(call program,qmail-keyd,$(addprefix $S/tls/,qmail-keyd keystore keypair certificate) $L/service_socket $L/sandbox $(HOME_CONTROL),-lbearssl $(SK),-pie))
-$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy suites key_client) $L/service_socket $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
+$(eval $(call program,qmail-keyd,$(addprefix $S/tls/,qmail-keyd keystore keypair) $L/certificate $L/service_socket $L/sandbox $(HOME_CONTROL),-lbearssl $(SK),-pie))
+$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy key_client) $L/suites $L/service_socket $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
 
 # --- users -------------------------------------------------------------------
 # what makes the tables of virtual accounts

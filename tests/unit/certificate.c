@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
-#include "bin-src/tls/certificate.h"
+#include "certificate.h"
 
 /* A certificate as far as anybody looks: version, serial number, algorithm, issuer "a", validity, subject "b", key, extensions. */
 #define PARTS "\xa0\x03\x02\x01\x02" "\x02\x01\x05" "\x30\x00" "\x30\x01" "a" "\x30\x00" "\x30\x01" "b" "\x30\x00"

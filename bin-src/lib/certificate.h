@@ -1,8 +1,8 @@
-/* certificate: what qmail-keyd has to know of an X.509 certificate beside its key: for which hosts it is, and whether it is
- * signed by itself.
+/* certificate: what qmail-keyd and qmail-remote have to know of an X.509 certificate beside its key: for which hosts it is, and
+ * whether it is signed by itself.
  * Grammar  RFC 5280 sections 4.1 and 4.2.1.6, in DER; only dNSName entries of subjectAltName count, as RFC 6125 section 6.4.4
  *          has it for certificates that have any
- * Trust    the octets are the administrator's, but may be damaged: every length is checked
+ * Trust    the octets may be damaged, or a hostile server's: every length is checked
  * Memory   points into the octets, allocates only what *names takes */
 #ifndef CERTIFICATE_H
 #define CERTIFICATE_H

@@ -1,4 +1,4 @@
-/* suites: the cipher suites that qmail-tlsd offers, in its order of preference: ECDHE only (qmail-keyd decrypts nothing), AEAD first,
+/* suites: the cipher suites that qmail-tlsd and qmail-remote offer, in their order of preference: ECDHE only (qmail-keyd decrypts nothing), AEAD first,
  * then CBC for old clients. */
 #ifndef SUITES_H
 #define SUITES_H
