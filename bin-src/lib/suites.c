@@ -1,4 +1,3 @@
-#include <bearssl.h>
 #include "suites.h"
 
 #define NAMED(suite) [BR_TLS_##suite & 0xff] = "TLS_" #suite
@@ -35,4 +34,22 @@ suites_name(uint16_t suite)
 		if (suites[i] == suite)
 			return names[suite & 0xff];
 	return "unknown";
+}
+
+void
+suites_set(br_ssl_engine_context *engine)
+{
+	br_ssl_engine_set_versions(engine, BR_TLS12, BR_TLS12);
+	br_ssl_engine_set_suites(engine, suites, suites_len);
+	br_ssl_engine_set_hash(engine, br_sha1_ID, &br_sha1_vtable);	/* for HMAC of the last suites */
+	br_ssl_engine_set_hash(engine, br_sha256_ID, &br_sha256_vtable);
+	br_ssl_engine_set_hash(engine, br_sha384_ID, &br_sha384_vtable);
+	br_ssl_engine_set_hash(engine, br_sha512_ID, &br_sha512_vtable);
+	br_ssl_engine_set_prf_sha256(engine, br_tls12_sha256_prf);
+	br_ssl_engine_set_prf_sha384(engine, br_tls12_sha384_prf);
+	br_ssl_engine_set_default_ec(engine);
+	br_ssl_engine_set_default_aes_gcm(engine);
+	br_ssl_engine_set_default_chapol(engine);
+	br_ssl_engine_set_default_aes_cbc(engine);
+	br_ssl_engine_add_flags(engine, BR_OPT_NO_RENEGOTIATION);
 }

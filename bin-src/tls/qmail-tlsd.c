@@ -85,19 +85,8 @@ prepare_engine(struct connection *c)
 	unsigned char seed[48];
 
 	br_ssl_server_zero(s);
-	br_ssl_engine_set_versions(&s->eng, BR_TLS12, BR_TLS12);
-	br_ssl_engine_set_suites(&s->eng, suites, suites_len);
-	br_ssl_engine_set_hash(&s->eng, br_sha1_ID, &br_sha1_vtable);	/* for HMAC of the last suites */
-	br_ssl_engine_set_hash(&s->eng, br_sha256_ID, &br_sha256_vtable);
-	br_ssl_engine_set_hash(&s->eng, br_sha384_ID, &br_sha384_vtable);
-	br_ssl_engine_set_hash(&s->eng, br_sha512_ID, &br_sha512_vtable);
-	br_ssl_engine_set_prf_sha256(&s->eng, br_tls12_sha256_prf);
-	br_ssl_engine_set_prf_sha384(&s->eng, br_tls12_sha384_prf);
-	br_ssl_engine_set_default_ec(&s->eng);
-	br_ssl_engine_set_default_aes_gcm(&s->eng);
-	br_ssl_engine_set_default_chapol(&s->eng);
-	br_ssl_engine_set_default_aes_cbc(&s->eng);
-	br_ssl_engine_add_flags(&s->eng, BR_OPT_ENFORCE_SERVER_PREFERENCES | BR_OPT_NO_RENEGOTIATION | BR_OPT_FAIL_ON_ALPN_MISMATCH);
+	suites_set(&s->eng);
+	br_ssl_engine_add_flags(&s->eng, BR_OPT_ENFORCE_SERVER_PREFERENCES | BR_OPT_FAIL_ON_ALPN_MISMATCH);
 	br_ssl_engine_set_buffer(&s->eng, c->records, sizeof c->records, 1);
 	server_policy_set(&c->policy, s);
 	if (getrandom(seed, sizeof seed, 0) != sizeof seed)
