@@ -17,6 +17,7 @@ import threading
 
 import pytest
 
+from certificates import authority, openssl, pem
 from conftest import BUILD, HOST, SOURCE, WAIT, Server, processes_of, wait_for
 from probe import is_sanitized
 from serving import read_all
@@ -24,34 +25,7 @@ from serving import read_all
 OTHER = "smtp.other.example"
 
 
-# --- certificates -------------------------------------------------------------------------------------------------------
-
-def openssl(*args, input=None):
-    return subprocess.run(["openssl", *map(str, args)], input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True).stdout
-
-
-@functools.cache
-def authority():
-    """Key and certificate of an authority that signs the tests' certificates, in a directory that the process removes."""
-    made = tempfile.TemporaryDirectory()
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 30, "-subj", "/CN=test authority",
-            "-keyout", f"{made.name}/ca.key", "-out", f"{made.name}/ca.pem")
-    return made
-
-
-@functools.cache
-def pem(kind, *names):
-    """Key and chain, signed by the authority: kind "rsa" or the name of a curve."""
-    path = authority().name
-    new = ["-newkey", "rsa:2048"] if kind == "rsa" else ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{kind}"]
-    openssl("req", *new, "-nodes", "-subj", f"/CN={names[0]}", "-keyout", f"{path}/key", "-out", f"{path}/request")
-    with open(f"{path}/extensions", "w") as f:
-        f.write("subjectAltName=" + ",".join(f"DNS:{name}" for name in names))
-    chain = openssl("x509", "-req", "-in", f"{path}/request", "-CA", f"{path}/ca.pem", "-CAkey", f"{path}/ca.key", "-CAcreateserial",
-                    "-days", 30, "-extfile", f"{path}/extensions")
-    with open(f"{path}/key", "rb") as key, open(f"{path}/ca.pem", "rb") as ca:
-        return key.read() + chain + ca.read()
-
+# --- clients ------------------------------------------------------------------------------------------------------------
 
 def new_context():
     """What a client needs that believes the authority, and takes no end without close_notify for one that was meant."""
