@@ -11,42 +11,73 @@ void
 connection_init(struct connection *c, int fd)
 {
 	c->fd = fd;
+	c->tls = NULL;
+	c->late = 0;
 	c->in_at = c->in_len = 0;
 }
 
 void
 connection_close(struct connection *c)
 {
+	if (c->fd >= 0 && c->tls)
+		tls_client_end(c->tls, c->fd);
 	if (c->fd >= 0)
 		close(c->fd);
 	connection_init(c, -1);
 }
 
 int
+connection_start_tls(struct connection *c, struct tls_client *tls, const char *name, const char *key, uint64_t deadline)
+{
+	if (!tls_client_start(tls, c->fd, name, key, deadline))
+		return 0;
+	c->tls = tls;
+	return 1;
+}
+
+int
 connection_has_input(const struct connection *c)
 {
-	return c->in_at < c->in_len;
+	return c->in_at < c->in_len || (c->tls && tls_client_has_input(c->tls));
 }
 
 /* Waits for events until the deadline. Returns which there are, or 0 with errno. */
 static int
-wait_for(const struct connection *c, short events, uint64_t deadline)
+wait_for(struct connection *c, short events, uint64_t deadline)
 {
 	struct pollfd p = { .fd = c->fd, .events = events };
 
+	if (c->tls && tls_client_has_input(c->tls))
+		return POLLIN;
 	for (;;) {
 		uint64_t now = monotonic_ms(), left = now < deadline ? deadline - now : 0;
 		int r = poll(&p, 1, left > INT_MAX ? INT_MAX : (int)left);
 
-		if (r > 0)
-			return p.revents;
 		if (r < 0 && errno != EINTR)
 			return 0;
-		if (r == 0 && !left) {
+		if (left)
+			c->late = 0;
+		else if (r == 0 || c->late++ == CONNECTION_LATE_MAX) {
 			errno = ETIMEDOUT;
 			return 0;
 		}
+		if (r > 0)
+			return p.revents;
 	}
+}
+
+static ssize_t
+receive(struct connection *c, char *to, size_t len)
+{
+	return c->tls ? tls_client_receive(c->tls, c->fd, to, len) : recv(c->fd, to, len, 0);
+}
+
+static ssize_t
+send_some(struct connection *c, struct iovec *v, int n)
+{
+	struct msghdr msg = { .msg_iov = v, .msg_iovlen = (size_t)n };
+
+	return c->tls ? tls_client_send(c->tls, c->fd, v, n) : sendmsg(c->fd, &msg, MSG_NOSIGNAL);
 }
 
 /* Takes in what is there. Returns 1 (also if nothing is), or 0 with errno. */
@@ -66,7 +97,7 @@ take_in(struct connection *c)
 		errno = EPROTO;	/* 64 KiB that nobody asked for */
 		return 0;
 	}
-	r = recv(c->fd, c->in + c->in_len, CONNECTION_IN_MAX - c->in_len, 0);
+	r = receive(c, c->in + c->in_len, CONNECTION_IN_MAX - c->in_len);
 	if (r < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 	if (r == 0) {
@@ -96,9 +127,8 @@ int
 connection_write(struct connection *c, struct iovec *v, int n, uint64_t deadline)
 {
 	advance(&v, &n, 0);
-	while (n) {
-		struct msghdr msg = { .msg_iov = v, .msg_iovlen = (size_t)n };
-		ssize_t r = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+	while (n || (c->tls && tls_client_flush(c->tls))) {
+		ssize_t r = send_some(c, v, n);
 
 		if (r >= 0) {
 			advance(&v, &n, (size_t)r);

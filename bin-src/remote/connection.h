@@ -1,5 +1,4 @@
-/* connection: octets to and from a server, with a time limit on everything. What is behind the descriptor is nobody's
- * business here: it is the socket to the server, or will be the plain end of a program that speaks TLS to it.
+/* connection: octets to and from a server, with a time limit on everything, in clear text or, once it was started, by TLS.
  * Limits    each call has a deadline of its own for all that it does, so a server that sends or takes an octet now and then
  *           gains nothing by it
  * Deadlock  while a write waits, what the server says meanwhile is taken in, up to CONNECTION_IN_MAX octets (RFC 2920
@@ -12,17 +11,27 @@
 #include <stdint.h>
 #include <sys/uio.h>
 #include "smtp_reply.h"
+#include "tls_client.h"
 
-enum { CONNECTION_IN_MAX = 64 * 1024 };
+enum {
+	CONNECTION_IN_MAX = 64 * 1024,
+	CONNECTION_LATE_MAX = 1000,	/* pieces that are taken when the time is over already, because they are there */
+};
 
 struct connection {
 	int fd;			/* non-blocking; -1: none */
+	struct tls_client *tls;	/* NULL: clear text */
+	unsigned int late;	/* such pieces */
 	size_t in_at, in_len;	/* octets taken in and not yet read are in[in_at] to in[in_len - 1] */
 	char in[CONNECTION_IN_MAX];
 };
 
 /* Starts on fd, which the connection owns from now on. */
 void connection_init(struct connection *c, int fd);
+
+/* From now on by TLS: a handshake until the deadline; the rest is tls_client_start's. What was taken in and not yet read is not
+ * protected: the caller has made sure that there is nothing. Returns 1, or 0 with tls->trouble: the connection is of no use. */
+int connection_start_tls(struct connection *c, struct tls_client *tls, const char *name, const char *key, uint64_t deadline);
 
 /* Closes. Harmless without a connection. */
 void connection_close(struct connection *c);

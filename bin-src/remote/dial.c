@@ -3,6 +3,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include "control/control.h"
 #include "dial.h"
 #include "domain.h"
+#include "ip_address.h"
 #include "monotonic.h"
 #include "mx.h"
 
@@ -168,26 +170,57 @@ add_loss(stralloc *text, const struct session *s, int error)
 	    " but it said nothing in time" : " but connection died", " before it took a command. (#4.4.1)\n", NULL);
 }
 
+static void
+add_insecurity(stralloc *text, const struct session *s)
+{
+	add(text, "Connected to ", s->host, " but ", s->security, ". (#", s->security_status, ")\n", NULL);
+}
+
 /* --- one after another --------------------------------------------------------------------------- */
 
-/* Returns 1 if the session is open. said: what the servers said that were reached; unreached: the others. */
+/* A socket that is connected, or -1 and unreached says why. */
 static int
-try_address(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached)
+reach(struct dial *d, const struct mx_address *a, const struct session *s, stralloc *unreached)
 {
-	const char *what;
-	int fd;
+	int fd = connect_to(d, a);
 
-	s->host[ip46_fmt(s->host, &a->ip)] = '\0';
-	fd = connect_to(d, a);
 	if (fd < 0) {
 		int error = errno;
 
 		if (error == ETIMEDOUT)
 			tcpto_timed_out(d->tcpto, &a->ip);
 		add(unreached, unreached->len ? ", " : "", s->host, ": ", error == ETIMEDOUT ? "timed out" : strerror(error), NULL);
-		return 0;
+		return -1;
 	}
 	tcpto_answered(d->tcpto, &a->ip);
+	return fd;
+}
+
+static int try_address(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached);
+
+/* Another session, after TLS failed: without. Returns what try_address does. */
+static int
+try_in_clear(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached)
+{
+	char why[SESSION_SECURITY_MAX];
+	int is_open;
+
+	memcpy(why, s->security, sizeof why);
+	s->tls = SESSION_CLEAR;
+	is_open = try_address(d, a, s, said, unreached);
+	snprintf(s->security, sizeof s->security, "in clear text: %.250s", why);
+	return is_open;
+}
+
+/* Returns 1 if the session is open. said: what the servers said that were reached; unreached: the others. */
+static int
+try_address(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached)
+{
+	const char *what;
+	int fd = reach(d, a, s, unreached);
+
+	if (fd < 0)
+		return 0;
 	switch (session_open(s, fd, &what)) {
 	case SESSION_READY:
 		return 1;
@@ -197,8 +230,28 @@ try_address(struct dial *d, const struct mx_address *a, struct session *s, stral
 	case SESSION_LOST:
 		add_loss(said, s, errno);
 		return 0;
+	case SESSION_INSECURE:
+		if (s->tls == SESSION_TLS_MAY)
+			return try_in_clear(d, a, s, said, unreached);
+		add_insecurity(said, s);
+		return 0;
 	}
 	return 0;
+}
+
+/* What the session has to know of the server. key: room for the TLS session's. */
+static void
+prepare_session(struct dial *d, struct session *s, const struct mx *mx, const struct mx_address *a, char key[TLS_CLIENT_KEY_MAX])
+{
+	const char *name = mx->hosts[a->host].name;
+	ip46 ip;
+
+	s->host[ip46_fmt(s->host, &a->ip)] = '\0';
+	s->tls = SESSION_TLS_MAY;
+	s->tls_client = &d->tls;
+	s->tls_name = ip_address_parse(&ip, name) ? NULL : name;	/* RFC 6066 section 3: no address */
+	s->tls_key = key;
+	snprintf(key, TLS_CLIENT_KEY_MAX, "%s %u %s", s->host, (unsigned int)a->port, name);
 }
 
 /* Tries all addresses of mx. Returns 1 if a session is open, or 0 with text set. */
@@ -211,12 +264,12 @@ try_all(struct dial *d, const struct mx *mx, const char *host, struct session *s
 	text->len = unreached.len = 0;
 	for (size_t i = 0; i < mx->addresses_len && monotonic_ms() < end; i++) {
 		const struct mx_address *a = &mx->addresses[i];
-		char ip[IP46_FMT + 1];
+		char key[TLS_CLIENT_KEY_MAX];
 
-		if (tcpto_is_dead(d->tcpto, &a->ip)) {
-			ip[ip46_fmt(ip, &a->ip)] = '\0';
-			add(&unreached, unreached.len ? ", " : "", ip, ": timed out lately", NULL);
-		} else if (try_address(d, a, s, text, &unreached))
+		prepare_session(d, s, mx, a, key);
+		if (tcpto_is_dead(d->tcpto, &a->ip))
+			add(&unreached, unreached.len ? ", " : "", s->host, ": timed out lately", NULL);
+		else if (try_address(d, a, s, text, &unreached))
 			return 1;
 	}
 	if (unreached.len && stralloc_0(&unreached))

@@ -2,6 +2,7 @@
  * Which        the addresses of mx.h in their order, without those that tcpto.h knows as dead. The next one is tried after
  *              a connection that is refused or times out, a greeting other than 220, a refusal of EHLO and HELO, or an end
  *              before that (stock qmail deferred the mail then)
+ * TLS          where a server offers it, with any certificate; where that fails, a second connection to it goes on without
  * From         control/outgoingip: an IPv4 address, an IPv6 address, or both, for connections of that kind
  * Time         timeoutconnect seconds for a connection; DIAL_SECONDS after the first attempt no further one begins
  * Result       no server: always temporary, but for what the DNS says for good */
@@ -31,6 +32,7 @@ struct dial {
 	struct localaddresses local;
 	struct dns *dns;
 	struct tcpto *tcpto;
+	struct tls_client tls;
 };
 
 /* Reads the control files of the current directory, the qmail home, and opens what is needed; before sandbox_enter.

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include "monotonic.h"
@@ -113,6 +114,7 @@ learn_line(struct session *s, const char *line, size_t line_len)
 	static const struct { const char *keyword; enum session_extension bit; } known[] = {
 		{ "PIPELINING", SESSION_PIPELINING }, { "SIZE", SESSION_SIZE }, { "8BITMIME", SESSION_8BITMIME },
 		{ "SMTPUTF8", SESSION_SMTPUTF8 }, { "DSN", SESSION_DSN }, { "CHUNKING", SESSION_CHUNKING },
+		{ "STARTTLS", SESSION_STARTTLS },
 	};
 	const char *end = line + line_len, *word, *value;
 	size_t len = next_word(&line, end, &word), value_len;
@@ -158,10 +160,20 @@ refused_by(struct session *s, const char **refused, const char *what)
 	return SESSION_REFUSED;
 }
 
+/* What EHLO says counts until the next one. */
+static void
+forget_extensions(struct session *s)
+{
+	s->extensions = s->messages_max = 0;
+	s->size_max = 0;
+	s->recipients_max = SESSION_RECIPIENTS_MAX;
+}
+
 /* EHLO, or HELO where that is refused for good: RFC 5321 section 3.2 has 500 and 502, some that know no EHLO say 501 or 550. */
 static enum session_result
 introduce(struct session *s, const char **refused)
 {
+	forget_extensions(s);
 	if (!ask(s, "EHLO ", s->helo))
 		return lost(s);
 	if (s->reply.code == 250)
@@ -171,22 +183,88 @@ introduce(struct session *s, const char **refused)
 	return s->reply.code == 250 ? SESSION_READY : refused_by(s, refused, "my name");
 }
 
+/* --- TLS ------------------------------------------------------------------------------------ */
+
+static const char no_tls[] = "4.7.4", tls_failed[] = "4.7.5";
+
+/* Ends for lack of TLS: the server has none, or it failed (RFC 5248 has X.7.4 and X.7.5 for that). */
+static enum session_result
+insecure(struct session *s, const char *why, const char *status)
+{
+	snprintf(s->security, sizeof s->security, "%s", why);
+	s->security_status = status;
+	session_quit(s);
+	return SESSION_INSECURE;
+}
+
+static enum session_result
+failed_handshake(struct session *s)
+{
+	char why[SESSION_SECURITY_MAX];
+
+	snprintf(why, sizeof why, "TLS failed: %s", s->tls_client->trouble);
+	return insecure(s, why, tls_failed);
+}
+
+/* Returns 1, or 0: the connection is of no use. */
+static int
+shake_hands(struct session *s)
+{
+	if (!connection_start_tls(&s->connection, s->tls_client, s->tls_name, s->tls_key, single_deadline(s))) {
+		connection_close(&s->connection);
+		return 0;
+	}
+	snprintf(s->security, sizeof s->security, "by TLSv1.2 with %s", tls_client_suite(s->tls_client));
+	return 1;
+}
+
+/* After EHLO: STARTTLS, the handshake, and EHLO again. */
+static enum session_result
+secure(struct session *s, const char **refused)
+{
+	int has_to = s->tls == SESSION_TLS_MUST;
+
+	if (!(s->extensions & SESSION_STARTTLS))
+		return has_to ? insecure(s, "it does not offer TLS", no_tls) : SESSION_READY;
+	if (!ask(s, "STARTTLS", ""))
+		return lost(s);
+	if (s->reply.code != 220 && (has_to || s->reply.code == 421))
+		return insecure(s, "it offers TLS and refuses it", no_tls);
+	if (s->reply.code != 220) {
+		snprintf(s->security, sizeof s->security, "in clear text: the server offers TLS and refuses it");
+		return SESSION_READY;
+	}
+	/* whoever put them there wants them read as if they had come by TLS */
+	if (connection_has_input(&s->connection)) {
+		connection_close(&s->connection);
+		return insecure(s, "TLS failed: octets came in clear text after it was to begin", tls_failed);
+	}
+	if (!shake_hands(s))
+		return failed_handshake(s);
+	return introduce(s, refused);
+}
+
+/* --- all of it ------------------------------------------------------------------------------ */
+
 enum session_result
 session_open(struct session *s, int fd, const char **refused)
 {
 	enum session_result result;
 
 	connection_init(&s->connection, fd);
-	s->extensions = s->messages = s->messages_max = 0;
-	s->size_max = 0;
-	s->recipients_max = SESSION_RECIPIENTS_MAX;
+	s->messages = 0;
 	s->needs_reset = 0;
+	s->security[0] = '\0';
 	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);
+	if (s->tls == SESSION_TLS_AT_ONCE && !shake_hands(s))
+		return failed_handshake(s);
 	if (!session_reply(s))
 		return lost(s);
 	if (s->reply.code != 220)
 		return refused_by(s, refused, "greeting");
 	result = introduce(s, refused);
+	if (result == SESSION_READY && !s->connection.tls && s->tls != SESSION_CLEAR)
+		result = secure(s, refused);
 	if (result == SESSION_READY && connection_has_input(&s->connection)) {
 		errno = EPROTO;
 		return lost(s);

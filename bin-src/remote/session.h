@@ -1,8 +1,10 @@
 /* session: an SMTP session with one server, from its greeting to the end; many messages may go over it.
  * Standards   RFC 5321; extensions of the reply to EHLO: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152),
- *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030), LIMITS (RFC 9422)
+ *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030), LIMITS (RFC 9422), STARTTLS (RFC 3207)
  * Time        a reply has to be whole timeout seconds after the client began to wait for it, and all that a group of
  *             commands needs within SESSION_TIMEOUTS times as much: no server gains time with single octets
+ * TLS         begins where the server offers it, unless the caller wants none; all that the server said before is forgotten then.
+ *             Where the caller demands TLS, nothing but EHLO and STARTTLS is said in clear text
  * Trust       the server is hostile. What it says before it was asked, or in answer to something else, ends the session
  * Memory      what is in this struct, and commands: at most 100 recipients of SMTP_COMMAND_ADDRESS_MAX octets, with parameters */
 #ifndef SESSION_H
@@ -16,6 +18,7 @@ enum {
 	SESSION_TIMEOUTS = 3,
 	SESSION_RECIPIENTS_MAX = 100,	/* of a transaction, RFC 5321 section 4.5.3.1.8 */
 	SESSION_HOST_MAX = 64,		/* octets of an address as text */
+	SESSION_SECURITY_MAX = 300,
 };
 
 enum session_extension {
@@ -25,6 +28,14 @@ enum session_extension {
 	SESSION_SMTPUTF8 = 1 << 3,
 	SESSION_DSN = 1 << 4,
 	SESSION_CHUNKING = 1 << 5,
+	SESSION_STARTTLS = 1 << 6,
+};
+
+enum session_tls {
+	SESSION_CLEAR,		/* none */
+	SESSION_TLS_MAY,	/* where the server has it */
+	SESSION_TLS_MUST,
+	SESSION_TLS_AT_ONCE,	/* from the first octet (RFC 8314 section 3.3) */
 };
 
 struct session {
@@ -32,6 +43,11 @@ struct session {
 	const char *helo;		/* our name */
 	unsigned long timeout;		/* seconds */
 	char host[SESSION_HOST_MAX];	/* the server's address, for reports */
+
+	enum session_tls tls;
+	struct tls_client *tls_client;	/* for all but SESSION_CLEAR; its chain's demand is the caller's */
+	const char *tls_name;		/* of the server, for SNI; NULL: none is sent */
+	const char *tls_key;		/* tls_client_start */
 
 	/* the session's; connection.fd -1: there is none */
 	struct connection connection;
@@ -43,12 +59,18 @@ struct session {
 	int needs_reset;		/* the server may remember a transaction */
 	uint64_t deadline;		/* of the commands that are under way */
 	struct smtp_reply reply;	/* the last one */
+	/* how it is protected, for reports: "by TLSv1.2 with TLS_..." or "in clear text: why", "" in clear text that nobody minds.
+	 * With SESSION_INSECURE: why it is not, and a status code for that */
+	char security[SESSION_SECURITY_MAX];
+	const char *security_status;
 };
 
 enum session_result {
 	SESSION_READY,
 	SESSION_REFUSED,	/* by greeting, EHLO or HELO: reply has it; is closed */
 	SESSION_LOST,		/* errno says how; is closed */
+	SESSION_INSECURE,	/* no TLS where there has to be, or a handshake that failed: security says why; is closed. With SESSION_TLS_MAY
+				 * another session may do without */
 };
 
 /* Begins on a connected socket, which the session owns from now on: greeting, EHLO or else HELO. refused: set to

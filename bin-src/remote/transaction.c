@@ -223,6 +223,17 @@ said(struct exchange *x, const char *what)
 	return report_text(x->t->report, &x->session->reply, x->session->host, what, NULL);
 }
 
+/* The same, and how the message went there, if there is anything to say about that. */
+static struct report_text
+said_accepted(struct exchange *x)
+{
+	struct report_text text = said(x, " accepted message.\n");
+
+	if (x->session->security[0])
+		text.len += report_text(x->t->report, NULL, "Sent ", x->session->security, ".\n", NULL).len;
+	return text;
+}
+
 /* The reply to the mail data. */
 static void
 judge_data(struct exchange *x)
@@ -232,7 +243,7 @@ judge_data(struct exchange *x)
 
 	if (class == 2) {
 		x->session->needs_reset = 0;
-		settle(x, x->session->extensions & SESSION_DSN ? 'k' : 'K', said(x, " accepted message.\n"));
+		settle(x, x->session->extensions & SESSION_DSN ? 'k' : 'K', said_accepted(x));
 	} else if (class == 3) {
 		errno = EPROTO;
 		lose(x);

@@ -1,5 +1,6 @@
 """Certificates for tests, made by openssl: an authority of the run's own, and what it signs."""
 import functools
+import ssl
 import subprocess
 import tempfile
 
@@ -29,3 +30,16 @@ def pem(kind, *names):
                     "-days", 30, "-extfile", f"{path}/extensions")
     with open(f"{path}/key", "rb") as key, open(f"{path}/ca.pem", "rb") as ca:
         return key.read() + chain + ca.read()
+
+
+def server_context(chain, ciphers=None):
+    """For a server of Python's ssl, with what pem gives."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(chain)
+        file.flush()
+        context.load_cert_chain(file.name)
+    if ciphers:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(ciphers)
+    return context

@@ -3,7 +3,9 @@ keeps what clients said: Server.sessions, each with commands, messages and reads
 
 reply(session, verb, line) gives the reply to a command as octets without the last CR LF, None for the usual one, CLOSE to
 hang up, SILENCE to say nothing; verb is also "greeting", "end" (after the mail data), "chunk" (after BDAT that is not the
-last). A function raw(session) instead plays the whole session on session.socket."""
+last). A function raw(session) instead plays the whole session on session.socket.
+tls: a context of Python's ssl; STARTTLS is offered and done then, or with at_once=True TLS begins before the greeting.
+Session.tls is the ssl socket once there is one, Session.in_clear the commands before it; cipher and is_resumed tell of it."""
 import re
 import socket
 import threading
@@ -32,6 +34,7 @@ class Session:
         self.messages = []
         self.mail, self.recipients, self.chunks = None, [], b""
         self.ended = False
+        self.tls, self.in_clear, self.failure = None, None, None
         sock.settimeout(WAIT)
 
     # -- octets ------------------------------------------------------------
@@ -76,6 +79,15 @@ class Session:
         except OSError:
             raise Gone
 
+    def start_tls(self):
+        try:
+            self.socket = self.tls = self.server.tls.wrap_socket(self.socket, server_side=True)
+        except (OSError, ValueError) as e:
+            self.failure = e
+            raise Gone
+        self.cipher, self.is_resumed = self.tls.cipher()[0], self.tls.session_reused
+        self.in_clear, self.commands, self.octets = self.commands, [], b""
+
     # -- SMTP ---------------------------------------------------------------
     def answer(self, verb, line, usual):
         """Says the reply; returns its first octet as text, "" for none."""
@@ -90,6 +102,8 @@ class Session:
         return reply.rpartition(b"\n")[2][:1].decode(errors="replace")
 
     def run(self):
+        if self.server.at_once:
+            self.start_tls()
         if self.answer("greeting", b"", b"220 fake.example ESMTP") == "":
             while True:
                 self.more()
@@ -103,8 +117,13 @@ class Session:
         self.answer("unknown", line, b"500 5.5.1 what?")
 
     def do_EHLO(self, line):
-        lines = [b"fake.example", *(e.encode() for e in self.server.extensions)]
+        offers_tls = self.server.tls and not self.tls
+        lines = [b"fake.example", *(e.encode() for e in self.server.extensions), *[b"STARTTLS"] * bool(offers_tls)]
         self.answer("EHLO", line, b"\r\n".join(b"250-" + l for l in lines[:-1]) + (b"\r\n" if lines[1:] else b"") + b"250 " + lines[-1])
+
+    def do_STARTTLS(self, line):
+        if self.answer("STARTTLS", line, b"220 2.0.0 go on") == "2":
+            self.start_tls()
 
     def do_HELO(self, line):
         self.answer("HELO", line, b"250 fake.example")
@@ -155,8 +174,9 @@ class Session:
 
 
 class Server:
-    def __init__(self, reply=None, extensions=(), raw=None, host="127.0.0.1", port=0):
+    def __init__(self, reply=None, extensions=(), raw=None, host="127.0.0.1", port=0, tls=None, at_once=False):
         self.reply, self.extensions, self.raw = reply, extensions, raw
+        self.tls, self.at_once = tls, at_once
         self.sessions = []
         self.is_closing = False
         self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -1,0 +1,354 @@
+"""TLS of qmail-remote: with servers of Python's ssl, and with those that keep to nothing. Row C2 of the hostile inputs."""
+import os
+import shutil
+import socket
+import ssl
+import struct
+
+import pytest
+
+from certificates import pem, server_context
+from conftest import Tree, make_tree, new_directory, wait_for
+from fake_dns import FakeDns
+from fake_smtp import ALL, CLOSE, SILENCE, Server
+from remoting import RemoteWorker, route_to, send
+
+NAME = "mx.dest.example"
+RESET = struct.pack("ii", 1, 0)
+OFFER = b"250-fake.example\r\n250 STARTTLS\r\n"
+
+
+@pytest.fixture(scope="module")
+def one_tree(installation):
+    """One for all tests here: they change control files only."""
+    top = new_directory()
+    yield make_tree(installation, Tree, top / "tambo")
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def tree(one_tree):
+    shutil.rmtree(one_tree.control)
+    one_tree.write("control/me", "mail.test.example\n")
+    return one_tree
+
+
+@pytest.fixture
+def remote(tree):
+    """A function that starts a server (see fake_smtp) to which all mail of the tree goes. kind: of its key, None: no TLS."""
+    servers = []
+
+    def start(reply=None, extensions=(), kind="prime256v1", ciphers=None, **more):
+        context = server_context(pem(kind, NAME), ciphers) if kind else None
+        server = Server(reply, extensions, tls=context, **more)
+        servers.append(server)
+        route_to(tree, server)
+        return server
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def at(stage, what):
+    return lambda session, verb, line: what if verb == stage else None
+
+
+def in_clear(session, what):
+    """A server without TLS of its own: reads up to STARTTLS, and answers it so."""
+    session.say(b"220 fake.example\r\n")
+    while not session.line().startswith(b"EHLO"):
+        pass
+    session.say(OFFER)
+    if session.line() == b"STARTTLS":
+        session.say(what)
+        return True
+    return False
+
+
+def only_once(what):
+    """A raw session: the first answers STARTTLS so and goes on as what does, those after it are usual ones."""
+    def raw(session):
+        if len(session.server.sessions) > 1:
+            session.run()
+        else:
+            what(session)
+    return raw
+
+
+# --- where the server has it ------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", ["rsa", "prime256v1", "secp384r1"])
+@pytest.mark.parametrize("extensions", [(), ("PIPELINING",), ALL], ids=["plain", "pipelining", "all"])
+def test_a_message(tree, remote, kind, extensions):
+    """In clear text nothing is said but EHLO and STARTTLS, and afterwards EHLO again."""
+    server = remote(extensions=extensions, kind=kind)
+    *_, (letter, text) = send(tree)
+    (session,) = server.sessions
+    assert letter == "K" and text.startswith("127.0.0.1 accepted message.\nRemote host said: 250 2.0.0 taken\nSent by TLSv1.2 with TLS_ECDHE_")
+    assert session.in_clear == [b"EHLO mail.test.example", b"STARTTLS"]
+    assert session.commands[0] == b"EHLO mail.test.example" and len(session.messages) == 1
+
+
+@pytest.mark.parametrize("cipher, name", [
+    ("ECDHE-ECDSA-AES128-GCM-SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+    ("ECDHE-ECDSA-CHACHA20-POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"),
+    ("ECDHE-ECDSA-AES256-SHA384", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384")])
+def test_the_report_names_the_suite(tree, remote, cipher, name):
+    server = remote(ciphers=cipher)
+    assert send(tree)[-1][1].endswith(f"\nSent by TLSv1.2 with {name}.\n")
+    assert server.sessions[0].cipher == cipher
+
+
+@pytest.mark.parametrize("extensions", [(), ALL], ids=["plain", "all"])
+def test_a_large_message(tree, remote, extensions):
+    """Above every buffer."""
+    server = remote(extensions=extensions)
+    octets = b"x" * 70 + b"\n"
+    assert send(tree, message=octets * 60_000)[-1][0] == "K"
+    assert server.messages[0].octets == (octets * 60_000).replace(b"\n", b"\r\n")
+
+
+def test_long_replies(tree, remote):
+    """More than a record holds."""
+    lines = b"".join(b"250-fake.example " + b"x" * 900 + b"\r\n" for _ in range(60))
+    server = remote(at("EHLO", b"250-fake.example\r\n250-STARTTLS\r\n250-SIZE 1\r\n" + lines + b"250 END"))
+    *_, (letter, text) = send(tree)
+    assert letter == "D" and "5.3.4" in text and server.sessions[0].tls
+
+
+def test_the_name_is_sent(tree, remote):
+    """SNI: a relay's name; an address is none (RFC 6066 section 3)."""
+    names = []
+    server = remote()
+    server.tls.sni_callback = lambda sock, name, context: names.append(name)
+    assert send(tree)[-1][0] == "K"
+    with FakeDns() as dns:
+        dns.add(NAME, "A", "127.0.0.1")
+        tree.write("control/dnsservers", dns.server + "\n")
+        tree.write("control/smtproutes", f":{NAME}:{server.port}\n")
+        assert send(tree)[-1][0] == "K"
+    assert names == [None, NAME]
+
+
+def test_no_TLS_is_nothing_to_tell(tree, remote):
+    remote(kind=None)
+    assert send(tree)[-1] == ("K", "127.0.0.1 accepted message.\nRemote host said: 250 2.0.0 taken\n")
+
+
+def test_extensions_of_before_are_forgotten(tree, remote):
+    """What was offered in clear text may have been put there by somebody else."""
+    def reply(session, verb, line):
+        return None if verb != "EHLO" or session.tls else b"250-fake.example\r\n250-SIZE 1\r\n250-DSN\r\n250 STARTTLS"
+
+    server = remote(reply)
+    assert send(tree)[-1][0] == "K"
+    assert server.sessions[0].commands[1] == b"MAIL FROM:<ana@mail.test.example>"
+
+
+def test_a_kept_session_and_the_next(tree, remote):
+    """Messages go over one session; the next one takes up the TLS session of the one before."""
+    def reply(session, verb, line):
+        if verb == "QUIT":
+            session.tls.unwrap()    # or OpenSSL forgets the TLS session
+            return CLOSE
+        return None
+
+    server = remote(reply, ("LIMITS MAILMAX=2",), ciphers="ECDHE-ECDSA-AES128-GCM-SHA256")
+    server.tls.options |= ssl.OP_NO_TICKET
+    with RemoteWorker(tree) as worker:
+        for _ in range(2):
+            assert worker.deliver()[0][0] == "K"
+        wait_for(lambda: server.sessions[0].ended)
+        ((letter, text),) = worker.deliver()
+        assert letter == "K" and "Sent by TLSv1.2" in text
+    assert [(s.is_resumed, len(s.messages)) for s in server.sessions] == [(False, 2), (True, 1)]
+
+
+# --- servers that fail at it -------------------------------------------------------------------
+
+REFUSALS = [b"454 4.7.0 not now", b"501 5.5.4 no", b"502 5.5.1 no"]
+
+
+@pytest.mark.parametrize("reply", REFUSALS)
+def test_offered_and_refused(tree, remote, reply):
+    """The session goes on without."""
+    server = remote(at("STARTTLS", reply))
+    *_, (letter, text) = send(tree)
+    assert letter == "K" and text.endswith("\nSent in clear text: the server offers TLS and refuses it.\n")
+    assert len(server.sessions) == 1
+
+
+def alert(session):
+    """A fatal alert instead of ServerHello: handshake_failure."""
+    in_clear(session, b"220 go on\r\n")
+    session.more()
+    session.say(b"\x15\x03\x03\0\x02\x02\x28")
+
+
+def garbage(session):
+    in_clear(session, b"220 go on\r\n")
+    session.more()
+    session.say(b"\xff" * 1000)
+
+
+def hang_up(session):
+    in_clear(session, b"220 go on\r\n")
+
+
+def reset(session):
+    in_clear(session, b"220 go on\r\n")
+    session.more()
+    session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def empty_records(session):
+    in_clear(session, b"220 go on\r\n")
+    session.more()
+    session.say(b"\x16\x03\x03\0\0" * 1000)
+
+
+def more_than_220(session):
+    in_clear(session, b"220 go on\r\n250-fake.example\r\n250 AUTH PLAIN\r\n")
+
+
+def huge_record(session):
+    in_clear(session, b"220 go on\r\n")
+    session.more()
+    session.say(b"\x16\x03\x03\xff\xff" + b"x" * 65535)
+
+
+FAILURES = [(alert, "it sent alert 40"), (garbage, "it does not know TLS 1.2"), (hang_up, "it closed the connection"),
+            (reset, "it closed the connection"), (empty_records, ""), (huge_record, ""),
+            (more_than_220, "octets came in clear text after it was to begin")]
+FAILING = pytest.mark.parametrize("what, why", FAILURES, ids=[f.__name__ for f, _ in FAILURES])
+
+
+@FAILING
+def test_a_handshake_that_fails(tree, remote, what, why):
+    """Another connection does without."""
+    server = remote(raw=only_once(what), kind=None)
+    *_, (letter, text) = send(tree)
+    assert letter == "K" and f"\nSent in clear text: TLS failed: {why}" in text
+    assert len(server.sessions) == 2 and len(server.sessions[1].messages) == 1
+
+
+def test_a_server_of_TLS_1_3_only(tree, remote):
+    server = remote()
+    server.tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    *_, (letter, text) = send(tree)
+    assert letter == "K" and "Sent in clear text: TLS failed: it sent alert 70." in text
+    assert len(server.sessions) == 2
+
+
+def test_no_suite_in_common(tree, remote):
+    server = remote(kind="rsa", ciphers="AES128-SHA")
+    *_, (letter, text) = send(tree)
+    assert letter == "K" and "Sent in clear text: TLS failed: it sent alert 40." in text
+    assert len(server.sessions) == 2
+
+
+def test_a_silent_handshake(tree, remote):
+    """Takes no longer than a reply may."""
+    def silent(session):
+        in_clear(session, b"220 go on\r\n")
+        while True:
+            session.more()
+
+    tree.write("control/timeoutremote", "1\n")
+    remote(raw=only_once(silent), kind=None)
+    *_, (letter, text) = send(tree)
+    assert letter == "K" and "TLS failed: it took too long." in text
+
+
+# --- row C2, after the handshake ------------------------------------------------------------------
+
+def test_C2_the_reply_to_EHLO_twice(tree, remote):
+    """Before TLS and within."""
+    twice = b"250-fake.example\r\n250 STARTTLS\r\n250-fake.example\r\n250 STARTTLS"
+    for tls in (False, True):
+        server = remote(lambda session, verb, line: twice if verb == "EHLO" and bool(session.tls) == tls else None)
+        *_, (letter, text) = send(tree)
+        assert letter == "Z" and "its answer made no sense" in text
+        assert not server.messages and not any(c.startswith(b"MAIL") for c in server.commands)
+
+
+def ends_at(stage, end):
+    def reply(session, verb, line):
+        if verb == stage and session.tls:
+            end(session)
+            return CLOSE
+        return None
+    return reply
+
+
+def close_notify(session):
+    try:
+        session.tls.unwrap()
+    except (OSError, ValueError):
+        pass
+
+
+def cut(session):
+    session.tls.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("stage", ["EHLO", "MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize("end", [cut, close_notify], ids=["cut", "close_notify"])
+def test_C2_the_end_in_the_middle(tree, remote, stage, end):
+    """Deferred, and not taken for a server without TLS."""
+    server = remote(ends_at(stage, end))
+    *_, (letter, text) = send(tree)
+    assert letter == "Z" and "connection died" in text
+    assert len(server.sessions) == 1 and not server.messages
+    assert server.sessions[0].in_clear == [b"EHLO mail.test.example", b"STARTTLS"]
+
+
+def test_C2_close_notify_after_354(tree, remote):
+    def reply(session, verb, line):
+        if verb == "DATA":
+            session.say(b"354 go on\r\n")
+            close_notify(session)
+            return CLOSE
+        return None
+
+    server = remote(reply)
+    *_, (letter, text) = send(tree)
+    assert letter == "Z" and "connection died" in text and not server.messages
+
+
+def test_C2_an_alert_in_the_middle(tree, remote):
+    """Not even one that is protected: octets in clear text between the records."""
+    def reply(session, verb, line):
+        if verb == "RCPT":
+            os.write(session.tls.fileno(), b"\x15\x03\x03\0\x02\x02\x50")
+            return SILENCE
+        return None
+
+    remote(reply)
+    *_, (letter, text) = send(tree)
+    assert letter == "Z" and "its answer made no sense" in text
+
+
+def test_C2_250_then_reset(tree, remote):
+    """The answer counts."""
+    def reply(session, verb, line):
+        if verb == "end":
+            session.say(b"250 2.0.0 taken\r\n")
+            session.tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            return CLOSE
+        return None
+
+    server = remote(reply)
+    *_, (letter, text) = send(tree)
+    assert len(server.messages) == 1
+    # a reset may overtake what was not read yet: it is one or the other, and never for good
+    assert (letter == "K" and "250 2.0.0 taken" in text) or (letter == "Z" and "Possible duplicate!" in text)
+
+
+def test_the_end_of_a_session(tree, remote):
+    """QUIT, then close_notify: the server sees a proper end."""
+    server = remote()
+    assert send(tree)[-1][0] == "K"
+    wait_for(lambda: server.sessions[0].ended)
+    assert server.sessions[0].commands[-1] == b"QUIT"
