@@ -31,7 +31,7 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 # --- send --------------------------------------------------------------------
 # qmail-send but its main and what shuts it in: what its unit tests link, too
 SEND := $(addprefix $S/send/,keeper pass delivery worker octets bouncer \
-	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute $L/stamp \
+	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute $S/remote/domain_map $L/stamp \
 	$L/job $L/notify $L/date822 $L/quote control/control $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope)
 $(eval $(call program,qmail-send,$S/send/qmail-send $(SEND) $L/home $L/sandbox,$(SK),-pie))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
@@ -55,8 +55,8 @@ $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/loca
 
 # --- remote ------------------------------------------------------------------
 # where mail for a host goes
-REMOTE_HOST := $L/dns $L/domain $L/localaddress $(addprefix $S/remote/,mx smtproute tcpto)
-$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection tls_client server_chain smtp_reply smtp_command report) $L/suites $L/mail_data \
+REMOTE_HOST := $L/dns $L/domain $L/localaddress $(addprefix $S/remote/,mx smtproute domain_map tcpto)
+$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session connection tls_client server_chain server_proof trust_anchors tlspolicy smtp_reply smtp_command report) $L/suites $L/certificate $L/mail_data \
 	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),-lbearssl $(CARES) $(IDN) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),-pie))
 $(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(IDN) $(SK),$(STATIC)))

@@ -60,7 +60,7 @@ skip_version(struct der *in)
 int
 certificate_read(struct certificate *c, const unsigned char *der, size_t len)
 {
-	struct der in = { der, len }, all, to_be_signed, issuer, subject, tagged, list;
+	struct der in = { der, len }, all, to_be_signed, issuer, subject, key, tagged, list;
 	unsigned char tag;
 
 	*c = (struct certificate){ .extensions_len = 0 };
@@ -70,12 +70,14 @@ certificate_read(struct certificate *c, const unsigned char *der, size_t len)
 	if (!take_any(&to_be_signed, &tag, NULL, NULL) ||	/* serialNumber */
 	    !take(&to_be_signed, TAG_SEQUENCE, NULL, NULL) ||	/* signature */
 	    !take(&to_be_signed, TAG_SEQUENCE, &issuer, NULL) || !take(&to_be_signed, TAG_SEQUENCE, NULL, NULL) ||	/* validity */
-	    !take(&to_be_signed, TAG_SEQUENCE, &subject, NULL))
+	    !take(&to_be_signed, TAG_SEQUENCE, &subject, NULL) || !take(&to_be_signed, TAG_SEQUENCE, &key, NULL))
 		return 0;
 	c->issuer = issuer.s;
 	c->issuer_len = issuer.len;
 	c->subject = subject.s;
 	c->subject_len = subject.len;
+	c->key = key.s;
+	c->key_len = key.len;
 	while (to_be_signed.len) {
 		if (!take_any(&to_be_signed, &tag, NULL, &tagged))
 			return 0;

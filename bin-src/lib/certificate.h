@@ -12,6 +12,8 @@
 struct certificate {
 	const unsigned char *issuer, *subject;		/* their DER, with header */
 	size_t issuer_len, subject_len;
+	const unsigned char *key;			/* SubjectPublicKeyInfo, with header */
+	size_t key_len;
 	const unsigned char *extensions;		/* contents of the SEQUENCE of extensions */
 	size_t extensions_len;				/* 0: there are none */
 };

@@ -69,6 +69,21 @@ read_timeout(unsigned long *seconds, unsigned long standard, const char *file)
 	return NULL;
 }
 
+/* Without authorities, none of what needs them is sent. Returns 1, or 0: control/tlscafile cannot be read. */
+static int
+read_authorities(struct dial *d)
+{
+	stralloc file = STRALLOC_ZERO;
+	int r = control_line(&file, "control/tlscafile");
+
+	if (r == 0)
+		r = stralloc_cats(&file, DIAL_AUTHORITIES) ? 1 : -1;
+	if (r > 0 && stralloc_0(&file))
+		trust_anchors_read(&d->authorities, file.s);
+	stralloc_free(&file);
+	return r > 0;
+}
+
 const char *
 dial_open(struct dial *d)
 {
@@ -81,6 +96,10 @@ dial_open(struct dial *d)
 		return failed;
 	if (!smtproutes_read(&d->routes))
 		return "control/smtproutes";
+	if (!tlspolicies_read(&d->policies))
+		return "control/tlspolicy";
+	if (d->policies.has_verify && !read_authorities(d))
+		return "control/tlscafile";
 	if (!localaddresses_read(&d->local))
 		return "the addresses of this host, control/moreipme and control/notipme";
 	if (!(d->dns = dns_open()))
@@ -247,11 +266,13 @@ prepare_session(struct dial *d, struct session *s, const struct mx *mx, const st
 	ip46 ip;
 
 	s->host[ip46_fmt(s->host, &a->ip)] = '\0';
-	s->tls = SESSION_TLS_MAY;
+	s->tls = d->policy.level == TLS_NONE ? SESSION_CLEAR : d->policy.level == TLS_MAY ? SESSION_TLS_MAY : SESSION_TLS_MUST;
+	s->tls_proof = d->policy.level == TLS_VERIFY ? ", verified" : d->policy.level == TLS_FINGERPRINT ? ", fingerprint known" : "";
 	s->tls_client = &d->tls;
 	s->tls_name = ip_address_parse(&ip, name) ? NULL : name;	/* RFC 6066 section 3: no address */
 	s->tls_key = key;
-	snprintf(key, TLS_CLIENT_KEY_MAX, "%s %u %s", s->host, (unsigned int)a->port, name);
+	/* one whose certificate nobody looked at is not taken up where it has to be */
+	snprintf(key, TLS_CLIENT_KEY_MAX, "%s %u %s %d", s->host, (unsigned int)a->port, name, (int)d->policy.level);
 }
 
 /* Tries all addresses of mx. Returns 1 if a session is open, or 0 with text set. */
@@ -305,6 +326,27 @@ dial_is_same(const struct dial *d, const char *host, const char *other)
 	    strcasecmp(a.relay, b.relay) == 0 && strcmp(a.user, b.user) == 0 && strcmp(a.password, b.password) == 0;
 }
 
+/* The policy for host. Returns 1, or 0 with text. */
+static int
+choose_policy(struct dial *d, const struct smtproute *route, const char *host, stralloc *text)
+{
+	char ascii[DOMAIN_MAX + 1];
+	const char *domain = *route->relay ? route->relay : host, *other = domain_other_form(ascii, domain);
+
+	if (tlspolicy_find(&d->policies, domain, other, &d->policy) < 0) {
+		add(text, "The line of control/tlspolicy for ", domain, " makes no sense. (#4.3.5)\n", NULL);
+		return 0;
+	}
+	d->proof.policy = &d->policy;
+	d->proof.authorities = &d->authorities;
+	if (!server_proof_names(&d->proof, route->relay, other ? other : host)) {
+		add(text, "No memory. (#4.3.0)\n", NULL);
+		return 0;
+	}
+	server_proof_demand(&d->proof, &d->tls.chain);
+	return 1;
+}
+
 char
 dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 {
@@ -321,7 +363,7 @@ dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 		/* to send it without what the administrator asked for may have it refused for good, or seen by others */
 		add(text, "The line of control/smtproutes for ", host, " has a login or port 465: there is no TLS for it yet. (#4.3.5)\n",
 		    NULL);
-	else {
+	else if (choose_policy(d, &route, host, text)) {
 		mx_find(&mx, d->dns, &d->local, &route, host, monotonic_ms() + UINT64_C(1000) * DIAL_DNS_SECONDS);
 		if (mx.letter == 'K') {
 			if (try_all(d, &mx, host, s, text))

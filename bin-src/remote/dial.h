@@ -2,7 +2,8 @@
  * Which        the addresses of mx.h in their order, without those that tcpto.h knows as dead. The next one is tried after
  *              a connection that is refused or times out, a greeting other than 220, a refusal of EHLO and HELO, or an end
  *              before that (stock qmail deferred the mail then)
- * TLS          where a server offers it, with any certificate; where that fails, a second connection to it goes on without
+ * TLS          as control/tlspolicy has it: by itself where a server offers it, with any certificate; where that fails, a second
+ *              connection to it goes on without
  * From         control/outgoingip: an IPv4 address, an IPv6 address, or both, for connections of that kind
  * Time         timeoutconnect seconds for a connection; DIAL_SECONDS after the first attempt no further one begins
  * Result       no server: always temporary, but for what the DNS says for good */
@@ -13,8 +14,13 @@
 #include "dns.h"
 #include "localaddress.h"
 #include "session.h"
+#include "server_proof.h"
 #include "smtproute.h"
 #include "tcpto.h"
+#include "tlspolicy.h"
+#include "trust_anchors.h"
+
+#define DIAL_AUTHORITIES "/etc/ssl/certs/ca-certificates.crt"	/* without control/tlscafile */
 
 enum {
 	DIAL_SECONDS = 3600,
@@ -33,6 +39,10 @@ struct dial {
 	struct dns *dns;
 	struct tcpto *tcpto;
 	struct tls_client tls;
+	struct tlspolicies policies;
+	struct trust_anchors authorities;	/* where a policy needs them */
+	struct tlspolicy policy;	/* of the host that is called */
+	struct server_proof proof;
 };
 
 /* Reads the control files of the current directory, the qmail home, and opens what is needed; before sandbox_enter.

@@ -48,7 +48,11 @@ end_certificate(const br_x509_class **class)
 {
 	struct server_chain *c = chain_of(class);
 
-	c->is_cut |= c->missing > 0;
+	if (!c->missing)
+		return;
+	c->len--;
+	c->missing = 0;
+	c->is_cut = 1;
 }
 
 /* What is returned is for the alert. */

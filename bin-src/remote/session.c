@@ -214,7 +214,8 @@ shake_hands(struct session *s)
 		connection_close(&s->connection);
 		return 0;
 	}
-	snprintf(s->security, sizeof s->security, "by TLSv1.2 with %s", tls_client_suite(s->tls_client));
+	snprintf(s->security, sizeof s->security, "by TLSv1.2 with %s%s", tls_client_suite(s->tls_client),
+	    s->tls_proof ? s->tls_proof : "");
 	return 1;
 }
 

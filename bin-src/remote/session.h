@@ -48,6 +48,7 @@ struct session {
 	struct tls_client *tls_client;	/* for all but SESSION_CLEAR; its chain's demand is the caller's */
 	const char *tls_name;		/* of the server, for SNI; NULL: none is sent */
 	const char *tls_key;		/* tls_client_start */
+	const char *tls_proof;		/* what to say of the server in reports, after what it is protected by: ", verified" or "" */
 
 	/* the session's; connection.fd -1: there is none */
 	struct connection connection;

@@ -1,7 +1,7 @@
 #include <string.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/types.h>
-#include "domain.h"
+#include "domain_map.h"
 #include "ip_address.h"
 #include "smtproute.h"
 
@@ -20,39 +20,6 @@ void
 smtproutes_free(struct smtproutes *routes)
 {
 	control_map_free(&routes->map);
-}
-
-/* The entry for a domain: the whole, then each .suffix, the longest first. An address in brackets has no suffixes.
- * *left: labels of the domain that the entry leaves. */
-static const char *
-find_entry(const struct smtproutes *routes, const char *domain, size_t *left)
-{
-	const char *entry = control_map_find(&routes->map, domain, strlen(domain));
-	const char *suffix = *domain == '[' ? NULL : strchr(domain, '.');
-
-	*left = 0;
-	for (; !entry && suffix && suffix[1]; suffix = strchr(suffix + 1, '.')) {
-		entry = control_map_find(&routes->map, suffix, strlen(suffix));
-		++*left;
-	}
-	return entry;
-}
-
-/* The same, or the entry for the rest. */
-static const char *
-find_any(const struct smtproutes *routes, const char *domain, const char *ascii)
-{
-	const char *entry, *other = NULL;
-	size_t left, other_left = 0;
-
-	if (strlen(domain) > DOMAIN_UTF8_MAX)
-		return control_map_find(&routes->map, "", 0);
-	entry = find_entry(routes, domain, &left);
-	if (ascii)
-		other = find_entry(routes, ascii, &other_left);
-	if (other && (!entry || other_left < left))
-		entry = other;
-	return entry ? entry : control_map_find(&routes->map, "", 0);
 }
 
 static int
@@ -119,7 +86,7 @@ take_relay(struct smtproute *route, const char *s, size_t len)
 int
 smtproute_find(const struct smtproutes *routes, const char *domain, const char *ascii, struct smtproute *route)
 {
-	const char *entry = find_any(routes, domain, ascii);
+	const char *entry = domain_map_find(&routes->map, domain, ascii);
 	size_t relay_len;
 
 	memset(route, 0, sizeof *route);

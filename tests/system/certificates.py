@@ -19,7 +19,7 @@ def authority():
 
 
 @functools.cache
-def pem(kind, *names):
+def pem(kind, *names, days=30):
     """Key and chain, signed by the authority: kind "rsa" or the name of a curve."""
     path = authority().name
     new = ["-newkey", "rsa:2048"] if kind == "rsa" else ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{kind}"]
@@ -27,9 +27,19 @@ def pem(kind, *names):
     with open(f"{path}/extensions", "w") as f:
         f.write("subjectAltName=" + ",".join(f"DNS:{name}" for name in names))
     chain = openssl("x509", "-req", "-in", f"{path}/request", "-CA", f"{path}/ca.pem", "-CAkey", f"{path}/ca.key", "-CAcreateserial",
-                    "-days", 30, "-extfile", f"{path}/extensions")
+                    "-days", days, "-extfile", f"{path}/extensions")
     with open(f"{path}/key", "rb") as key, open(f"{path}/ca.pem", "rb") as ca:
         return key.read() + chain + ca.read()
+
+
+@functools.cache
+def self_signed(name):
+    """Key and certificate that no authority has signed."""
+    with tempfile.TemporaryDirectory() as made:
+        certificate = openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 30, "-subj", f"/CN={name}",
+                              "-addext", f"subjectAltName=DNS:{name}", "-keyout", f"{made}/key")
+        with open(f"{made}/key", "rb") as key:
+            return key.read() + certificate
 
 
 def server_context(chain, ciphers=None):

@@ -1,13 +1,15 @@
 """TLS of qmail-remote: with servers of Python's ssl, and with those that keep to nothing. Row C2 of the hostile inputs."""
+import hashlib
 import os
 import shutil
 import socket
 import ssl
 import struct
+from pathlib import Path
 
 import pytest
 
-from certificates import pem, server_context
+from certificates import authority, openssl, pem, self_signed, server_context
 from conftest import Tree, make_tree, new_directory, wait_for
 from fake_dns import FakeDns
 from fake_smtp import ALL, CLOSE, SILENCE, Server
@@ -38,8 +40,8 @@ def remote(tree):
     """A function that starts a server (see fake_smtp) to which all mail of the tree goes. kind: of its key, None: no TLS."""
     servers = []
 
-    def start(reply=None, extensions=(), kind="prime256v1", ciphers=None, **more):
-        context = server_context(pem(kind, NAME), ciphers) if kind else None
+    def start(reply=None, extensions=(), kind="prime256v1", ciphers=None, chain=None, **more):
+        context = server_context(chain or pem(kind, NAME), ciphers) if kind else None
         server = Server(reply, extensions, tls=context, **more)
         servers.append(server)
         route_to(tree, server)
@@ -352,3 +354,165 @@ def test_the_end_of_a_session(tree, remote):
     assert send(tree)[-1][0] == "K"
     wait_for(lambda: server.sessions[0].ended)
     assert server.sessions[0].commands[-1] == b"QUIT"
+
+
+# --- control/tlspolicy -----------------------------------------------------------------------------
+
+def believe(tree):
+    """The tests' authority is known to the tree."""
+    tree.write("control/authorities.pem", Path(authority().name, "ca.pem").read_text())
+    tree.write("control/tlscafile", "control/authorities.pem\n")
+
+
+@pytest.fixture
+def policy(tree, remote):
+    """A function that starts a server and sends it a message under a policy; the relay has a name. Returns server, letter and text."""
+    with FakeDns() as dns:
+        dns.add(NAME, "A", "127.0.0.1")
+
+        def run(line, *args, relay=NAME, **more):
+            server = remote(*args, **more)
+            tree.write("control/dnsservers", dns.server + "\n")
+            tree.write("control/smtproutes", f":{relay}:{server.port}\n")
+            tree.write("control/tlspolicy", line + "\n")
+            believe(tree)
+            return server, *send(tree)[-1]
+
+        yield run
+
+
+def test_none(policy):
+    server, letter, text = policy(f"{NAME}:none")
+    assert (letter, text) == ("K", "127.0.0.1 accepted message.\nRemote host said: 250 2.0.0 taken\n")
+    assert server.sessions[0].tls is None
+
+
+STRICT = pytest.mark.parametrize("word", ["encrypt", "verify", "fingerprint:" + "0" * 64], ids=["encrypt", "verify", "fingerprint"])
+
+
+@STRICT
+def test_never_in_clear_text_to_a_server_without_TLS(policy, word):
+    server, letter, text = policy(f":{word}", kind=None)
+    assert letter == "Z" and text == "Connected to 127.0.0.1 but it does not offer TLS. (#4.7.4)\n"
+    assert server.commands[1:] in ([], [b"QUIT"])
+
+
+@STRICT
+@pytest.mark.parametrize("reply", REFUSALS)
+def test_never_in_clear_text_where_TLS_is_refused(policy, word, reply):
+    server, letter, text = policy(f":{word}", at("STARTTLS", reply))
+    assert letter == "Z" and "but it offers TLS and refuses it. (#4.7.4)" in text
+    assert not server.messages and not any(c.startswith(b"MAIL") for c in server.commands)
+
+
+@STRICT
+@FAILING
+def test_never_in_clear_text_after_a_handshake_that_fails(policy, word, what, why):
+    server, letter, text = policy(f".dest.example:{word}", raw=only_once(what), kind="prime256v1")
+    assert letter == "Z" and f"but TLS failed: {why}" in text and text.endswith("(#4.7.5)\n")
+    assert len(server.sessions) == 1
+
+
+def test_encrypt(policy):
+    server, letter, text = policy(f"{NAME}:encrypt", chain=self_signed("other.example"))
+    assert letter == "K" and server.sessions[0].tls
+    assert not text.endswith("verified.\n")
+
+
+@pytest.mark.parametrize("kind", ["rsa", "prime256v1", "secp384r1"])
+def test_verify(policy, kind):
+    _, letter, text = policy(f"{NAME}:verify", kind=kind)
+    assert letter == "K" and text.endswith(", verified.\n")
+
+
+@pytest.mark.parametrize("names, ok", [("MX.dest.example", True), ("other.example:mx.dest.example", True), (".dest.example", True), (".EXAMPLE", True),
+                                       ("dest.example", False), (".mx.dest.example", False), ("x.dest.example", False), (".st.example", False)])
+def test_verify_for_names(policy, names, ok):
+    _, letter, text = policy(f":verify:{names}")
+    assert letter == ("K" if ok else "Z")
+    assert ok or "TLS failed: its certificate is for another name. (#4.7.5)" in text
+
+
+BAD = [({"chain": self_signed(NAME)}, "comes from no authority that is known here"),
+       ({"chain": pem("prime256v1", NAME, days=-1)}, "has expired, or is not valid yet"),
+       ({"chain": pem("prime256v1", "other.example")}, "is for another name"),
+       ({"chain": pem("prime256v1", "*.mx.dest.example", "x.mx.dest.example", "dest.example")}, "is for another name")]
+
+
+@pytest.mark.parametrize("more, why", BAD, ids=["self-signed", "expired", "another name", "names around it"])
+def test_verify_refuses(policy, more, why):
+    server, letter, text = policy(":verify", **more)
+    assert letter == "Z" and f"but TLS failed: its certificate {why}. (#4.7.5)" in text
+    assert len(server.sessions) == 1 and not server.messages
+
+
+def test_verify_takes_a_wildcard(policy):
+    assert policy(":verify", chain=pem("prime256v1", "*.dest.example"))[1] == "K"
+
+
+def test_verify_without_authorities(policy, tree):
+    """Defers what needs them, nothing else."""
+    server, letter, _ = policy(":verify")
+    assert letter == "K"
+    tree.write("control/tlscafile", "/nonexistent\n")
+    (letter, text), = send(tree)
+    assert letter == "Z" and "no certificate authority is known here" in text
+    tree.write("control/tlspolicy", ".other.example:verify\n")
+    assert send(tree)[-1][0] == "K"
+
+
+def test_the_MX_of_a_domain(tree, remote):
+    """The domain or a name below it counts, and not that the MX is called so."""
+    server = remote(chain=pem("prime256v1", "mx.elsewhere.example"))
+    with FakeDns() as dns:
+        dns.add("mx.elsewhere.example", "A", "127.0.0.1")
+        tree.write("control/dnsservers", dns.server + "\n")
+        believe(tree)
+        tree.write("control/tlspolicy", "dest.example:verify\n")
+        tree.write("control/smtproutes", f":mx.elsewhere.example:{server.port}\n")
+        # a relay is the administrator's word, and has a policy of its own
+        assert send(tree)[-1][1].endswith("SHA384.\n")
+        tree.write("control/tlspolicy", "mx.elsewhere.example:verify\n")
+        assert send(tree)[-1][1].endswith(", verified.\n")
+
+
+def digest(chain, what):
+    certificate = chain[chain.index(b"-----BEGIN CERT"):]
+    if what == "certificate":
+        return openssl("x509", "-noout", "-fingerprint", "-sha256", input=certificate).decode().split("=")[1].strip()
+    key = openssl("pkey", "-pubin", "-outform", "DER", input=openssl("x509", "-noout", "-pubkey", input=certificate))
+    return hashlib.sha256(key).hexdigest()
+
+
+@pytest.mark.parametrize("what", ["certificate", "key"])
+def test_fingerprint(policy, what):
+    chain = self_signed("whatever.example")
+    other = "0" * 64
+    for value in (digest(chain, what), f"{other}:{digest(chain, what)}"):
+        _, letter, text = policy(f":fingerprint:{value}", chain=chain)
+        assert letter == "K" and text.endswith(", fingerprint known.\n")
+    _, letter, text = policy(f":fingerprint:{other}", chain=chain)
+    assert letter == "Z" and "TLS failed: its certificate has another fingerprint. (#4.7.5)" in text
+
+
+@pytest.mark.parametrize("line", [":encrpyt", ":", ":fingerprint", ":fingerprint:abcd", ":fingerprint:" + "g" * 64, ":encrypt:x",
+                                  ":fingerprint:" + "a" * 64 * 17])
+def test_a_line_without_sense(policy, line):
+    server, letter, text = policy(line)
+    assert letter == "Z" and f"The line of control/tlspolicy for {NAME} makes no sense. (#4.3.5)" in text
+    assert not server.sessions
+
+
+def test_a_file_without_sense(policy):
+    server, letter, text = policy("dest.example encrypt")
+    assert letter == "Z" and "control/tlspolicy" in text and not server.sessions
+
+
+def test_S18_a_long_chain(policy):
+    """More certificates than are looked at."""
+    chain = self_signed(NAME)
+    certificate = chain[chain.index(b"-----BEGIN CERT"):]
+    _, letter, text = policy(":encrypt", chain=chain + certificate * 100)
+    assert letter == "K"
+    _, letter, text = policy(":verify", chain=chain + certificate * 100)
+    assert letter == "Z" and "TLS failed: its certificate comes from no authority" in text

@@ -149,6 +149,9 @@ tear_down(void **state)
 	stralloc_free(&dial.helo);
 	smtproutes_free(&dial.routes);
 	localaddresses_free(&dial.local);
+	tlspolicies_free(&dial.policies);
+	trust_anchors_free(&dial.authorities);
+	stralloc_free(&dial.proof.names);
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
 		snprintf(path, sizeof path, "control/%s", files[i]);
 		remove(path);
