@@ -178,8 +178,8 @@ add(stralloc *text, const char *s, ...)
 static void
 add_refusal(stralloc *text, const struct session *s, const char *what)
 {
-	add(text, "Connected to ", s->host, " but ", what, strcmp(what, "greeting") ? " was rejected. (#4.3.2)\n" :
-	    " failed. (#4.3.2)\n", "Remote host said: ", s->reply.text, NULL);
+	add(text, "Connected to ", s->host, " but ", what, strcmp(what, "login") == 0 ? " was rejected. (#4.7.8)\n" :
+	    strcmp(what, "greeting") ? " was rejected. (#4.3.2)\n" : " failed. (#4.3.2)\n", "Remote host said: ", s->reply.text, NULL);
 }
 
 static void
@@ -258,6 +258,25 @@ try_address(struct dial *d, const struct mx_address *a, struct session *s, stral
 	return 0;
 }
 
+static int
+is_loopback(const ip46 *ip)
+{
+	static const char loopback[16] = { [15] = 1 };
+
+	return ip46_is6(ip) ? memcmp(ip->ip, loopback, 16) == 0 : ip->ip[0] == 127;
+}
+
+/* A login goes by TLS, unless the relay is on this host. */
+static enum session_tls
+choose_tls(const struct dial *d, const struct session *s, const struct mx_address *a)
+{
+	if (a->port == SMTPS_PORT)
+		return SESSION_TLS_AT_ONCE;
+	if (d->policy.level > TLS_MAY || (*s->user && !is_loopback(&a->ip)))
+		return SESSION_TLS_MUST;
+	return d->policy.level == TLS_NONE ? SESSION_CLEAR : SESSION_TLS_MAY;
+}
+
 /* What the session has to know of the server. key: room for the TLS session's. */
 static void
 prepare_session(struct dial *d, struct session *s, const struct mx *mx, const struct mx_address *a, char key[TLS_CLIENT_KEY_MAX])
@@ -266,7 +285,7 @@ prepare_session(struct dial *d, struct session *s, const struct mx *mx, const st
 	ip46 ip;
 
 	s->host[ip46_fmt(s->host, &a->ip)] = '\0';
-	s->tls = d->policy.level == TLS_NONE ? SESSION_CLEAR : d->policy.level == TLS_MAY ? SESSION_TLS_MAY : SESSION_TLS_MUST;
+	s->tls = choose_tls(d, s, a);
 	s->tls_proof = d->policy.level == TLS_VERIFY ? ", verified" : d->policy.level == TLS_FINGERPRINT ? ", fingerprint known" : "";
 	s->tls_client = &d->tls;
 	s->tls_name = ip_address_parse(&ip, name) ? NULL : name;	/* RFC 6066 section 3: no address */
@@ -351,18 +370,16 @@ char
 dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 {
 	static struct mx mx;
-	struct smtproute route;
+	static struct smtproute route;	/* the session's user and password */
 	char letter = 'Z';
 
 	s->helo = d->helo.s;
 	s->timeout = d->timeout_remote;
+	s->user = route.user;
+	s->password = route.password;
 	text->len = 0;
 	if (find_route(d, host, &route) < 0)
 		add(text, "The line of control/smtproutes for ", host, " makes no sense. (#4.3.5)\n", NULL);
-	else if (route.user[0] || route.port == SMTPS_PORT)
-		/* to send it without what the administrator asked for may have it refused for good, or seen by others */
-		add(text, "The line of control/smtproutes for ", host, " has a login or port 465: there is no TLS for it yet. (#4.3.5)\n",
-		    NULL);
 	else if (choose_policy(d, &route, host, text)) {
 		mx_find(&mx, d->dns, &d->local, &route, host, monotonic_ms() + UINT64_C(1000) * DIAL_DNS_SECONDS);
 		if (mx.letter == 'K') {

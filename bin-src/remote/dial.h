@@ -5,6 +5,8 @@
  * TLS          as control/tlspolicy has it: by itself where a server offers it, with any certificate; where that fails, a second
  *              connection to it goes on without
  * From         control/outgoingip: an IPv4 address, an IPv6 address, or both, for connections of that kind
+ * Login        user and password of control/smtproutes, by TLS only, unless the relay's address is one of loopback. Port 465 is TLS
+ *              from the first octet
  * Time         timeoutconnect seconds for a connection; DIAL_SECONDS after the first attempt no further one begins
  * Result       no server: always temporary, but for what the DNS says for good */
 #ifndef DIAL_H

@@ -4,6 +4,7 @@
 #include <strings.h>
 #include "monotonic.h"
 #include "session.h"
+#include "smtp_login.h"
 
 /* --- writing and reading ------------------------------------------------------------ */
 
@@ -126,6 +127,9 @@ learn_line(struct session *s, const char *line, size_t line_len)
 		s->size_max = number(value, value_len);
 	while (is_word(word, len, "LIMITS") && (value_len = next_word(&line, end, &value)))
 		learn_limit(s, value, value_len);
+	while (is_word(word, len, "AUTH") && (value_len = next_word(&line, end, &value)))
+		s->extensions |= is_word(value, value_len, "PLAIN") ? SESSION_AUTH_PLAIN : is_word(value, value_len, "LOGIN") ?
+		    SESSION_AUTH_LOGIN : 0;
 }
 
 static void
@@ -245,6 +249,43 @@ secure(struct session *s, const char **refused)
 	return introduce(s, refused);
 }
 
+/* --- AUTH ----------------------------------------------------------------------------------- */
+
+/* The three steps of LOGIN, until one is not asked for. Returns 1, or 0 with errno. */
+static int
+ask_login(struct session *s, char text[SMTP_LOGIN_TEXT_MAX])
+{
+	if (!ask(s, "AUTH LOGIN", ""))
+		return 0;
+	if (s->reply.code != 334)
+		return 1;
+	if (!smtp_login_encode(text, s->user, strlen(s->user)) || !ask(s, text, ""))
+		return 0;
+	if (s->reply.code != 334)
+		return 1;
+	return smtp_login_encode(text, s->password, strlen(s->password)) && ask(s, text, "");
+}
+
+/* Logs in as the caller wants. A server that refuses that may take the mail of somebody else, but not ours. */
+static enum session_result
+log_in(struct session *s, const char **refused)
+{
+	char text[SMTP_LOGIN_TEXT_MAX];
+	int ok;
+
+	if (!(s->extensions & (SESSION_AUTH_PLAIN | SESSION_AUTH_LOGIN)))
+		return insecure(s, "it offers neither AUTH PLAIN nor AUTH LOGIN", no_tls);
+	errno = EPROTO;
+	if (s->extensions & SESSION_AUTH_PLAIN)
+		ok = smtp_login_plain(text, s->user, s->password) && ask(s, "AUTH PLAIN ", text);
+	else
+		ok = ask_login(s, text);
+	explicit_bzero(text, sizeof text);
+	if (!ok)
+		return lost(s);
+	return s->reply.code == 235 ? SESSION_READY : refused_by(s, refused, "login");
+}
+
 /* --- all of it ------------------------------------------------------------------------------ */
 
 enum session_result
@@ -266,6 +307,8 @@ session_open(struct session *s, int fd, const char **refused)
 	result = introduce(s, refused);
 	if (result == SESSION_READY && !s->connection.tls && s->tls != SESSION_CLEAR)
 		result = secure(s, refused);
+	if (result == SESSION_READY && s->user && *s->user)
+		result = log_in(s, refused);
 	if (result == SESSION_READY && connection_has_input(&s->connection)) {
 		errno = EPROTO;
 		return lost(s);

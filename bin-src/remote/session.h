@@ -1,6 +1,7 @@
 /* session: an SMTP session with one server, from its greeting to the end; many messages may go over it.
  * Standards   RFC 5321; extensions of the reply to EHLO: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152),
- *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030), LIMITS (RFC 9422), STARTTLS (RFC 3207)
+ *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030), LIMITS (RFC 9422), STARTTLS (RFC 3207),
+ *             AUTH (RFC 4954) with PLAIN and LOGIN
  * Time        a reply has to be whole timeout seconds after the client began to wait for it, and all that a group of
  *             commands needs within SESSION_TIMEOUTS times as much: no server gains time with single octets
  * TLS         begins where the server offers it, unless the caller wants none; all that the server said before is forgotten then.
@@ -29,6 +30,8 @@ enum session_extension {
 	SESSION_DSN = 1 << 4,
 	SESSION_CHUNKING = 1 << 5,
 	SESSION_STARTTLS = 1 << 6,
+	SESSION_AUTH_PLAIN = 1 << 7,
+	SESSION_AUTH_LOGIN = 1 << 8,
 };
 
 enum session_tls {
@@ -50,6 +53,8 @@ struct session {
 	const char *tls_key;		/* tls_client_start */
 	const char *tls_proof;		/* what to say of the server in reports, after what it is protected by: ", verified" or "" */
 
+	const char *user, *password;	/* with which to log in; NULL or "" without. Whether that may be done in clear text is the caller's */
+
 	/* the session's; connection.fd -1: there is none */
 	struct connection connection;
 	unsigned int extensions;
@@ -68,14 +73,14 @@ struct session {
 
 enum session_result {
 	SESSION_READY,
-	SESSION_REFUSED,	/* by greeting, EHLO or HELO: reply has it; is closed */
+	SESSION_REFUSED,	/* by greeting, EHLO, HELO or AUTH: reply has it; is closed */
 	SESSION_LOST,		/* errno says how; is closed */
 	SESSION_INSECURE,	/* no TLS where there has to be, or a handshake that failed: security says why; is closed. With SESSION_TLS_MAY
 				 * another session may do without */
 };
 
 /* Begins on a connected socket, which the session owns from now on: greeting, EHLO or else HELO. refused: set to
- * "greeting" or "my name" where the result is SESSION_REFUSED. */
+ * "greeting", "my name" or "login" where the result is SESSION_REFUSED. */
 enum session_result session_open(struct session *s, int fd, const char **refused);
 
 /* 1 if the next message can go over it: it is open, has said nothing since, and takes more messages. */

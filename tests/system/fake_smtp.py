@@ -2,10 +2,11 @@
 keeps what clients said: Server.sessions, each with commands, messages and reads.
 
 reply(session, verb, line) gives the reply to a command as octets without the last CR LF, None for the usual one, CLOSE to
-hang up, SILENCE to say nothing; verb is also "greeting", "end" (after the mail data), "chunk" (after BDAT that is not the
+hang up, SILENCE to say nothing; verb is also "greeting", "login" (after AUTH), "end" (after the mail data), "chunk" (after BDAT that is not the
 last). A function raw(session) instead plays the whole session on session.socket.
 tls: a context of Python's ssl; STARTTLS is offered and done then, or with at_once=True TLS begins before the greeting.
 Session.tls is the ssl socket once there is one, Session.in_clear the commands before it; cipher and is_resumed tell of it."""
+import base64
 import re
 import socket
 import threading
@@ -34,7 +35,7 @@ class Session:
         self.messages = []
         self.mail, self.recipients, self.chunks = None, [], b""
         self.ended = False
-        self.tls, self.in_clear, self.failure = None, None, None
+        self.tls, self.in_clear, self.failure, self.login = None, None, None, None
         sock.settimeout(WAIT)
 
     # -- octets ------------------------------------------------------------
@@ -124,6 +125,18 @@ class Session:
     def do_STARTTLS(self, line):
         if self.answer("STARTTLS", line, b"220 2.0.0 go on") == "2":
             self.start_tls()
+
+    def do_AUTH(self, line):
+        words = line.split()
+        if words[1] == b"LOGIN":
+            self.login = b""
+            for prompt in (b"334 VXNlcm5hbWU6", b"334 UGFzc3dvcmQ6"):
+                if self.answer("AUTH", line, prompt) != "3":
+                    return
+                self.login += b"\0" + base64.b64decode(self.line(), validate=True)
+        else:
+            self.login = base64.b64decode(words[2], validate=True)
+        self.answer("login", line, b"235 2.7.0 welcome")
 
     def do_HELO(self, line):
         self.answer("HELO", line, b"250 fake.example")

@@ -142,14 +142,6 @@ def test_smtproutes_without_sense(relays):
     assert letter == "Z" and "control/smtproutes" in text and "(#4.3.5)" in text
 
 
-@pytest.mark.parametrize("line", [":[127.0.0.1]:465", ":[127.0.0.1]:25|user|password"])
-def test_what_needs_TLS_waits_for_it(relays, line):
-    """No password goes out in the clear, and no mail to a relay without the login that it wants."""
-    relays.tree.write("control/smtproutes", line + "\n")
-    ((letter, text),) = send(relays.tree)
-    assert letter == "Z" and "TLS" in text and "(#4.3.5)" in text
-
-
 def test_ipv6(relays):
     with Server(host="::1") as server:
         relays.tree.write("control/smtproutes", f":[::1]:{server.port}\n")

@@ -1,6 +1,7 @@
 """TLS of qmail-remote: with servers of Python's ssl, and with those that keep to nothing. Row C2 of the hostile inputs."""
 import hashlib
 import os
+import random
 import shutil
 import socket
 import ssl
@@ -516,3 +517,88 @@ def test_S18_a_long_chain(policy):
     assert letter == "K"
     _, letter, text = policy(":verify", chain=chain + certificate * 100)
     assert letter == "Z" and "TLS failed: its certificate comes from no authority" in text
+
+
+# --- AUTH and port 465 -------------------------------------------------------------------------------
+
+USER, PASSWORD = "ann@x.example", "s3:cr|t \u00fc"
+
+
+def log_in_at(tree, server, user=USER, password=PASSWORD, host="[127.0.0.1]"):
+    tree.write("control/smtproutes", f":{host}:{server.port}|{user}|{password}\n")
+    return send(tree)[-1]
+
+
+@pytest.mark.parametrize("mechanisms", ["PLAIN", "LOGIN", "CRAM-MD5 LOGIN PLAIN"])
+@pytest.mark.parametrize("kind", ["prime256v1", None], ids=["by TLS", "on this host"])
+@pytest.mark.parametrize("user", ["a", "ab", "abc", USER, "u" * 255])
+def test_a_login(tree, remote, mechanisms, kind, user):
+    server = remote(extensions=(f"AUTH {mechanisms}",), kind=kind)
+    letter, text = log_in_at(tree, server, user)
+    assert letter == "K"
+    assert server.sessions[0].login == f"\0{user}\0{PASSWORD}".encode()
+    assert (b"AUTH LOGIN" in server.commands) == ("PLAIN" not in mechanisms)
+
+
+@pytest.mark.parametrize("mechanisms", ["PLAIN", "LOGIN"])
+@pytest.mark.parametrize("verb, reply", [("login", b"535 5.7.8 no"), ("login", b"454 4.7.0 later"), ("login", b"334 more?"), ("AUTH", b"504 5.5.4 no")])
+def test_a_login_that_is_refused(tree, remote, mechanisms, verb, reply):
+    """Never for good: the password is the administrator's."""
+    server = remote(at(verb, reply), (f"AUTH {mechanisms}",))
+    letter, text = log_in_at(tree, server)
+    if (mechanisms, verb) == ("PLAIN", "AUTH"):
+        assert letter == "K"    # PLAIN is one step
+        return
+    assert letter == "Z" and "but login was rejected. (#4.7.8)" in text and f"Remote host said: {reply.decode()}\n" in text
+    assert not server.messages and PASSWORD not in text
+
+
+def test_no_mechanism_in_common(tree, remote):
+    server = remote(extensions=("AUTH CRAM-MD5",))
+    letter, text = log_in_at(tree, server)
+    assert letter == "Z" and "but it offers neither AUTH PLAIN nor AUTH LOGIN. (#4.7.4)" in text
+    assert not any(c.startswith((b"AUTH", b"MAIL")) for c in server.commands)
+
+
+@pytest.fixture
+def other_address():
+    """An address of this host that is not one of loopback; none: the test cannot be done here."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("no network")
+        return s.getsockname()[0]
+
+
+@pytest.mark.parametrize("reply", [None, *REFUSALS])
+def test_no_password_in_clear_text(tree, remote, other_address, reply):
+    server = remote(at("STARTTLS", reply), ("AUTH PLAIN LOGIN",), kind="prime256v1" if reply else None, host=other_address)
+    letter, text = log_in_at(tree, server, host=f"[{other_address}]")
+    assert letter == "Z" and "(#4.7.4)" in text
+    assert not any(c.startswith((b"AUTH", b"MAIL")) for c in server.commands)
+
+
+def on_465(remote, **more):
+    """At an address that hardly anybody else has."""
+    try:
+        return remote(host="127." + ".".join(str(random.randint(1, 254)) for _ in range(3)), port=465, **more)
+    except PermissionError:
+        pytest.skip("port 465 needs root")
+
+
+@pytest.mark.parametrize("line", ["", ":none\n", ":encrypt\n"])
+def test_port_465(tree, remote, line):
+    """TLS before the greeting, whatever the policy."""
+    server = on_465(remote, at_once=True)
+    tree.write("control/tlspolicy", line)
+    *_, (letter, text) = send(tree)
+    assert letter == "K" and "Sent by TLSv1.2" in text
+    assert server.sessions[0].in_clear == [] and server.sessions[0].commands[0].startswith(b"EHLO")
+
+
+def test_port_465_without_TLS(tree, remote):
+    server = on_465(remote, kind=None)
+    *_, (letter, text) = send(tree)
+    assert letter == "Z" and "TLS failed: " in text and "(#4.7.5)" in text
+    assert len(server.sessions) == 1 and not server.messages
