@@ -215,25 +215,10 @@ reach(struct dial *d, const struct mx_address *a, const struct session *s, stral
 	return fd;
 }
 
-static int try_address(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached);
-
-/* Another session, after TLS failed: without. Returns what try_address does. */
+/* One session with the address. Returns 1 if it is open; -1 if TLS failed and may be left out; 0, and said or unreached say
+ * more. */
 static int
-try_in_clear(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached)
-{
-	char why[SESSION_SECURITY_MAX];
-	int is_open;
-
-	memcpy(why, s->security, sizeof why);
-	s->tls = SESSION_CLEAR;
-	is_open = try_address(d, a, s, said, unreached);
-	snprintf(s->security, sizeof s->security, "in clear text: %.250s", why);
-	return is_open;
-}
-
-/* Returns 1 if the session is open. said: what the servers said that were reached; unreached: the others. */
-static int
-try_address(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached)
+try_session(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached)
 {
 	const char *what;
 	int fd = reach(d, a, s, unreached);
@@ -251,11 +236,29 @@ try_address(struct dial *d, const struct mx_address *a, struct session *s, stral
 		return 0;
 	case SESSION_INSECURE:
 		if (s->tls == SESSION_TLS_MAY)
-			return try_in_clear(d, a, s, said, unreached);
+			return -1;
 		add_insecurity(said, s);
 		return 0;
 	}
 	return 0;
+}
+
+/* The same, and another session in clear text where TLS failed and may be left out. Returns 1 if one is open. said: what the servers said
+ * that were reached; unreached: the others. */
+static int
+try_address(struct dial *d, const struct mx_address *a, struct session *s, stralloc *said, stralloc *unreached)
+{
+	char why[SESSION_SECURITY_MAX];
+	int r = try_session(d, a, s, said, unreached);
+
+	if (r >= 0)
+		return r;
+	memcpy(why, s->security, sizeof why);
+	s->tls = SESSION_CLEAR;
+	if (!try_session(d, a, s, said, unreached))
+		return 0;
+	snprintf(s->security, sizeof s->security, "in clear text: %.250s", why);
+	return 1;
 }
 
 static int
@@ -283,15 +286,16 @@ prepare_session(struct dial *d, struct session *s, const struct mx *mx, const st
 {
 	const char *name = mx->hosts[a->host].name;
 	ip46 ip;
+	int len;
 
 	s->host[ip46_fmt(s->host, &a->ip)] = '\0';
 	s->tls = choose_tls(d, s, a);
 	s->tls_proof = d->policy.level == TLS_VERIFY ? ", verified" : d->policy.level == TLS_FINGERPRINT ? ", fingerprint known" : "";
 	s->tls_client = &d->tls;
 	s->tls_name = ip_address_parse(&ip, name) ? NULL : name;	/* RFC 6066 section 3: no address */
-	s->tls_key = key;
-	/* one whose certificate nobody looked at is not taken up where it has to be */
-	snprintf(key, TLS_CLIENT_KEY_MAX, "%s %u %s %d", s->host, (unsigned int)a->port, name, (int)d->policy.level);
+	/* with the domain: a session whose certificate was looked at for another one proves nothing */
+	len = snprintf(key, TLS_CLIENT_KEY_MAX, "%s %u %s %s", s->host, (unsigned int)a->port, name, d->policy_of);
+	s->tls_key = len < TLS_CLIENT_KEY_MAX ? key : NULL;
 }
 
 /* Tries all addresses of mx. Returns 1 if a session is open, or 0 with text set. */
@@ -356,6 +360,7 @@ choose_policy(struct dial *d, const struct smtproute *route, const char *host, s
 		add(text, "The line of control/tlspolicy for ", domain, " makes no sense. (#4.3.5)\n", NULL);
 		return 0;
 	}
+	d->policy_of = domain;
 	d->proof.policy = &d->policy;
 	d->proof.authorities = &d->authorities;
 	if (!server_proof_names(&d->proof, route->relay, other ? other : host)) {

@@ -44,6 +44,7 @@ struct dial {
 	struct tlspolicies policies;
 	struct trust_anchors authorities;	/* where a policy needs them */
 	struct tlspolicy policy;	/* of the host that is called */
+	const char *policy_of;		/* that host, or its relay */
 	struct server_proof proof;
 };
 

@@ -231,8 +231,14 @@ secure(struct session *s, const char **refused)
 
 	if (!(s->extensions & SESSION_STARTTLS))
 		return has_to ? insecure(s, "it does not offer TLS", no_tls) : SESSION_READY;
-	if (!ask(s, "STARTTLS", ""))
+	if (connection_has_input(&s->connection)) {
+		errno = EPROTO;
 		return lost(s);
+	}
+	if (!ask(s, "STARTTLS", "")) {
+		connection_close(&s->connection);
+		return insecure(s, "TLS failed: the session ended at STARTTLS", tls_failed);
+	}
 	if (s->reply.code != 220 && (has_to || s->reply.code == 421))
 		return insecure(s, "it offers TLS and refuses it", no_tls);
 	if (s->reply.code != 220) {

@@ -13,7 +13,7 @@
 #include <bearssl.h>
 #include "server_chain.h"
 
-enum { TLS_CLIENT_KEY_MAX = 400 };
+enum { TLS_CLIENT_KEY_MAX = 700 };
 
 struct tls_client {
 	struct server_chain chain;	/* demand and of are the caller's */

@@ -195,6 +195,10 @@ def garbage(session):
     session.say(b"\xff" * 1000)
 
 
+def hang_up_at_once(session):
+    in_clear(session, b"")
+
+
 def hang_up(session):
     in_clear(session, b"220 go on\r\n")
 
@@ -222,6 +226,7 @@ def huge_record(session):
 
 
 FAILURES = [(alert, "it sent alert 40"), (garbage, "it does not know TLS 1.2"), (hang_up, "it closed the connection"),
+            (hang_up_at_once, "the session ended at STARTTLS"),
             (reset, "it closed the connection"), (empty_records, ""), (huge_record, ""),
             (more_than_220, "octets came in clear text after it was to begin")]
 FAILING = pytest.mark.parametrize("what, why", FAILURES, ids=[f.__name__ for f, _ in FAILURES])
