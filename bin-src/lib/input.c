@@ -13,7 +13,8 @@ input_start(struct input *in)
 {
 	struct timeval wait = { .tv_sec = INPUT_REST_MS / 1000 };
 
-	in->times_out = setsockopt(in->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) == 0;
+	/* who gets the connection next finds it without a limit of ours */
+	in->times_out = !in->is_exact && setsockopt(in->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) == 0;
 	in->start = in->end = in->searched = 0;
 }
 
@@ -56,11 +57,25 @@ input_comes(const struct input *in, uint64_t wait_ms)
 /* What a read came to. */
 enum arrival { SOMETHING, NOTHING_YET, INTERRUPTED, THE_END, STOPPING };
 
+/* Reads up to an LF, or what there is without one. */
+static ssize_t
+read_exactly(int fd, char *s, size_t len)
+{
+	ssize_t r = recv(fd, s, len, MSG_PEEK);
+	const char *lf = r > 0 ? memchr(s, '\n', (size_t)r) : NULL;
+
+	if (r < 0 && errno == ENOTSOCK)
+		return read(fd, s, 1);
+	return r > 0 ? read(fd, s, lf ? (size_t)(lf + 1 - s) : (size_t)r) : r;
+}
+
 /* Reads once; a socket's read waits no longer than INPUT_REST_MS. */
 static enum arrival
 read_once(struct input *in)
 {
-	ssize_t r = read(in->fd, in->buffer + in->end, INPUT_SIZE - in->end);
+	char *s = in->buffer + in->end;
+	size_t room = INPUT_SIZE - in->end;
+	ssize_t r = in->is_exact ? read_exactly(in->fd, s, room) : read(in->fd, s, room);
 
 	if (r > 0) {
 		in->end += (size_t)r;

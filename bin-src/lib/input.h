@@ -3,6 +3,8 @@
  * Waits      for INPUT's timeout for each line in whole, or for each read of data; never beyond the end of the session. Just
  *            before it waits it calls flush, so that replies to a group of commands leave in one write (RFC 2920)
  * Cost       one read(2) for all that has come; the time limit is the socket's own (SO_RCVTIMEO). Pipes are polled
+ * Exact      with is_exact nothing is read beyond the line that is taken: what the client has sent behind it is there for the
+ *            program, or the TLS, that gets the connection next. It costs two reads a line
  * Memory     INPUT_SIZE, and no line is kept beyond INPUT_LINE_MAX */
 #ifndef INPUT_H
 #define INPUT_H
@@ -32,6 +34,7 @@ enum input_result {
 
 struct input {
 	int fd;
+	int is_exact;
 	int times_out;		/* read(2) waits no longer than INPUT_REST_MS */
 	uint64_t timeout_ms, session_end;	/* of a wait; monotonic_ms of the end of the session */
 	void (*flush)(void *);

@@ -220,10 +220,56 @@ pipe_instead_of_a_socket(void **state)
 	end(&f);
 }
 
+/* What comes behind the line is left for whoever reads next. */
+static void
+an_exact_line(void **state)
+{
+	struct fixture f;
+	char *line, left[16];
+	size_t len;
+
+	(void)state;
+	begin(&f, SOCK_STREAM);
+	f.in.is_exact = 1;
+	say(&f, TEXT("USE"));
+	assert_int_equal(input_line(&f.in, &line, &len), INPUT_TIMEOUT);
+	say(&f, TEXT("R a\r\nPASS b\r\nSTAT\r\nQ"));
+	assert_int_equal(input_line(&f.in, &line, &len), INPUT_OK);
+	assert_string_equal(line, "USER a");
+	assert_true(input_is_empty(&f.in));
+	assert_int_equal(input_line(&f.in, &line, &len), INPUT_OK);
+	assert_string_equal(line, "PASS b");
+	assert_int_equal(read(f.in.fd, left, sizeof left), 7);
+	assert_memory_equal(left, "STAT\r\nQ", 7);
+	end(&f);
+}
+
+/* The same from a pipe, which has no way to look ahead. */
+static void
+an_exact_line_of_a_pipe(void **state)
+{
+	struct fixture f;
+	char *line, left[16];
+	int ends[2];
+	size_t len;
+
+	(void)state;
+	begin(&f, SOCK_STREAM);
+	assert_int_equal(pipe(ends), 0);
+	f.in.is_exact = 1;
+	f.in.fd = ends[0];
+	assert_int_equal(write(ends[1], "PASS b\r\nSTAT\r\n", 14), 14);
+	assert_int_equal(input_line(&f.in, &line, &len), INPUT_OK);
+	assert_string_equal(line, "PASS b");
+	assert_int_equal(read(ends[0], left, sizeof left), 6);
+	close(ends[1]);
+	end(&f);
+}
+
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 4];
+	struct CMUnitTest tests[ROWS + 6];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = line_row,
@@ -232,5 +278,7 @@ main(void)
 	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(long_lines);
 	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test(times);
 	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test(pipe_instead_of_a_socket);
+	tests[ROWS + 4] = (struct CMUnitTest)cmocka_unit_test(an_exact_line);
+	tests[ROWS + 5] = (struct CMUnitTest)cmocka_unit_test(an_exact_line_of_a_pipe);
 	return cmocka_run_group_tests_name("input", tests, NULL, NULL);
 }
