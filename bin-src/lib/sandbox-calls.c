@@ -47,6 +47,7 @@ static const struct filter {
 	{ "sandbox_lookup", FILES_READ | ACCEPT | EPOLL },
 	{ "sandbox_remote", FILES_READ | INTERNET },
 	{ "sandbox_session", CONNECT | SESSION },
+	{ "sandbox_login", CONNECT | SESSION | NODELAY },
 	{ "sandbox_maildrop", MAILDROP },
 	{ "sandbox_signer", ACCEPT | EPOLL },
 	{ "sandbox_tunnel", SOCKET_IO | NODELAY },

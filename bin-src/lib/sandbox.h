@@ -36,6 +36,7 @@ extern const struct sandbox_filter
 	sandbox_lookup,		/* the same, and accept, talk, epoll (qmail-rcptd) */
 	sandbox_scheduler,	/* files to read, Unix sockets, and fork, pipes, wait, epoll (qmail-send) */
 	sandbox_session,	/* the same as sandbox_client, time limits of open sockets, and pairs of sockets (qmail-smtpd) */
+	sandbox_login,		/* the same, and sending by TCP without delay (qmail-popup) */
 	sandbox_maildrop,	/* files: open, list, move and remove, but not make; time limits of open sockets (qmail-pop3d) */
 	sandbox_signer,		/* accept, talk, epoll (qmail-keyd) */
 	sandbox_tunnel,		/* connected sockets: talk, by TCP without delay (qmail-tlsd) */

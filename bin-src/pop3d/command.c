@@ -212,25 +212,12 @@ run_quit(struct session *s, const struct arguments *a)
 /* --- CAPA: RFC 2449 sections 5 and 6 --------------------------------------------------------------------- */
 
 static void
-say_number(struct session *s, const char *before, uint64_t number)
-{
-	say(s, before);
-	output_number(&s->out, number);
-	say(s, "\r\n");
-}
-
-static void
 run_capa(struct session *s, const struct arguments *a)
 {
 	(void)a;
-	say(s, "+OK\r\nTOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\n");
-	if (s->settings->expire == SESSION_EXPIRE_NEVER)
-		say(s, "EXPIRE NEVER\r\n");
-	else
-		say_number(s, "EXPIRE ", s->settings->expire);
-	if (s->settings->login_delay)
-		say_number(s, "LOGIN-DELAY ", s->settings->login_delay);
-	say(s, "IMPLEMENTATION tambo\r\n.\r\n");
+	say(s, "+OK\r\nUSER\r\n");
+	capabilities_say(&s->settings->capabilities, &s->out);
+	say(s, ".\r\n");
 }
 
 /* What belongs before the login: RFC 1939 section 4, RFC 2595 section 4, RFC 5034 section 4, RFC 6856 section 2.1. */

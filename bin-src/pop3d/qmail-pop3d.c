@@ -25,7 +25,7 @@
 enum {
 	FILES_MAX = 32,
 	TIMEOUT_DEFAULT = 1200, SESSION_DEFAULT = 86400,	/* seconds */
-	SECONDS_MAX = 30 * 86400, DAYS_MAX = 36500,
+	SECONDS_MAX = 30 * 86400,
 #ifdef __SANITIZE_ADDRESS__
 	MEMORY_MAX = 0,		/* a sanitizer reserves address space by the terabyte */
 #else
@@ -80,18 +80,6 @@ give_up(const char *code, const char *text)
 	turn_away(code, text);
 }
 
-/* The days of control/pop3expire, or never. */
-static int
-read_expire(uint64_t *expire)
-{
-	unsigned long days = DAYS_MAX + 1UL;
-
-	if (control_number(&days, "control/pop3expire", DAYS_MAX) < 0)
-		return 0;
-	*expire = days > DAYS_MAX ? SESSION_EXPIRE_NEVER : days;
-	return 1;
-}
-
 static int
 read_number(uint64_t *number, const char *file)
 {
@@ -114,7 +102,7 @@ read_settings(struct session_settings *s)
 	if (home < 0)
 		give_up("SYS/TEMP", "unable to find the home directory");
 	if (home_enter() && read_number(&read.timeout, "control/timeoutpop3d") && read_number(&read.session, "control/pop3sessiontime") &&
-	    read_number(&read.login_delay, "control/pop3logindelay") && read_expire(&read.expire))
+	    capabilities_read(&read.capabilities))
 		*s = read;
 	else
 		strerr_warnwsys("unable to read control files, go by the defaults");
@@ -148,7 +136,7 @@ int
 main(int argc, char *const *argv)
 {
 	static struct session_settings settings = { .timeout = TIMEOUT_DEFAULT, .session = SESSION_DEFAULT,
-	    .expire = SESSION_EXPIRE_NEVER };
+	    .capabilities = { .expire = CAPABILITIES_EXPIRE_NEVER } };
 	static struct maildrop maildrop;
 	static struct session session = { .settings = &settings, .maildrop = &maildrop };
 
@@ -161,7 +149,7 @@ main(int argc, char *const *argv)
 		refuse("SYS/PERM", "nobody reads mail as root");
 	read_settings(&settings);
 	open_maildrop(&maildrop, argv[1]);
-	if (settings.login_delay && !login_delay_is_over(maildrop.directory, settings.login_delay))
+	if (settings.capabilities.login_delay && !login_delay_is_over(maildrop.directory, settings.capabilities.login_delay))
 		refuse("LOGIN-DELAY", "this user has logged in a moment ago");
 	shut_in(argv[1]);
 	maildrop_clean(&maildrop);

@@ -7,18 +7,16 @@
 #ifndef SESSION_H
 #define SESSION_H
 #include <stdint.h>
+#include "capabilities.h"
 #include "input.h"
 #include "maildrop.h"
 #include "output.h"
-
-#define SESSION_EXPIRE_NEVER UINT64_MAX
 
 /* What the control files say. */
 struct session_settings {
 	uint64_t timeout;	/* seconds for the client to say something, and to read a reply */
 	uint64_t session;	/* seconds that a session may last */
-	uint64_t login_delay;	/* seconds between logins that are announced; 0: any */
-	uint64_t expire;	/* days that messages are kept, as is announced; SESSION_EXPIRE_NEVER */
+	struct capabilities capabilities;
 };
 
 /* How a session ended. */

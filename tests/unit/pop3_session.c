@@ -18,7 +18,7 @@
 
 enum { MOST = 60000 };	/* octets that a session of a test says: its socket holds them */
 
-static const struct session_settings defaults = { .timeout = 60, .session = 3600, .expire = SESSION_EXPIRE_NEVER };
+static const struct session_settings defaults = { .timeout = 60, .session = 3600, .capabilities = { .expire = CAPABILITIES_EXPIRE_NEVER } };
 
 static int
 make_box(void **state)
@@ -122,7 +122,7 @@ static const struct row { const char *rule, *says, *want; } rows[] = {
 	    "-ERR unknown command\r\n-ERR unknown command\r\n-ERR unknown command\r\n-ERR unknown command\r\n" },
 	{ "what belongs before the login", "USER ana\r\nPASS a b c d\r\nAPOP x y\r\nAUTH PLAIN\r\nSTLS\r\nUTF8\r\n",
 	    TOO_LATE TOO_LATE TOO_LATE TOO_LATE TOO_LATE TOO_LATE },
-	{ "CAPA", "CAPA\r\n", "+OK\r\nTOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\nEXPIRE NEVER\r\n"
+	{ "CAPA", "CAPA\r\n", "+OK\r\nUSER\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\nEXPIRE NEVER\r\n"
 	    "IMPLEMENTATION tambo\r\n.\r\n" },
 	{ "a line without end", "STAT\r\nDELE 1", "+OK 3 38\r\n" },
 };
@@ -152,8 +152,8 @@ what_is_configured(void **state)
 	char got[MOST];
 
 	(void)state;
-	settings.expire = 0;
-	settings.login_delay = 900;
+	settings.capabilities.expire = 0;
+	settings.capabilities.login_delay = 900;
 	run(&settings, SAYS("CAPA\r\n"), got);
 	assert_non_null(strstr(got, "\r\nEXPIRE 0\r\nLOGIN-DELAY 900\r\n"));
 }
