@@ -413,25 +413,48 @@ authorization_run(struct authorization *a, int in, int out, int (*is_stopping)(v
 
 /* --- the log -------------------------------------------------------------------------------------------------------- */
 
+/* A login as it may stand in a log. */
+static const char *
+shown(char to[SHOWN_MAX + 1], const char *login)
+{
+	size_t n = 0;
+
+	for (; login[n] && n < SHOWN_MAX; n++)
+		to[n] = login[n] > ' ' && login[n] < 127 ? login[n] : '?';
+	to[n] = '\0';
+	return n ? to : "-";
+}
+
+/* Writes a line that snprintf has made. */
+static void
+write_line(const char *line, int len)
+{
+	ssize_t r = len > 0 && len < LOG_MAX ? write(STDERR_FILENO, line, (size_t)len) : 0;
+
+	(void)r;
+}
+
 void
 authorization_log(const struct authorization *a)
 {
 	static const char *const ends[] = { "goes-on", "quit", "logged-in", "failed", "trouble", "closed", "timeout", "stopped", "refused", "no-tls" };
+	int is_without = a->end == AUTHORIZATION_NO_TLS;
 	char line[LOG_MAX], user[SHOWN_MAX + 1];
 	struct peer peer;
-	size_t n = 0;
-	int len;
-	ssize_t r;
 
-	for (; a->login[n] && n < SHOWN_MAX; n++)
-		user[n] = a->login[n] > ' ' && a->login[n] < 127 ? a->login[n] : '?';
-	user[n] = '\0';
 	peer_read(&peer);
-	len = snprintf(line, sizeof line, "qmail-popup: %s: ip=%s user=%s tls=%s commands=%u%s%s\n", ends[a->end], peer.ip, n ? user : "-",
-	    !a->is_encrypted ? "-" : *a->engine.protocol ? a->engine.protocol : "outside", a->commands, a->end == AUTHORIZATION_NO_TLS ? " why=" : "",
-	    a->end == AUTHORIZATION_NO_TLS ? a->engine.text : "");
-	if (len > 0 && (size_t)len < sizeof line) {
-		r = write(STDERR_FILENO, line, (size_t)len);
-		(void)r;
-	}
+	write_line(line, snprintf(line, sizeof line, "qmail-popup: %s: ip=%s user=%s tls=%s commands=%u%s%s\n", ends[a->end], peer.ip,
+	    shown(user, a->login), !a->is_encrypted ? "-" : *a->engine.protocol ? a->engine.protocol : "outside", a->commands,
+	    is_without ? " why=" : "", is_without ? a->engine.text : ""));
+}
+
+void
+authorization_log_failure(const char *login)
+{
+	char line[LOG_MAX], user[SHOWN_MAX + 1];
+	struct peer peer;
+
+	peer_read(&peer);
+	write_line(line, snprintf(line, sizeof line, "qmail-popup: login failed: ip=%s user=%s for=session reason=wrong\n", peer.ip,
+	    shown(user, login)));
 }

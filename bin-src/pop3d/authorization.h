@@ -76,4 +76,7 @@ enum authorization_end authorization_run(struct authorization *a, int in, int ou
 /* The line that says on descriptor 2 what it was. */
 void authorization_log(const struct authorization *a);
 
+/* The line about a wrong login where qmail-authd does not write it, in its words: fail2ban reads it. */
+void authorization_log_failure(const char *login);
+
 #endif

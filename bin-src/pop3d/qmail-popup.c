@@ -93,10 +93,14 @@ ask_program(void *data, int connection, const char *login, const char *secret, c
 	size_t len = 0;
 	int code;
 
-	if (!put(octets, &len, login) || !put(octets, &len, secret) || !put(octets, &len, challenge))
+	if (!put(octets, &len, login) || !put(octets, &len, secret) || !put(octets, &len, challenge)) {
+		authorization_log_failure(login);
 		return AUTHORIZATION_WRONG;
+	}
 	code = login_runner_run(p->runner, connection, octets, len);
 	explicit_bzero(octets, sizeof octets);
+	if (code > 0 && code != EXIT_TEMP)
+		authorization_log_failure(login);
 	/* one that was killed may have been the session */
 	return code < 0 ? AUTHORIZATION_LOST : code == 0 ? AUTHORIZATION_RIGHT : code == EXIT_TEMP ? AUTHORIZATION_UNKNOWN : AUTHORIZATION_WRONG;
 }
