@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.skipif(os.getuid() != 0, reason="only root can run pro
               pytest.mark.skipif(not shutil.which("s6-svscan"), reason="s6 is not installed")]
 
 
-DOWN = ("qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd")  # until the administrator says otherwise
+DOWN = ("qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s")  # until the administrator says otherwise
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def supervised(real_server):  # noqa: F811
     scan = subprocess.Popen([*server.enter(), "env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "s6-svscan", server.home / "service"],
                             stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        for name in ("qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-send"):
+        for name in ("qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-send"):
             wait_for(lambda name=name: server.inside("s6-svwait", "-U", "-t", "1000", server.home / "service" / name,
                                                      check=False).returncode == 0, what=f"{name} to be ready")
         yield server
@@ -76,7 +76,7 @@ def test_each_program_has_its_user(supervised):
     user, group = {n: ids[0] for n, ids in server.passwd.items()}, server.groups
     rules = {"qmail-queued": ("qmailq", "qmails"), "qmail-send": ("qmails", "qmails"), "qmail-rcptd": ("qmailp", "nofiles"), "qmail-keyd": ("qmailk", "nofiles"),
              "qmail-tlsd": ("qmailt", "nofiles"), "qmail-getpw": ("qmailp", "nofiles"), "qmail-rspawn": ("qmailr", "nofiles"),
-             "qmail-lspawn": ("root", "root"), "s6-log": ("qmaill", "nofiles"), "qmail-local": ("ana", "ana")}
+             "qmail-lspawn": ("root", "root"), "qmail-authd": ("root", "root"), "s6-log": ("qmaill", "nofiles"), "qmail-local": ("ana", "ana")}
     running = programs(server)
     assert set(running) >= set(rules) - {"qmail-local", "qmail-getpw"}  # it may have left already
     for name, pids in running.items():
@@ -87,7 +87,7 @@ def test_each_program_has_its_user(supervised):
                 continue
             gid = group[rules[name][1]]
             assert (found["Uid"], found["Gid"]) == ([user[rules[name][0]]] * 4, [gid] * 4), name
-            assert name == "qmail-lspawn" or set(found["Groups"]) <= {gid}, (name, found)
+            assert name in ("qmail-lspawn", "qmail-authd") or set(found["Groups"]) <= {gid}, (name, found)
 
 
 def test_owners_of_what_is_written(supervised):
@@ -108,7 +108,7 @@ def test_owners_of_what_is_written(supervised):
         for path in ("queue/journal", f"queue/journal/{ring.name}", "queue/mess", "queue/qmail-send"):
             assert not server.can(who, "-r", server.home / path), (who, path)
     assert server.can("qmails", "-r", ring) and not server.can("qmails", "-w", ring)
-    for name in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd"):
+    for name in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd"):
         current = server.home / "log" / name / "current"
         assert current.stat().st_uid == user["qmaill"]
     lines = (server.home / "log/qmail-send/current").read_text().splitlines()

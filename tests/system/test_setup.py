@@ -76,7 +76,7 @@ def test_install_keeps_a_changed_service(home):
 def test_install_leaves_a_network_server_as_the_administrator_wants_it(home):
     """It is down in a new tree; who has taken that away is not asked again."""
     install(home)
-    names = ("qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd")
+    names = ("qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s")
     assert all((home / "service" / name / "down").exists() for name in names)
     assert not (home / "service/qmail-send/down").exists()
     (home / "service/qmail-smtpd/down").unlink()
@@ -181,6 +181,7 @@ def test_setup_users_and_owners(private_root):
     rules = [("queue", 0o750, "qmailq", "qmails"), ("queue/journal", 0o750, "qmailq", "qmails"),
              ("queue/damaged", 0o750, "qmailq", "qmails"), ("queue/new", 0o750, "qmailq", "qmails"),
              ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("run/qmail-tlsd", 0o711, "qmailt", "nofiles"),
+             ("run/qmail-authd", 0o711, "root", "root"),
              ("run/qmail-keyd", 0o711, "qmailk", "nofiles"), ("tls", 0o700, "qmailk", "nofiles"), ("tls/self-signed.pem", 0o400, "qmailk", "nofiles"),
              ("alias", 0o755, "alias", "nofiles"),
              ("alias/Maildir", 0o700, "alias", "nofiles"), ("control", 0o755, "root", "root"),
@@ -189,7 +190,7 @@ def test_setup_users_and_owners(private_root):
     for name, mode, user, group in rules:
         st = (home / name).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (mode, uid[user], gid[group]), name
-    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd"):
+    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s"):
         st = (private_root / "var/log/qmail" / service).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid) == (0o750, uid["qmaill"])
     assert os.readlink(home / "log") == "/var/log/qmail"
