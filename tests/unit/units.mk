@@ -172,6 +172,10 @@ $(eval $(call unit,certificate,$S/tls/certificate))
 $(eval $(call unit,keystore,tests/unit/directory $S/tls/keystore $S/tls/keypair $S/tls/certificate,-lbearssl))
 $(eval $(call unit,certificate,$L/certificate))
 $(eval $(call unit,keystore,tests/unit/directory $S/tls/keystore $S/tls/keypair $L/certificate,-lbearssl))
+$(eval $(call unit,siphash,$L/siphash))
+$(eval $(call unit,login_protocol,$L/login_protocol))
+$(eval $(call unit,sasl,$L/sasl))
+$(eval $(call unit,login_throttle,$S/users/login_throttle $L/siphash))
 $(eval $(call unit,checkprogram,$S/smtpd/checkprogram))
 $(UNIT_BUILD)/$S/smtpd/checkprogram.o: CPPFLAGS += -DCHECKPROGRAM_SECONDS=2
 
