@@ -1,0 +1,180 @@
+/* POP3 before the login: replies to commands, and which login is tried; without TLS, which tests/system/test_popup.py has. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "bin-src/pop3d/authorization.h"
+
+enum { MOST = 4000 };
+
+static char tried[AUTHORIZATION_LOGIN_MAX], left[100];
+static enum authorization_answer answer;
+
+/* Notes what is handed over, and what of the connection nobody has read. */
+static enum authorization_answer
+log_in(void *data, int connection, const char *login, const char *secret, const char *challenge)
+{
+	ssize_t n = recv(connection, left, sizeof left - 1, MSG_DONTWAIT);
+
+	(void)data;
+	left[n > 0 ? n : 0] = '\0';
+	snprintf(tried, sizeof tried, "%s/%s/%s", login, secret, *challenge ? "challenge" : "");
+	return answer;
+}
+
+static const struct authorization_settings plain = { .capabilities = { .expire = CAPABILITIES_EXPIRE_NEVER }, .timeout = 60, .login = log_in };
+
+/* Runs a session whose client says octets and then nothing more; got: what it is told. */
+static enum authorization_end
+run(const struct authorization_settings *settings, const char *octets, char got[MOST])
+{
+	static struct authorization a;
+	enum authorization_end end;
+	size_t n = 0;
+	ssize_t r;
+	int fd[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	assert_int_equal(write(fd[1], octets, strlen(octets)), strlen(octets));
+	shutdown(fd[1], SHUT_WR);
+	memset(&a, 0, sizeof a);
+	a.settings = settings;
+	tried[0] = left[0] = '\0';
+	end = authorization_run(&a, fd[0], fd[0], NULL);
+	close(fd[0]);
+	while ((r = read(fd[1], got + n, MOST - 1 - n)) > 0)
+		n += (size_t)r;
+	got[n] = '\0';
+	close(fd[1]);
+	return end;
+}
+
+#define HI "+OK POP3 server ready\r\n"
+#define OK "+OK\r\n"
+#define ERR(s) "-ERR " s "\r\n"
+
+/* want: behind the greeting; tried: the login; left: what the session finds. */
+static const struct row { const char *rule, *octets, *want, *tried, *left; enum authorization_end end; } rows[] = {
+	{ "USER and PASS", "USER ana\r\nPASS x y \r\n", OK, "ana/x y /", "", AUTHORIZATION_LOGGED_IN },
+	{ "what is behind PASS", "USER ana\r\nPASS x\r\nSTAT\r\nQU", OK, "ana/x/", "STAT\r\nQU", AUTHORIZATION_LOGGED_IN },
+	{ "the last USER counts", "USER a\r\nUSER b\r\nPASS x\r\n", OK OK, "b/x/", "", AUTHORIZATION_LOGGED_IN },
+	{ "PASS alone", "PASS x\r\n", ERR("USER comes first"), "", "", AUTHORIZATION_CLOSED },
+	{ "no argument", "USER\r\nUSER \r\nPASS\r\n", ERR("wrong number of arguments") ERR("wrong number of arguments") ERR("wrong number of arguments"),
+	    "", "", AUTHORIZATION_CLOSED },
+	{ "an argument too many", "QUIT x\r\nNOOP x\r\n", ERR("wrong number of arguments") ERR("wrong number of arguments"), "", "", AUTHORIZATION_CLOSED },
+	{ "NOOP, UTF8, QUIT", "noop\r\nutf8\r\nquit\r\nNOOP\r\n", OK OK OK, "", "", AUTHORIZATION_QUIT },
+	{ "APOP without a challenge", "APOP ana x\r\n", ERR("unknown command"), "", "", AUTHORIZATION_CLOSED },
+	{ "AUTH PLAIN", "AUTH PLAIN AGFuYQB4\r\nSTAT\r\n", "", "ana/x/", "STAT\r\n", AUTHORIZATION_LOGGED_IN },
+	{ "AUTH LOGIN", "AUTH LOGIN\r\nYW5h\r\neA==\r\nSTAT\r\n", "+ VXNlcm5hbWU6\r\n+ UGFzc3dvcmQ6\r\n", "ana/x/", "STAT\r\n", AUTHORIZATION_LOGGED_IN },
+	{ "AUTH cancelled", "AUTH PLAIN\r\n*\r\nQUIT\r\n", "+ \r\n" ERR("cancelled") OK, "", "", AUTHORIZATION_QUIT },
+	{ "AUTH and the end", "AUTH PLAIN\r\n", "+ \r\n", "", "", AUTHORIZATION_CLOSED },
+	{ "AUTH, which ones", "AUTH\r\n", "+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n", "", "", AUTHORIZATION_CLOSED },
+	{ "AUTH, another one", "AUTH GSSAPI\r\n", ERR("this mechanism is not known"), "", "", AUTHORIZATION_CLOSED },
+	{ "STLS where there is none", "STLS\r\n", ERR("there is no TLS here"), "", "", AUTHORIZATION_CLOSED },
+	{ "CAPA", "CAPA\r\n", "+OK\r\nUSER\r\nSASL PLAIN LOGIN\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\n"
+	    "EXPIRE NEVER\r\nIMPLEMENTATION tambo\r\n.\r\n", "", "", AUTHORIZATION_CLOSED },
+	{ "another command", "STAT\r\n\r\n", ERR("authorization first") ERR("authorization first"), "", "", AUTHORIZATION_CLOSED },
+	{ "bare LF", "USER ana\nPASS x\r\n", ERR("a line ends with CR LF, and neither stands alone"), "", "", AUTHORIZATION_REFUSED },
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static void
+octets_row(void **state)
+{
+	const struct row *row = *state;
+	char got[MOST];
+
+	answer = AUTHORIZATION_RIGHT;
+	assert_int_equal(run(&plain, row->octets, got), row->end);
+	assert_memory_equal(got, HI, strlen(HI));
+	assert_string_equal(got + strlen(HI), row->want);
+	assert_string_equal(tried, row->tried);
+	assert_string_equal(left, row->left);
+}
+
+static void
+answers(void **state)
+{
+	char got[MOST];
+
+	(void)state;
+	answer = AUTHORIZATION_WRONG;
+	assert_int_equal(run(&plain, "USER a\r\nPASS b\r\nUSER a\r\nPASS c\r\n", got), AUTHORIZATION_FAILED);
+	assert_string_equal(got, HI OK ERR("[AUTH] authorization failed"));
+	answer = AUTHORIZATION_UNKNOWN;
+	assert_int_equal(run(&plain, "USER a\r\nPASS b\r\n", got), AUTHORIZATION_TROUBLE);
+	assert_string_equal(got, HI OK ERR("[SYS/TEMP] unable to check logins now"));
+	answer = AUTHORIZATION_LOST;
+	assert_int_equal(run(&plain, "USER a\r\nPASS b\r\n", got), AUTHORIZATION_TROUBLE);
+	assert_string_equal(got, HI OK);
+}
+
+static void
+a_challenge(void **state)
+{
+	struct authorization_settings settings = plain;
+	char got[MOST], want[100];
+
+	(void)state;
+	settings.host = "h.example";
+	answer = AUTHORIZATION_RIGHT;
+	assert_int_equal(run(&settings, "APOP ana\r\nAPOP ana 0123\r\n", got), AUTHORIZATION_LOGGED_IN);
+	assert_string_equal(tried, "ana/0123/challenge");
+	snprintf(want, sizeof want, "+OK <%ld.", (long)getpid());
+	assert_memory_equal(got, want, strlen(want));
+	assert_non_null(strstr(got, "@h.example>\r\n" ERR("a name and a digest, please")));
+}
+
+/* Nothing that would make a client send its password. */
+static void
+tls_is_needed(void **state)
+{
+	struct authorization_settings settings = plain;
+	char got[MOST];
+
+	(void)state;
+	settings.needs_tls = settings.offers_tls = 1;
+	settings.host = "h.example";
+	run(&settings, "CAPA\r\nUSER ana\r\nPASS x\r\nAPOP ana x\r\nAUTH PLAIN AGFuYQB4\r\nAUTH\r\n", got);
+	assert_null(strstr(got, "\r\nUSER\r\n"));
+	assert_null(strstr(got, "SASL"));
+	assert_null(strstr(got, "PLAIN"));
+	assert_non_null(strstr(got, "+OK\r\nSTLS\r\nTOP\r\n"));
+	assert_non_null(strstr(got, ERR("begin TLS first, with STLS") ERR("USER comes first") ERR("begin TLS first, with STLS")
+	    ERR("begin TLS first, with STLS") ERR("begin TLS first, with STLS")));
+	assert_string_equal(tried, "");
+}
+
+static void
+errors_without_end(void **state)
+{
+	char octets[3 * AUTHORIZATION_ERRORS_MAX * 4] = "", got[MOST];
+	size_t n = 0;
+
+	(void)state;
+	for (int i = 0; i < 2 * AUTHORIZATION_ERRORS_MAX; i++)
+		strcat(octets, "x\r\n");
+	assert_int_equal(run(&plain, octets, got), AUTHORIZATION_REFUSED);
+	for (const char *s = got; (s = strstr(s, "-ERR")); s++)
+		n++;
+	assert_int_equal(n, AUTHORIZATION_ERRORS_MAX);
+}
+
+int
+main(void)
+{
+	struct CMUnitTest tests[ROWS + 4];
+
+	for (size_t i = 0; i < ROWS; i++)
+		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = octets_row, .initial_state = (void *)(uintptr_t)&rows[i] };
+	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(answers);
+	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(a_challenge);
+	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test(tls_is_needed);
+	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test(errors_without_end);
+	return cmocka_run_group_tests_name("authorization", tests, NULL, NULL);
+}
