@@ -65,6 +65,15 @@ login_chain_init(struct login_chain *c, char *const *argv)
 	return c->null >= 0 && c->argv[0] && (check == all || c->argv[1]);
 }
 
+void
+login_chain_free(struct login_chain *c)
+{
+	free(c->argv[0]);
+	free(c->argv[1]);
+	free(c->outside);
+	close(c->null);
+}
+
 int
 login_chain_has(const struct login_chain *c, enum login_question question)
 {

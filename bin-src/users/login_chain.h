@@ -16,7 +16,7 @@ enum { LOGIN_CHAIN_SECRET = 3, LOGIN_CHAIN_BEGUN = 4, LOGIN_CHAIN_CALLER = 5 };
 
 struct login_chain {
 	const char **argv[2];	/* for LOGIN_CHECK and LOGIN_SESSION (NULL: there are no sessions) */
-	const char *outside;	/* the path of qmail-loggedin, absolute: the checkpassword program changes the directory */
+	char *outside;		/* the path of qmail-loggedin, absolute: the checkpassword program changes the directory */
 	int null;		/* /dev/null */
 	sigset_t signals;	/* that the programs start with blocked */
 };
@@ -31,5 +31,8 @@ int login_chain_has(const struct login_chain *c, enum login_question question);
 /* Starts the programs. login, secret and challenge have LOGIN_MAX octets at most, with their NULs. Returns the process id, and
  * the reading end of 4 in *begun; or -1 with errno set. Nothing is closed here. */
 pid_t login_chain_start(const struct login_chain *c, const struct login_request *r, int connection, int caller, int *begun);
+
+/* Gives back what login_chain_init has taken. */
+void login_chain_free(struct login_chain *c);
 
 #endif

@@ -1,0 +1,106 @@
+/* The process that runs a checkpassword program for qmail-popup. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "bin-src/pop3d/login_runner.h"
+#include "directory.h"
+
+static int here, runner;
+
+/* A runner of a script, in the current directory. */
+static void
+start(const char *script)
+{
+	static char *const argv[] = { (char *)(uintptr_t)"./check", NULL };
+
+	directory_write_script("check", script);
+	here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	runner = login_runner_start(argv, here);
+	assert_true(runner >= 0);
+}
+
+static void
+finish(void)
+{
+	close(runner);
+	close(here);
+	assert_true(wait(NULL) > 0);
+}
+
+static const char octets[] = "ana\0secret\0<1>";
+
+static void
+codes(void **state)
+{
+	static const struct { const char *script; int want; } rows[] = {
+		{ "#!/bin/sh\nexit 0\n", 0 }, { "#!/bin/sh\nexit 1\n", 1 }, { "#!/bin/sh\nexit 111\n", 111 }, { "#!/bin/sh\nexit 200\n", 200 },
+		{ "#!/bin/sh\nkill -9 $$\n", -1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		start(rows[i].script);
+		assert_int_equal(login_runner_run(runner, -1, octets, sizeof octets), rows[i].want);
+		finish();
+	}
+}
+
+static void
+what_the_program_finds(void **state)
+{
+	int connection[2];
+	char got[20];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connection), 0);
+	start("#!/bin/sh\ncat <&3 >given\nread -r line\necho \"$line too\"\n");
+	assert_int_equal(write(connection[1], "hello\n", 6), 6);
+	assert_int_equal(login_runner_run(runner, connection[0], octets, sizeof octets), 0);
+	assert_int_equal(read(connection[1], got, sizeof got), 10);
+	assert_memory_equal(got, "hello too\n", 10);
+	directory_assert_file("given", octets, sizeof octets);
+	close(connection[0]);
+	close(connection[1]);
+	finish();
+}
+
+/* Who has taken the asking process over has one try. */
+static void
+once(void **state)
+{
+	(void)state;
+	start("#!/bin/sh\necho >>tries\nexit 1\n");
+	assert_int_equal(login_runner_run(runner, -1, octets, sizeof octets), 1);
+	assert_int_equal(login_runner_run(runner, -1, octets, sizeof octets), -1);
+	directory_assert_file("tries", "\n", 1);
+	finish();
+}
+
+static void
+nobody_asks(void **state)
+{
+	(void)state;
+	start("#!/bin/sh\necho >>tries\n");
+	finish();
+	assert_int_equal(access("tries", F_OK), -1);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(codes, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(what_the_program_finds, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(once, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(nobody_asks, directory_make, directory_remove),
+	};
+
+	return cmocka_run_group_tests_name("login_runner", tests, NULL, NULL);
+}
