@@ -1,5 +1,6 @@
 """DESIGN section 2, who may do what: what somebody gets who takes a running program over, as its real user and shut in as
 it is. A probe lets the process itself make the call (probe.py). Root only, in the namespace of test_root_users."""
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -448,3 +449,95 @@ def test_whom_tls_serves(tls, service, user, may):
                % (service, r"s.send(b'C\x0f')" if service == "qmail-keyd" else "pass"))
     said = tls.machine.run("/usr/bin/python3", "-c", attempt, user=user).stdout.strip()
     assert said == {True: {"qmail-keyd": b"C", "qmail-tlsd": b"R"}[service], False: {"qmail-keyd": b"", "qmail-tlsd": b"B"}[service]}[may]
+
+
+# --- logins ----------------------------------------------------------------------------------------------------------------------
+
+# a checkpassword program for users of the machine, whose secret is their name
+CHECK = r"""#!/usr/bin/python3 -IS
+import os, pwd, sys
+login, secret = os.read(3, 512).split(b"\0")[:2]
+if login != secret:
+    sys.exit(1)
+os.close(3)
+user = pwd.getpwnam(login.decode())
+os.setgroups([user.pw_gid])
+os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+# says who it is, and waits for one more line
+SESSION = "/bin/sh", "-c", 'read -r line; echo "$line $(id -u):$(id -g):$(id -G)"; read -r line'
+
+
+@contextlib.contextmanager
+def a_login(running, *command, user, listening):
+    """Starts qmail-popup on a listening socket, or on a connection; the client's end, and the pid."""
+    machine = running.machine  # noqa: F811
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname(), 30) as client:
+            given = listener if listening else listener.accept()[0]
+            popup = machine.popen("qmail-popup", *command, user=user, stdin=given, stdout=given, env={"FORCETLS": "0"})
+            if not listening:
+                given.close()
+            try:
+                assert client.recv(100).startswith(b"+OK ")
+                yield client
+            finally:
+                popup.kill()
+                popup.wait()
+
+
+def say(client, octets):
+    client.sendall(octets)
+    return client.recv(1000)
+
+
+def as_ana(machine):  # noqa: F811
+    uid, gid = machine.passwd["ana"][0], machine.groups["ana"]
+    return f"{uid}:{gid}:{gid}\n".encode()
+
+
+def test_a_session_of_the_keeper(running, kernel):
+    """What reads the network is qmaild and shut in; the session is the user."""
+    machine = running.machine  # noqa: F811
+    qmaild = machine.passwd["qmaild"][0]
+    check = machine.write("check", CHECK, 0o755)
+    authd = running.start("qmail-authd", "-u", qmaild, str(check), "--", *SESSION, user="root:root")
+    try:
+        with a_login(running, user="qmaild:nofiles", listening=True) as client:
+            pids = [pid for pid in running.named("qmail-popup") if shut_in(pid)]
+            assert len(pids) == 1 and identity(pids[0]) == {**only(qmaild, machine.groups["nofiles"]), "Groups": []}
+            assert say(client, b"USER ana\r\n") == b"+OK\r\n"
+            assert say(client, b"PASS ana\r\nhello\n") == b"hello " + as_ana(machine)
+        with a_login(running, user="qmaild:nofiles", listening=True) as client:
+            say(client, b"USER root\r\n")
+            assert say(client, b"PASS ana\r\n").startswith(b"-ERR [AUTH]")
+    finally:
+        authd.kill()
+        authd.wait()
+
+
+def test_the_classic_chain_of_root(running, kernel):
+    """qmail-popup is started as root, and reads the network as qmaild."""
+    machine = running.machine  # noqa: F811
+    check = machine.write("check", CHECK, 0o755)
+    with a_login(running, "h.example", str(check), *SESSION, user="root:root", listening=False) as client:
+        ids = {pid: identity(pid) for pid in running.named("qmail-popup")}
+        assert [ids[pid] for pid in ids if shut_in(pid)] == [only(machine.passwd["qmaild"][0], machine.groups["nofiles"])]
+        assert say(client, b"USER ana\r\n") == b"+OK\r\n"
+        assert say(client, b"PASS ana\r\nhello\n") == b"hello " + as_ana(machine)
+
+
+@pytest.mark.parametrize("user, may", [("qmaild:nofiles", True), ("ana", False), ("qmailr:nofiles", False)])
+def test_whom_the_keeper_hears(running, user, may):
+    machine = running.machine  # noqa: F811
+    check = machine.write("check", CHECK, 0o755)
+    authd = running.start("qmail-authd", "-u", machine.passwd["qmaild"][0], str(check), user="root:root")
+    attempt = ("import socket\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\ns.settimeout(20)\ns.connect('run/qmail-authd/socket')\n"
+               "try:\n    s.send(b'Cana\\0ana\\0\\0')\n    print(s.recv(9).decode())\nexcept (BrokenPipeError, ConnectionResetError): pass")
+    try:
+        assert machine.run("/usr/bin/python3", "-c", attempt, user=user).stdout.strip() == (b"Kana" if may else b"")
+    finally:
+        authd.kill()
+        authd.wait()
