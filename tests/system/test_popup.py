@@ -232,7 +232,7 @@ def test_the_program_gets_what_section_13_says(pop3):
         said = chain.ask(b"USER a b\r\nPASS  c\r\n", end=False)
     challenge = said.split()[1]
     assert pop3.given() == b"a b\0 c\0" + challenge + b"\0"
-    assert (pop3.home / "fds").read_text().split() == ["0", "1", "10", "2", "3"]  # 10: the script
+    assert {"0", "1", "2", "3"} <= set((pop3.home / "fds").read_text().split())
     assert (pop3.home / "here").read_text().strip() == str(pop3.home)
     assert show.exists() and said.endswith(b"-ERR [AUTH] authorization failed\r\n")
 
@@ -433,7 +433,7 @@ def test_p14_one_account_from_many_addresses(popup, keeper):
         for i in range(150):
             c = stack.enter_context(popup.connect(f"127.1.{i % 8}.{i + 1}"))
             c.sendall(b"USER Ana\r\nPASS wrong\r\n")
-        keeper.authd_said("reason=too-many", 30)
+        keeper.authd_said("reason=too-many", 10)
         assert attempt(popup, "127.0.0.1", secret=SECRET) == b"+OK "
         assert attempt(popup, "127.2.0.1", secret=SECRET) == b"-ERR [SYS/TEMP]"
         assert attempt(popup, "127.2.0.2", login="ana@shop.example", secret=SECRET) == b"+OK "
