@@ -168,8 +168,6 @@ $(eval $(call unit,smtpd_session,tests/unit/server $(SMTPD),-lcdb $(SMTPD_TLS_WR
 $(eval $(call unit,service_socket,tests/unit/directory $L/service_socket))
 $(eval $(call unit,tls_engine,tests/unit/directory $L/tls_engine $L/service_socket))
 $(eval $(call unit,server_tls,tests/unit/directory $(SERVER_TLS),$(call wrap,tls_engine_reach tls_engine_start tls_engine_end)))
-$(eval $(call unit,certificate,$S/tls/certificate))
-$(eval $(call unit,keystore,tests/unit/directory $S/tls/keystore $S/tls/keypair $S/tls/certificate,-lbearssl))
 $(eval $(call unit,certificate,$L/certificate))
 $(eval $(call unit,keystore,tests/unit/directory $S/tls/keystore $S/tls/keypair $L/certificate,-lbearssl))
 $(eval $(call unit,siphash,$L/siphash))
