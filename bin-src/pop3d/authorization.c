@@ -133,7 +133,7 @@ log_in(struct authorization *a, const char *login, const char *secret)
 
 	output_flush(&a->out);
 	timed_write_start(a->out.fd, 0);
-	strcpy(a->login, login);
+	snprintf(a->login, sizeof a->login, "%s", login);
 	answer = a->settings->login(a->settings->data, a->in.fd, login, secret, a->challenge);
 	explicit_bzero(a->in.buffer, a->in.end);
 	input_forget(&a->in);
@@ -150,7 +150,7 @@ run_user(struct authorization *a, char *argument)
 		fail(a, "-ERR begin TLS first, with STLS\r\n");
 		return;
 	}
-	strcpy(a->user, argument);
+	snprintf(a->user, sizeof a->user, "%s", argument);
 	say(a, "+OK\r\n");
 }
 
@@ -419,7 +419,7 @@ shown(char to[SHOWN_MAX + 1], const char *login)
 {
 	size_t n = 0;
 
-	for (; login[n] && n < SHOWN_MAX; n++)
+	for (; n < SHOWN_MAX && login[n]; n++)
 		to[n] = login[n] > ' ' && login[n] < 127 ? login[n] : '?';
 	to[n] = '\0';
 	return n ? to : "-";

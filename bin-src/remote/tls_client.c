@@ -233,7 +233,7 @@ tls_client_start(struct tls_client *t, int fd, const char *name, const char *key
 	}
 	if (key && strlen(key) < sizeof t->session_key) {
 		br_ssl_engine_get_session_parameters(&t->context.eng, &t->session);
-		strcpy(t->session_key, key);
+		snprintf(t->session_key, sizeof t->session_key, "%s", key);
 	}
 	return 1;
 }

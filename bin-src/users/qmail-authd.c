@@ -76,7 +76,7 @@ say(const struct attempt *a, const char *what, const char *why)
 
 	if (!ip)
 		ip = login_request_variable(&a->request, "TCP6REMOTEIP");
-	for (; login[n] && n < USER_SHOWN; n++)
+	for (; n < USER_SHOWN && login[n]; n++)
 		user[n] = login[n] > ' ' && login[n] < 127 ? login[n] : '?';
 	user[n] = '\0';
 	len = snprintf(line, sizeof line, "qmail-authd: %s: ip=%s user=%s for=%s%s%s\n", what, ip ? ip : "unknown", n ? user : "?",
@@ -135,7 +135,7 @@ answer_right(struct authd *d, struct attempt *a)
 	int has_domain = strchr(a->request.login, '@') != NULL;
 	size_t n = 0;
 
-	for (; a->request.login[n] && n < LOGIN_MAX; n++) {
+	for (; n < LOGIN_MAX && a->request.login[n]; n++) {
 		char c = a->request.login[n];
 
 		account[n] = has_domain && c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
