@@ -282,16 +282,16 @@ void
 maildir_quota_reserve(struct maildir_quota *q)
 {
 	if (q->taken_messages)
-		maildir_quota_record(q, (int64_t)q->taken_octets, (int64_t)q->taken_messages);
+		maildir_quota_record(q->root, (int64_t)q->taken_octets, (int64_t)q->taken_messages);
 	flock(q->root, LOCK_UN);
 }
 
 int
-maildir_quota_record(const struct maildir_quota *q, int64_t octets, int64_t messages)
+maildir_quota_record(int maildir, int64_t octets, int64_t messages)
 {
 	char line[LINE_MAX_OCTETS];
 	int len = snprintf(line, sizeof line, "%lld %lld\n", (long long)octets, (long long)messages);
-	int fd = openat(q->root, FILE_NAME, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int fd = openat(maildir, FILE_NAME, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	int ok;
 
 	if (fd < 0)

@@ -40,8 +40,9 @@ int maildir_quota_take(struct maildir_quota *q, uint64_t octets, int *never);
 /* Writes down what was taken, and unlocks. If that cannot be written, the file will be found old, or not at all. */
 void maildir_quota_reserve(struct maildir_quota *q);
 
-/* Writes down that messages came (or went, if negative). Returns 1, or 0 with errno set: then the next one counts anew. */
-int maildir_quota_record(const struct maildir_quota *q, int64_t octets, int64_t messages);
+/* Writes down that messages came into a maildir, a descriptor of its directory (or went, if negative). Returns 1, or 0 with errno set
+ * (ENOENT: it has no quota): then the next one counts anew. */
+int maildir_quota_record(int maildir, int64_t octets, int64_t messages);
 
 void maildir_quota_close(struct maildir_quota *q);
 

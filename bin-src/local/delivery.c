@@ -205,7 +205,7 @@ return_room(const struct maildir_quota *q, struct delivery *const *d, unsigned i
 			messages++;
 		}
 	if (messages)
-		maildir_quota_record(q, octets, messages);
+		maildir_quota_record(q->root, octets, messages);
 }
 
 /* Delivers those whose code is EXIT_OK. */

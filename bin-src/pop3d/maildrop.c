@@ -9,13 +9,13 @@
 #include <unistd.h>
 #include <skalibs/blake2s.h>
 #include "maildir.h"
+#include "maildir_quota.h"
 #include "maildrop.h"
 
 enum {
 	DIGEST = 20,		/* octets of a digest in a unique-id */
 	TIME_DIGITS_MAX = 18,	/* of the time in a name; more is no time */
 	FIRST_ROOM = 64,
-	QUOTA_LINE = 64,
 };
 
 static const char *
@@ -481,22 +481,6 @@ move_seen(struct maildrop *m, const struct maildrop_message *message)
 	maildir_move(m->folders[MAILDROP_NEW], name, m->folders[MAILDROP_CUR], seen);
 }
 
-/* Maildir++: what a program changes is a line of its own behind the others, by one write. */
-static void
-tell_quota(const struct maildrop *m, const struct update *u)
-{
-	char line[QUOTA_LINE];
-	int len = snprintf(line, sizeof line, "-%llu -%llu\n", (unsigned long long)u->octets, (unsigned long long)u->messages);
-	int fd = openat(m->directory, "maildirsize", O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	ssize_t r;
-
-	if (fd < 0)
-		return;
-	r = write(fd, line, (size_t)len);
-	(void)r;	/* whoever counts the maildir anew puts it right */
-	close(fd);
-}
-
 size_t
 maildrop_update(struct maildrop *m)
 {
@@ -507,8 +491,8 @@ maildrop_update(struct maildrop *m)
 	for (size_t i = 0; i < m->count; i++)
 		if (m->messages[i].folder == MAILDROP_NEW && !m->messages[i].is_deleted && !m->messages[i].is_gone)
 			move_seen(m, m->messages + i);
-	if (u.messages)
-		tell_quota(m, &u);
+	if (u.messages)	/* where that fails, whoever counts the maildir anew puts it right */
+		maildir_quota_record(m->directory, -(int64_t)u.octets, -(int64_t)u.messages);
 	errno = u.error;
 	return u.failed;
 }

@@ -194,7 +194,7 @@ several(void **state)
 	maildir_quota_reserve(&q);
 	expect_file("323S\n123 3\n200 2\n");
 	expect_count("m", "323S", 323, 5);
-	assert_int_equal(maildir_quota_record(&q, -50, -1), 1);
+	assert_int_equal(maildir_quota_record(q.root, -50, -1), 1);
 	maildir_quota_close(&q);
 	expect_count("m", "323S", 273, 4);
 }
