@@ -70,14 +70,14 @@ SERVER_TLS := $L/server_tls $L/tls_engine $L/service_socket
 LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log reply path parameters content \
 	settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
-$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp \
+$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp $L/service_socket \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
-$(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/service_socket $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
 # what takes messages by netstrings
 TRANSFER := $(addprefix $S/smtpd/,transfer netstring hops received settings expressions) $L/input $(LISTEN) $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT) queue/envelope
-$(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content policy rcptcheck) $(TRANSFER),-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content policy rcptcheck) $L/service_socket $(TRANSFER),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$(STATIC)))
 
 # --- pop3d -------------------------------------------------------------------

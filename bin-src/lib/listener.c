@@ -23,6 +23,7 @@
 #include "listener.h"
 #include "monotonic.h"
 #include "place.h"
+#include "readiness.h"
 #include "rules.h"
 #include "unforked.h"
 
@@ -739,11 +740,7 @@ start(struct listener *l)
 	prepare_reuse(l);
 	if (!start_accepting(l))
 		strerr_diefusys(EXIT_TEMP, "wait for connections");
-	if (l->config->notify) {
-		if (write((int)l->config->notify, "\n", 1) < 1)
-			strerr_warnwusys("notify of readiness");
-		close((int)l->config->notify);
-	}
+	readiness_tell(l->config->notify);
 }
 
 void

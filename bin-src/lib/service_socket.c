@@ -124,6 +124,15 @@ service_socket_peer(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? (uid_t)-1 : peer.uid;
 }
 
+int
+service_socket_allows(const uid_t *users, unsigned int len, uid_t uid)
+{
+	for (unsigned int i = 0; i < len; i++)
+		if (users[i] == uid)
+			return 1;
+	return 0;
+}
+
 /* --- packets ------------------------------------------------------------------------------------------------------ */
 
 /* Room for one descriptor: the kernel closes what else may have been sent. */

@@ -20,6 +20,9 @@ int service_socket_connect(int home, const char *path, unsigned int wait_ms);
 /* The user who connected fd, as it was at that moment; (uid_t)-1 if the kernel does not say. */
 uid_t service_socket_peer(int fd);
 
+/* Whether uid is one of the len users. */
+int service_socket_allows(const uid_t *users, unsigned int len, uid_t uid);
+
 /* Sends a packet of n parts, with the descriptor passed, -1 none, which stays the caller's. Does not wait.
  * Returns 1, or 0 with errno set. */
 int service_socket_send(int fd, const struct iovec *v, unsigned int n, int passed);

@@ -31,6 +31,7 @@
 #include "queue/digest.h"
 #include "sandbox.h"
 #include "keeper.h"
+#include "readiness.h"
 
 #define USAGE "qmail-queued [ -d notification-fd ] [ -r ring-mebibytes ]"
 
@@ -489,11 +490,7 @@ main(int argc, char *const *argv)
 	open_ring(&k);
 	if (!writers_start(&k))
 		strerr_diefusys(EXIT_TEMP, "start the writers");
-	if (notify) {
-		if (write((int)notify, "\n", 1) < 1)
-			strerr_warnwusys("notify of readiness");
-		close((int)notify);
-	}
+	readiness_tell(notify);
 	run(&k);
 	finish(&k);
 	return EXIT_OK;

@@ -12,8 +12,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #include <skalibs/selfpipe.h>
@@ -27,11 +25,12 @@
 #include "deliverable.h"
 #include "fresh_routes.h"
 #include "rcptcheck.h"
+#include "readiness.h"
 #include "sandbox.h"
+#include "service_socket.h"
 #include "slow_lookup.h"
 
 #define USAGE "qmail-rcptd [ -d notification-fd ] [ user ... ]"
-#define FOLDER "run/qmail-rcptd"
 
 enum {
 	CLIENTS_MAX = 4000,	/* connections */
@@ -258,15 +257,6 @@ client_ready(struct rcptd *p, unsigned int i, uint64_t data, uint32_t events)
 	}
 }
 
-static int
-may_ask(const struct rcptd *p, uid_t uid)
-{
-	for (unsigned int i = 0; i < p->users_len; i++)
-		if (p->users[i] == uid)
-			return 1;
-	return 0;
-}
-
 /* A place for a new client, CLIENTS_MAX if there is none. */
 static unsigned int
 find_place(struct rcptd *p)
@@ -292,14 +282,13 @@ refuse(struct rcptd *p, int fd, const char *why, uid_t uid)
 static void
 accept_client(struct rcptd *p, int fd)
 {
-	struct ucred peer = { .uid = (uid_t)-1 };
-	socklen_t size = sizeof peer;
+	uid_t uid = service_socket_peer(fd);
 	unsigned int i = find_place(p);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || !may_ask(p, peer.uid))
-		refuse(p, fd, "a user who may not ask was turned away, uid", peer.uid);
+	if (!service_socket_allows(p->users, p->users_len, uid))
+		refuse(p, fd, "a user who may not ask was turned away, uid", uid);
 	else if (i == CLIENTS_MAX)
-		refuse(p, fd, "too many connections, one was turned away, uid", peer.uid);
+		refuse(p, fd, "too many connections, one was turned away, uid", uid);
 	else if (!watch(p, EPOLL_CTL_ADD, fd, EPOLLIN, SOURCE_CLIENT, i))
 		close(fd);
 	else {
@@ -424,15 +413,10 @@ find_home(struct rcptd *p)
 static int
 listen_here(void)
 {
-	static const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = RCPTCHECK_SOCKET };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = service_socket_listen(RCPTCHECK_SOCKET);
 
-	if (mkdir(FOLDER, 0711) < 0 && errno != EEXIST)
-		strerr_diefusys(EXIT_TEMP, "make " FOLDER " (qmail-setup does it)");
-	unlink(RCPTCHECK_SOCKET);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || chmod(RCPTCHECK_SOCKET, 0666) < 0 ||
-	    listen(fd, 1024) < 0)
-		strerr_diefusys(EXIT_TEMP, "listen at " RCPTCHECK_SOCKET);
+	if (fd < 0)
+		strerr_diefusys(EXIT_TEMP, "listen at " RCPTCHECK_SOCKET " (qmail-setup makes its directory)");
 	return fd;
 }
 
@@ -506,11 +490,7 @@ main(int argc, char *const *argv)
 	tzset();
 	prepare(&p);
 	shut_itself_in();
-	if (notify) {
-		if (write((int)notify, "\n", 1) < 1)
-			strerr_warnwusys("notify of readiness");
-		close((int)notify);
-	}
+	readiness_tell(notify);
 	p.now = monotonic_ms();
 	while (!p.stop)
 		turn(&p);

@@ -1,16 +1,15 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include <skalibs/uint32.h>
 #include "monotonic.h"
 #include "rcptcheck.h"
+#include "service_socket.h"
 
-enum { NUMBER = 4, CONNECT_MS = 50 };	/* octets; between two tries while its queue of connections is full */
+enum { NUMBER = 4 };	/* octets */
 
 void
 rcptcheck_init(struct rcptcheck *r, int home)
@@ -39,51 +38,13 @@ give_up(struct rcptcheck *r, const char *what)
 	return RCPT_CANNOT_KNOW;
 }
 
-/* Like connect, which for a Unix socket either succeeds at once, or waits while too many others do. */
-static int
-connect_bounded(int fd)
-{
-	static const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = RCPTCHECK_SOCKET };
-	uint64_t deadline = monotonic_ms() + RCPTCHECK_WAIT_MS;
-
-	while (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
-		if ((errno != EAGAIN && errno != EINTR) || monotonic_ms() >= deadline)
-			return 0;
-		if (errno == EAGAIN)
-			poll(NULL, 0, CONNECT_MS);
-	}
-	return 1;
-}
-
-/* A socket path holds 107 octets, so it is always relative to the home. Returns 1, or 0 with errno set. */
-static int
-connect_from_home(int home, int fd)
-{
-	int here, r, e;
-
-	if (home < 0)
-		return connect_bounded(fd);
-	here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (here < 0)
-		return 0;
-	r = fchdir(home) == 0 && connect_bounded(fd);
-	e = errno;
-	if (fchdir(here) < 0 && r) {
-		e = errno;
-		r = 0;
-	}
-	close(here);
-	errno = e;
-	return r;
-}
-
 int
 rcptcheck_connect(struct rcptcheck *r)
 {
 	if (r->fd >= 0)
 		return 1;
-	r->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (r->fd >= 0 && connect_from_home(r->home, r->fd))
+	r->fd = service_socket_connect(r->home, RCPTCHECK_SOCKET, RCPTCHECK_WAIT_MS);
+	if (r->fd >= 0)
 		return 1;
 	give_up(r, "reach");
 	return 0;

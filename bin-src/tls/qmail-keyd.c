@@ -22,6 +22,7 @@
 #include "key_client.h"
 #include "keystore.h"
 #include "monotonic.h"
+#include "readiness.h"
 #include "sandbox.h"
 #include "service_socket.h"
 
@@ -130,15 +131,6 @@ watch(const struct worker *w, int operation, int fd, uint32_t events)
 	return epoll_ctl(w->epoll, operation, fd, &(struct epoll_event){ .events = events, .data.fd = fd }) == 0;
 }
 
-static int
-may_ask(const struct keyd *k, uid_t uid)
-{
-	for (unsigned int i = 0; i < k->users_len; i++)
-		if (k->users[i] == uid)
-			return 1;
-	return 0;
-}
-
 static void
 accept_some(struct worker *w)
 {
@@ -151,7 +143,8 @@ accept_some(struct worker *w)
 		}
 		if (fd < 0)
 			return;
-		if (fd >= CLIENTS_MAX || !may_ask(w->keyd, service_socket_peer(fd)) || !watch(w, EPOLL_CTL_ADD, fd, EPOLLIN)) {
+		if (fd >= CLIENTS_MAX || !service_socket_allows(w->keyd->users, w->keyd->users_len, service_socket_peer(fd)) ||
+		    !watch(w, EPOLL_CTL_ADD, fd, EPOLLIN)) {
 			close(fd);
 			continue;
 		}
@@ -405,11 +398,7 @@ main(int argc, char *const *argv)
 		strerr_diefusys(EXIT_TEMP, "listen at " KEY_SOCKET);
 	if (!start_workers(&k))
 		strerr_dief(EXIT_TEMP, "no key can be used");
-	if (notify) {
-		if (write((int)notify, "\n", 1) < 1)
-			strerr_warnwusys("notify of readiness");
-		close((int)notify);
-	}
+	readiness_tell(notify);
 	serve(&k, &signals);
 	return EXIT_OK;
 }

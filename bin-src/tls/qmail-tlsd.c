@@ -19,6 +19,7 @@
 #include "home.h"
 #include "key_client.h"
 #include "monotonic.h"
+#include "readiness.h"
 #include "sandbox.h"
 #include "server_policy.h"
 #include "service_socket.h"
@@ -234,15 +235,6 @@ reap(struct tlsd *d)
 		d->children--;
 }
 
-static int
-may_ask(const struct tlsd *d, uid_t uid)
-{
-	for (unsigned int i = 0; i < d->users_len; i++)
-		if (d->users[i] == uid)
-			return 1;
-	return 0;
-}
-
 static _Noreturn void
 become_child(const struct tlsd *d, pid_t parent, int control)
 {
@@ -262,7 +254,7 @@ take(struct tlsd *d, int control)
 	pid_t parent = getpid(), pid = -1;
 	const char *why = NULL;
 
-	if (!may_ask(d, service_socket_peer(control)))
+	if (!service_socket_allows(d->users, d->users_len, service_socket_peer(control)))
 		why = "a user who may not ask was turned away";
 	else if (d->children == d->most)
 		why = "as many connections as there may be: one was turned away";
@@ -393,11 +385,7 @@ main(int argc, char *const *argv)
 	d.listener = service_socket_listen(TLS_ENGINE_SOCKET);
 	if (d.listener < 0)
 		strerr_diefusys(EXIT_TEMP, "listen at " TLS_ENGINE_SOCKET);
-	if (notify) {
-		if (write((int)notify, "\n", 1) < 1)
-			strerr_warnwusys("notify of readiness");
-		close((int)notify);
-	}
+	readiness_tell(notify);
 	while (!is_stopping) {
 		await(&d, UINT64_MAX);
 		reap(&d);

@@ -20,6 +20,7 @@
 #include "login_chain.h"
 #include "login_throttle.h"
 #include "monotonic.h"
+#include "readiness.h"
 #include "service_socket.h"
 
 #define USAGE "qmail-authd [ -c attempts ] [ -d notification-fd ] [ -n checks ] [ -u uid ] ... checkpassword [ argument ... ] [ -- session [ argument ... ] ]"
@@ -229,15 +230,6 @@ reap(struct authd *d)
 
 /* --- callers ----------------------------------------------------------------------------------------------------- */
 
-static int
-may_ask(const struct authd *d, uid_t uid)
-{
-	for (unsigned int i = 0; i < d->users_len; i++)
-		if (d->users[i] == uid)
-			return 1;
-	return 0;
-}
-
 static void
 accept_one(struct authd *d)
 {
@@ -249,7 +241,7 @@ accept_one(struct authd *d)
 			d->paused_until = monotonic_ms() + PAUSE_MS;
 		return;
 	}
-	a = may_ask(d, service_socket_peer(fd)) ? malloc(sizeof *a) : NULL;
+	a = service_socket_allows(d->users, d->users_len, service_socket_peer(fd)) ? malloc(sizeof *a) : NULL;
 	if (!a) {
 		close(fd);
 		return;
@@ -506,11 +498,7 @@ main(int argc, char *const *argv)
 	d->listener = service_socket_listen(LOGIN_SOCKET);
 	if (d->listener < 0)
 		strerr_diefusys(EXIT_TEMP, "listen at " LOGIN_SOCKET);
-	if (notify) {
-		if (write((int)notify, "\n", 1) < 1)
-			strerr_warnwusys("notify of readiness");
-		close((int)notify);
-	}
+	readiness_tell(notify);
 	while (!is_stopping)
 		turn(d, &waiting);
 	stop(d);

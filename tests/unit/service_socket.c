@@ -197,6 +197,20 @@ waiting_ends_at_its_deadline(void **state)
 	assert_int_equal(service_socket_wait(pair[0], 0), 1);	/* what is there is taken, however late */
 }
 
+static void
+only_users_of_the_list_are_allowed(void **state)
+{
+	static const uid_t users[] = { 5, 7 };
+
+	(void)state;
+	assert_int_equal(service_socket_allows(users, 2, 5), 1);
+	assert_int_equal(service_socket_allows(users, 2, 7), 1);
+	assert_int_equal(service_socket_allows(users, 2, 6), 0);
+	assert_int_equal(service_socket_allows(users, 1, 7), 0);
+	assert_int_equal(service_socket_allows(users, 0, 5), 0);
+	assert_int_equal(service_socket_allows(users, 2, (uid_t)-1), 0);
+}
+
 int
 main(void)
 {
@@ -205,6 +219,7 @@ main(void)
 		cmocka_unit_test(everybody_may_connect_and_nobody_list),
 		cmocka_unit_test(a_new_one_takes_the_place_of_an_old_one),
 		cmocka_unit_test(paths_that_are_too_long),
+		cmocka_unit_test(only_users_of_the_list_are_allowed),
 		cmocka_unit_test(a_descriptor_comes_with_its_packet),
 		cmocka_unit_test(descriptors_that_are_not_wanted_are_closed),
 		cmocka_unit_test(only_one_descriptor_is_taken),
