@@ -1,14 +1,34 @@
 """qmail-remote, run once or as a worker, towards the servers of fake_smtp."""
 import resource
+import shutil
 import socket
 import subprocess
 import time
 
+import pytest
+
+from conftest import Tree, make_tree, new_directory
 from probe import is_sanitized
 from spawn_peer import ON_3, Worker, remote_job
 
 MEMORY = 48 << 20  # octets of address space: the program, its libraries, and every buffer that it may fill
 HOST = "dest.example"
+
+
+@pytest.fixture(scope="module")
+def remote_tree(installation):
+    """One for all tests of a module: they change control files only."""
+    top = new_directory()
+    yield make_tree(installation, Tree, top / "tambo")
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def tree(remote_tree):
+    """In the place of conftest's, for modules that import both."""
+    shutil.rmtree(remote_tree.control)
+    remote_tree.write("control/me", "mail.test.example\n")
+    return remote_tree
 
 
 def capped(tree):

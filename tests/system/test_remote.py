@@ -1,15 +1,14 @@
 """qmail-remote from outside: what it says to servers, what it reports, and servers that do all they can. Rows C1, C3 and C4
 of the hostile inputs; reports of interfaces section 10."""
-import shutil
 import socket
 import time
 
 import pytest
 
 import fake_smtp
-from conftest import Tree, make_tree, new_directory, wait_for
+from conftest import wait_for
 from fake_smtp import ALL, CLOSE, SILENCE, Server, undot
-from remoting import HOST, RemoteWorker, reports, route_to, send, took
+from remoting import HOST, remote_tree, RemoteWorker, reports, route_to, send, took, tree  # noqa: F401 (fixtures)
 
 PLAIN, PIPELINED = (), ("PIPELINING",)
 WAYS = pytest.mark.parametrize("extensions", [PLAIN, PIPELINED, ALL, ("CHUNKING",)], ids=["plain", "pipelining", "all", "chunking"])
@@ -19,21 +18,6 @@ STAGES = ["greeting", "EHLO", "MAIL", "RCPT", "DATA", "end"]
 def at(stage, what):
     """A reply function: what is said at one stage."""
     return lambda session, verb, line: what if verb == stage else None
-
-
-@pytest.fixture(scope="module")
-def one_tree(installation):
-    """One for all tests here: they change control files only."""
-    top = new_directory()
-    yield make_tree(installation, Tree, top / "tambo")
-    shutil.rmtree(top)
-
-
-@pytest.fixture
-def tree(one_tree):
-    shutil.rmtree(one_tree.control)
-    one_tree.write("control/me", "mail.test.example\n")
-    return one_tree
 
 
 @pytest.fixture

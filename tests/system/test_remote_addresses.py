@@ -1,31 +1,19 @@
 """Which of several servers qmail-remote talks to. A relay of control/smtproutes with several addresses stands for MX hosts
 here: addresses of this host are never taken from MX records; test_route.py has those."""
-import shutil
 import socket
 
 import pytest
 
-from conftest import Tree, make_tree, new_directory
 from fake_dns import FakeDns
 from fake_smtp import CLOSE, Server
-from remoting import send, took
-
-
-@pytest.fixture(scope="module")
-def one_tree(installation):
-    top = new_directory()
-    yield make_tree(installation, Tree, top / "tambo")
-    shutil.rmtree(top)
+from remoting import remote_tree, send, took, tree  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
-def relays(one_tree):
+def relays(tree):
     """A function that starts servers on 127.0.0.2, 127.0.0.3, ... at one port, one for each reply function given (None:
     nobody listens there); relay.example is all of them."""
     servers = []
-    tree = one_tree
-    shutil.rmtree(tree.control)
-    tree.write("control/me", "mail.test.example\n")
     tree.write("control/timeoutconnect", "1\n")
     tree.write("run/tcpto", bytes(24 * 1024))  # as qmail-rspawn makes it
 

@@ -2,7 +2,6 @@
 import hashlib
 import os
 import random
-import shutil
 import socket
 import ssl
 import struct
@@ -11,29 +10,14 @@ from pathlib import Path
 import pytest
 
 from certificates import authority, openssl, pem, self_signed, server_context
-from conftest import Tree, make_tree, new_directory, wait_for
+from conftest import wait_for
 from fake_dns import FakeDns
 from fake_smtp import ALL, CLOSE, SILENCE, Server
-from remoting import RemoteWorker, route_to, send
+from remoting import remote_tree, RemoteWorker, route_to, send, tree  # noqa: F401 (fixtures)
 
 NAME = "mx.dest.example"
 RESET = struct.pack("ii", 1, 0)
 OFFER = b"250-fake.example\r\n250 STARTTLS\r\n"
-
-
-@pytest.fixture(scope="module")
-def one_tree(installation):
-    """One for all tests here: they change control files only."""
-    top = new_directory()
-    yield make_tree(installation, Tree, top / "tambo")
-    shutil.rmtree(top)
-
-
-@pytest.fixture
-def tree(one_tree):
-    shutil.rmtree(one_tree.control)
-    one_tree.write("control/me", "mail.test.example\n")
-    return one_tree
 
 
 @pytest.fixture

@@ -2,34 +2,19 @@
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import struct
 
 import pytest
 
-from conftest import Tree, make_tree, new_directory, wait_for
+from conftest import wait_for
 from fake_smtp import ALL, CLOSE, Server
 from probe import is_sanitized
-from remoting import RemoteWorker, route_to
+from remoting import remote_tree, RemoteWorker, route_to, tree  # noqa: F401 (fixtures)
 from test_sandbox import has_seccomp, shut_in  # noqa: F401
 
 MESSAGE = b"Subject: x\n\nbody\n"
-
-
-@pytest.fixture(scope="module")
-def one_tree(installation):
-    top = new_directory()
-    yield make_tree(installation, Tree, top / "tambo")
-    shutil.rmtree(top)
-
-
-@pytest.fixture
-def tree(one_tree):
-    shutil.rmtree(one_tree.control)
-    one_tree.write("control/me", "mail.test.example\n")
-    return one_tree
 
 
 @pytest.fixture
