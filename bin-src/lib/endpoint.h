@@ -26,8 +26,7 @@ int endpoint_local(struct endpoint *e, int fd);
 int endpoint_clear_environment(void);
 
 /* Sets PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP and TCPLOCALPORT, for IPv6 the names that begin TCP6 as well.
- * local NULL: it is not known. The values are
- * kept here, and are those of the last call. 1, or 0 with errno set. */
+ * local NULL: it is not known. The values are kept here, and are those of the last call. 1, or 0 with errno set. */
 int endpoint_set_environment(const struct endpoint *remote, const struct endpoint *local);
 
 #endif

@@ -1,5 +1,5 @@
-/* lookup: asks whose a local part is: the tables (users/tables.h) at once, else qmail-getpw (kept_getpw.h; one that the administrator put in
- * its place is a process for each question), that nobody waits for.
+/* lookup: asks whose a local part is: the tables (users/tables.h) at once, else qmail-getpw (kept_getpw.h; one that the
+ * administrator put in its place is a process for each question), that nobody waits for.
  * Trust    the local part is anybody's; what qmail-getpw prints is bounded and checked; it runs as qmailp
  * Bounds   LOOKUPS_MAX questions are open at a time, LOOKUPS_RUNNING processes of each kind; a question is answered after
  *          LOOKUP_SECONDS at the latest, also if its process cannot even be killed (a dead file server) */

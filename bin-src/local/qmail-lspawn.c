@@ -1,8 +1,8 @@
 /* qmail-lspawn: become the recipient, start qmail-local.
  * Trust: runs as root, so it has little to do. It never sees a message and never opens the queue. It reads requests of
  * qmail-send on descriptor 3, whose local parts are anybody's octets, users/accounts.cdb and users/cdb, and what
- * qmail-getpw prints (run as qmailp). It never becomes uid 0. A worker belongs to its user: it gets one socket and /dev/null, and nothing is read
- * from it. Started by another user than root, it starts workers for that user only. */
+ * qmail-getpw prints (run as qmailp). It never becomes uid 0. A worker belongs to its user: it gets one socket and
+ * /dev/null, and nothing is read from it. Started by another user than root, it starts workers for that user only. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
