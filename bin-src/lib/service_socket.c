@@ -9,7 +9,7 @@
 #include "monotonic.h"
 #include "service_socket.h"
 
-enum { BACKLOG = 1024, AGAIN_MS = 20 };	/* AGAIN_MS: between two tries while the queue of connections is full */
+enum { BACKLOG = 1024, AGAIN_MS = 20 };	/* AGAIN_MS: between two tries while there are too many others */
 
 static int
 set_path(struct sockaddr_un *address, const char *path)
@@ -146,6 +146,7 @@ service_socket_send(int fd, const struct iovec *v, unsigned int n, int passed)
 {
 	union room control = { .octets = "" };
 	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)v, .msg_iovlen = n };
+	uint64_t deadline = monotonic_ms() + SERVICE_SOCKET_PASS_MS;
 	struct cmsghdr *c;
 	ssize_t r;
 
@@ -158,9 +159,12 @@ service_socket_send(int fd, const struct iovec *v, unsigned int n, int passed)
 		c->cmsg_len = CMSG_LEN(sizeof passed);
 		memcpy(CMSG_DATA(c), &passed, sizeof passed);
 	}
-	do
-		r = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (r < 0 && errno == EINTR);
+	while ((r = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT)) < 0) {
+		if (errno == ETOOMANYREFS && monotonic_ms() < deadline)
+			poll(NULL, 0, AGAIN_MS);
+		else if (errno != EINTR)
+			break;
+	}
 	return r >= 0;
 }
 

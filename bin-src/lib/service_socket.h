@@ -9,6 +9,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+enum { SERVICE_SOCKET_PASS_MS = 5000 };
+
 /* Listens at path, in the place of a socket that is there; its directory is made if there is none (qmail-setup makes it: run/
  * belongs to another user). Returns a descriptor that does not block, or -1 with errno set. */
 int service_socket_listen(const char *path);
@@ -23,7 +25,8 @@ uid_t service_socket_peer(int fd);
 /* Whether uid is one of the len users. */
 int service_socket_allows(const uid_t *users, unsigned int len, uid_t uid);
 
-/* Sends a packet of n parts, with the descriptor passed, -1 none, which stays the caller's. Does not wait.
+/* Sends a packet of n parts, with the descriptor passed, -1 none, which stays the caller's. Does not wait, but with a descriptor for
+ * SERVICE_SOCKET_PASS_MS while as many of this user's are under way to services as a process may have files (ETOOMANYREFS).
  * Returns 1, or 0 with errno set. */
 int service_socket_send(int fd, const struct iovec *v, unsigned int n, int passed);
 

@@ -7,11 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "directory.h"
 #include "monotonic.h"
+#include "process.h"
 #include "service_socket.h"
 
 #define PATH "folder/socket"
@@ -197,6 +200,52 @@ waiting_ends_at_its_deadline(void **state)
 	assert_int_equal(service_socket_wait(pair[0], 0), 1);	/* what is there is taken, however late */
 }
 
+/* A wait between two tries is the moment at which the service takes one of those that are under way; tests/unit/units.mk */
+int __wrap_poll(struct pollfd *p, nfds_t n, int timeout);
+int __real_poll(struct pollfd *p, nfds_t n, int timeout);
+static int service = -1;
+static unsigned int waits;
+
+int
+__wrap_poll(struct pollfd *p, nfds_t n, int timeout)
+{
+	char octet;
+	int passed;
+
+	if (n || service < 0)
+		return __real_poll(p, n, timeout);
+	waits++;
+	assert_int_equal(service_socket_receive(service, &octet, 1, &passed), 1);
+	close(passed);
+	return 0;
+}
+
+/* In a process that is not root's: for root there is no such limit. */
+static void
+fill_and_send(void *data)
+{
+	const struct rlimit few = { 32, 32 };
+	struct iovec v = { "x", 1 };
+	int ends[2];
+	unsigned int sent = 0;
+
+	(void)data;
+	assert_true(geteuid() != 0 || setresuid(65534, 65534, 65534) == 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	service = ends[1];
+	while (!waits && sent++ < 100)
+		assert_int_equal(service_socket_send(ends[0], &v, 1, STDIN_FILENO), 1);
+	assert_true(waits > 0);
+}
+
+static void
+a_descriptor_waits_while_too_many_are_under_way(void **state)
+{
+	(void)state;
+	assert_int_equal(process_run(fill_and_send, NULL), PROCESS_WENT_ON);
+}
+
 static void
 only_users_of_the_list_are_allowed(void **state)
 {
@@ -219,6 +268,7 @@ main(void)
 		cmocka_unit_test(everybody_may_connect_and_nobody_list),
 		cmocka_unit_test(a_new_one_takes_the_place_of_an_old_one),
 		cmocka_unit_test(paths_that_are_too_long),
+		cmocka_unit_test(a_descriptor_waits_while_too_many_are_under_way),
 		cmocka_unit_test(only_users_of_the_list_are_allowed),
 		cmocka_unit_test(a_descriptor_comes_with_its_packet),
 		cmocka_unit_test(descriptors_that_are_not_wanted_are_closed),
