@@ -248,6 +248,8 @@ kept_getpw_take(struct kept_getpw *k, int i, uint32_t *number, stralloc *fields)
 	if (!p->open)
 		return -1;
 	n = recv(p->fd, room, sizeof room, MSG_DONTWAIT | MSG_TRUNC);
+	if (n < 0 && errno == ECONNRESET)	/* it ended with questions unread: said once, before what it has answered */
+		n = recv(p->fd, room, sizeof room, MSG_DONTWAIT | MSG_TRUNC);
 	if (n < 0 && errno == EAGAIN)
 		return -1;
 	if (n < NUMBER + 1 || (size_t)n > sizeof room || !stralloc_setb(fields, room + NUMBER + 1, (size_t)n - NUMBER - 1)) {
