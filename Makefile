@@ -25,6 +25,11 @@ CPPFLAGS += -D_GNU_SOURCE -DQMAIL_HOME='"$(QMAIL)"' -DCARES_NO_DEPRECATED -I. -i
 CFLAGS   += -std=gnu17 $(OPT) $(WARN) $(HARDEN) -fPIE -ffunction-sections -fdata-sections $(SANITIZE)
 STATIC   := $(if $(SANITIZE),-pie,-static-pie)
 
+# as many jobs as there are processors, where no -j says otherwise
+ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 S := bin-src
 L := bin-src/lib
 
@@ -110,7 +115,8 @@ ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 .PHONY: check system lint asan bench fresh
 check: unit system
 
-system: all
+# the units first, if both are wanted: they take every processor, and some system tests measure time
+system: all $(if $(filter check,$(MAKECMDGOALS)),unit)
 	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash)
 
 lint: all

@@ -187,6 +187,9 @@ $(UNIT_BUILD)/%.o: %.c
 
 -include $(shell find $(UNIT_BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: unit
-unit: $(addprefix $(UNIT_BUILD)/bin/,$(UNITS))
-	@set -e; for t in $(UNITS); do $(UNIT_BUILD)/bin/$$t; done
+.PHONY: unit $(UNITS:%=run-%)
+unit: $(UNITS:%=run-%)
+
+# what a unit says is shown if it fails
+$(UNITS:%=run-%): run-%: $(UNIT_BUILD)/bin/%
+	$(say) $< >$<.log 2>&1 || { cat $<.log; exit 1; }
