@@ -48,22 +48,30 @@ supervised() {
 	}
 }
 
-# each WORD OPTIONS SERVICE...: tells every one of them by s6-svc
+down() { $as s6-svc -wd -T 60000 -d "$1"; }
+up() { $as s6-svc -wU -T 60000 -u "$1"; }
+# in two steps: s6-svc -wR misses a service that is back before it looks. Whatever comes of the first, it is to be up
+again() {
+	$as s6-svc -wD -T 60000 -d "$1"
+	stopped=$?
+	up "$1" && return $stopped
+}
+
+# each WORD FUNCTION SERVICE...: does it to every one of them
 each() {
-	word=$1 options=$2
+	word=$1 act=$2
 	shift 2
 	for s; do
 		echo "qmailctl: $word ${s##*/}"
-		# shellcheck disable=SC2086 # several options
-		$as s6-svc $options "$s" || { echo "qmailctl: ${s##*/} did not $word within a minute" >&2; exit 111; }
+		$act "$s" || { echo "qmailctl: ${s##*/} did not $word within a minute" >&2; exit 111; }
 	done
 }
 
 # shellcheck disable=SC2086 # one word a service
 case ${1-} in
-start) supervised; each start '-wU -T 60000 -u' $wanted ;;
-stop) supervised; each stop '-wd -T 60000 -d' $stopping ;;
-restart) supervised; each restart '-wR -T 60000 -r' $restarting ;;
+start) supervised; each start up $wanted ;;
+stop) supervised; each stop down $stopping ;;
+restart) supervised; each restart again $restarting ;;
 stat|status)
 	for s in $services; do
 		bin/svstat "$s" "$s/log"
