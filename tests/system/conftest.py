@@ -27,6 +27,7 @@ SHARED = SOURCE.parent / "shared"
 HOST = "mail.test.example"
 ACCOUNTS = ("ana", "luis")
 WAIT = 30  # seconds that a condition may take on a loaded machine
+ROOM = 2 << 30  # octets that all trees together may need: rings, large messages
 
 
 def account():
@@ -314,6 +315,17 @@ class Server(Tree):
         return self.log()
 
 
+def pytest_configure():
+    """Trees are made in memory, where TMPDIR does not say otherwise: hundreds of directories a test cost more than what most
+    tests do. What a disk keeps is tested on file systems of its own."""
+    memory = "/dev/shm"
+    if "TMPDIR" in os.environ or not os.access(memory, os.W_OK):
+        return
+    found = os.statvfs(memory)
+    if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = memory
+
+
 def new_directory():
     """A directory of its own that every user may enter, where the tests' temporary files go ($TMPDIR)."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="tambo-test-"))
@@ -359,7 +371,7 @@ def make_tree(installation, kind, home):
                     os.link(home / "bin" / file, home / name / file)
                 else:
                     link_or_copy(source / file, home / name / file)
-        elif source.is_dir() and name != "man":
+        elif source.is_dir() and name not in ("man", "service"):
             shutil.copytree(source, home / name, symlinks=True)
     for user in ACCOUNTS:
         for sub in ("tmp", "new", "cur"):

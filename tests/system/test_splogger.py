@@ -25,7 +25,9 @@ sys.exit(program.returncode)
 @pytest.fixture
 def splogger(tree):
     tree.need("splogger")
-    wrap = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs tmpfs /dev && exec "$@"', "sh"]
+    # the tree itself may be below /dev
+    mounts = 'mount --bind "$0" /mnt && mount -t tmpfs tmpfs /dev && mkdir -p "$0" && mount --bind /mnt "$0" && exec "$@"'
+    wrap = ["unshare", "-rm", "sh", "-c", mounts, str(tree.home)]
     if subprocess.run([*wrap, "true"], stderr=subprocess.DEVNULL).returncode:
         pytest.skip("no mount namespace of its own: splogger needs a /dev/log")
 
