@@ -89,7 +89,6 @@ dial_open(struct dial *d)
 {
 	const char *failed;
 
-	*d = (struct dial){ .dns = NULL };
 	if ((failed = read_helo(d)) || (failed = read_outgoing(d)) ||
 	    (failed = read_timeout(&d->timeout_connect, 60, "control/timeoutconnect")) ||
 	    (failed = read_timeout(&d->timeout_remote, 1200, "control/timeoutremote")))

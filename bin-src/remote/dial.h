@@ -49,6 +49,7 @@ struct dial {
 };
 
 /* Reads the control files of the current directory, the qmail home, and opens what is needed; before sandbox_enter.
+ * *d is all zero: most of it is room for TLS, pages that a worker without has not touched.
  * Returns NULL, or what cannot be read, with errno (0: it makes no sense). */
 const char *dial_open(struct dial *d);
 
