@@ -6,45 +6,12 @@
 #include <cmocka.h>
 #include <string.h>
 #include "bin-src/remote/server_chain.h"
+#include "der.h"
 #include "pem.h"
-
-enum { ROOM = 4096 };
 
 static struct server_chain chain;
 static br_ssl_client_context client;
-static unsigned char der[ROOM];
-static size_t der_len;
-
-/* --- certificates -------------------------------------------------------------------------------------------------- */
-
-static void
-append(void *to, const void *s, size_t len)
-{
-	(void)to;
-	assert_true(der_len + len <= sizeof der);
-	memcpy(der + der_len, s, len);
-	der_len += len;
-}
-
-/* The last object of a PEM text becomes der. */
-static void
-decode(const char *text)
-{
-	br_pem_decoder_context pem;
-	size_t left = strlen(text);
-
-	br_pem_decoder_init(&pem);
-	while (left) {
-		size_t n = br_pem_decoder_push(&pem, text, left);
-
-		text += n;
-		left -= n;
-		if (br_pem_decoder_event(&pem) == BR_PEM_BEGIN_OBJ) {
-			der_len = 0;
-			br_pem_decoder_setdest(&pem, append, NULL);
-		}
-	}
-}
+static struct der der;
 
 static int
 set_up(void **state)
@@ -53,7 +20,7 @@ set_up(void **state)
 	memset(&chain, 0, sizeof chain);
 	br_ssl_client_zero(&client);
 	server_chain_set(&chain, &client.eng);
-	decode(PEM_P256);
+	der = der_of(PEM_P256);
 	chain.class->start_chain(&chain.class, "ignored.example");
 	return 0;
 }
@@ -74,7 +41,7 @@ send_some(const unsigned char *s, size_t len, size_t some)
 static void
 send_der(void)
 {
-	send_some(der, der_len, der_len);
+	send_some(der.s, der.len, der.len);
 }
 
 static unsigned int
@@ -95,8 +62,8 @@ any_certificate_will_do(void **state)
 	assert_int_equal(end(), 0);
 	assert_null(chain.trouble);
 	assert_int_equal(chain.len, 1);
-	assert_int_equal(chain.certificates[0].len, der_len);
-	assert_memory_equal(chain.certificates[0].der, der, der_len);
+	assert_int_equal(chain.certificates[0].len, der.len);
+	assert_memory_equal(chain.certificates[0].der, der.s, der.len);
 	assert_int_equal(chain.class->get_pkey(&chain.class, &usages)->key_type, BR_KEYTYPE_EC);
 	assert_int_equal(usages, BR_KEYTYPE_KEYX | BR_KEYTYPE_SIGN);
 }
@@ -113,7 +80,7 @@ static void
 what_is_no_certificate_is_refused(void **state)
 {
 	(void)state;
-	memset(der + 4, 0xff, der_len - 4);
+	memset(der.s + 4, 0xff, der.len - 4);
 	send_der();
 	assert_int_not_equal(end(), 0);
 	assert_string_equal(chain.trouble, "its certificate cannot be read");
@@ -123,7 +90,7 @@ static void
 one_that_is_not_whole_is_refused(void **state)
 {
 	(void)state;
-	send_some(der, der_len, der_len - 1);
+	send_some(der.s, der.len, der.len - 1);
 	assert_true(chain.is_cut);
 	assert_int_not_equal(end(), 0);
 }
@@ -132,9 +99,9 @@ static void
 more_than_were_announced(void **state)
 {
 	(void)state;
-	send_some(der, der_len - 50, der_len);
+	send_some(der.s, der.len - 50, der.len);
 	assert_true(chain.is_cut);
-	assert_true(chain.used <= der_len - 50);
+	assert_true(chain.used <= der.len - 50);
 }
 
 static void
@@ -160,7 +127,7 @@ too_long_ones_are_left_out(void **state)
 	assert_int_equal(end(), 0);
 	assert_int_equal(chain.len, 1);
 	assert_true(chain.is_cut);
-	assert_int_equal(chain.used, der_len);
+	assert_int_equal(chain.used, der.len);
 }
 
 static void
