@@ -121,4 +121,43 @@
 	"vi2WGwpb+/WPpYxScsy8/wruTIdm3jVmvQ==\n" \
 	"-----END CERTIFICATE-----\n"
 
+/* Certificates without their keys: an authority, */
+#define PEM_ANCHOR \
+	"-----BEGIN CERTIFICATE-----\n" \
+	"MIIBeTCCAR+gAwIBAgIUbCcBmnR6Tq/h4BGlLa7uSI8Yiu0wCgYIKoZIzj0EAwIw\n" \
+	"ETEPMA0GA1UEAwwGYW5jaG9yMCAXDTI2MTEyODA5MjQxNloYDzIxMjYxMTA0MDky\n" \
+	"NDE2WjARMQ8wDQYDVQQDDAZhbmNob3IwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\n" \
+	"AAQTFqUmeodQn576Tw3AJ+j/4RMVVQxzyJvceMPtyUYolhPFDM+4u02uw98stD/U\n" \
+	"QYS+JpLrCkKh82q/9yX4m8oTo1MwUTAdBgNVHQ4EFgQUa407bl/IamADwchgdqB+\n" \
+	"bCHh0qMwHwYDVR0jBBgwFoAUa407bl/IamADwchgdqB+bCHh0qMwDwYDVR0TAQH/\n" \
+	"BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEAwkZkUdrWaJ5xBj2HMWdGr3YLd5+v\n" \
+	"//ck1DBLjEn1wUwCIHvVMI5AZrMU4HROWYteQdmClZYneC7bjxxyskMtOG1T\n" \
+	"-----END CERTIFICATE-----\n"
+
+/* what it signed for mx.test.example, */
+#define PEM_BELOW \
+	"-----BEGIN CERTIFICATE-----\n" \
+	"MIIBcDCCARagAwIBAgIBATAKBggqhkjOPQQDAjARMQ8wDQYDVQQDDAZhbmNob3Iw\n" \
+	"IBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBAxDjAMBgNVBAMMBWJl\n" \
+	"bG93MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEra50giqlvN01n4G0F6vosCZx\n" \
+	"PKiYEBtotaINgXzCWXiiVfeB3pLUFAqjgrenxaZM8anNQMcUoxauMxvmCGEXFaNe\n" \
+	"MFwwGgYDVR0RBBMwEYIPbXgudGVzdC5leGFtcGxlMB0GA1UdDgQWBBQ1cPIJbbQm\n" \
+	"G49/6KCDsoMt09y5zTAfBgNVHSMEGDAWgBRrjTtuX8hqYAPByGB2oH5sIeHSozAK\n" \
+	"BggqhkjOPQQDAgNIADBFAiBpqcyhGQsEc/QRxYO1lDJgb/UwroIxSHgTaB6zrhmx\n" \
+	"mwIhAMI+IU7y5Sa7g1N+3GeUPuhCoRxNsxVR0jnRivw7DS30\n" \
+	"-----END CERTIFICATE-----\n"
+
+/* and the same with a time that ended in 2021. */
+#define PEM_EXPIRED \
+	"-----BEGIN CERTIFICATE-----\n" \
+	"MIIBbzCCARagAwIBAgIBAjAKBggqhkjOPQQDAjARMQ8wDQYDVQQDDAZhbmNob3Iw\n" \
+	"HhcNMjAwMTAxMDAwMDAwWhcNMjEwMTAxMDAwMDAwWjASMRAwDgYDVQQDDAdleHBp\n" \
+	"cmVkMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEXpPi505gFFItNQ2HYoYOhjOt\n" \
+	"+FbHYaRT8ZWl38qGmKRzMLSyxe7/PwLsOD7alwRo+E8m3rMrWbPEQbLrt/+rrKNe\n" \
+	"MFwwGgYDVR0RBBMwEYIPbXgudGVzdC5leGFtcGxlMB0GA1UdDgQWBBQFFvOmSEgI\n" \
+	"vB4QM0c/PDv/c49UlDAfBgNVHSMEGDAWgBRrjTtuX8hqYAPByGB2oH5sIeHSozAK\n" \
+	"BggqhkjOPQQDAgNHADBEAiB37C7IOoiVsvoJ59BMjH31427TrpIHJBwm2vz9P2DR\n" \
+	"pQIgQvpXFHjhOhF+SPS8zWHuGrN2m5G6fpZdJFA2/fgRxoQ=\n" \
+	"-----END CERTIFICATE-----\n"
+
 #endif

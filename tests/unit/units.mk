@@ -79,6 +79,7 @@ $(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/serve
 $(eval $(call unit,relay,tests/unit/server $S/remote/relay $(REMOTE_TRANSACTION),-lbearssl $(IDN)))
 $(eval $(call unit,remote_worker,tests/unit/unit_worker $S/remote/worker $S/remote/relay $(REMOTE_TRANSACTION) $L/job $L/channel,-lbearssl $(IDN)))
 $(eval $(call unit,server_chain,tests/unit/der $S/remote/server_chain,-lbearssl))
+$(eval $(call unit,tlsa,tests/unit/der $S/remote/tlsa $L/certificate,-lbearssl))
 $(eval $(call unit,tlspolicy,tests/unit/directory $S/remote/tlspolicy $S/remote/domain_map $L/domain control/control,$(IDN)))
 $(eval $(call unit,smtp_login,$S/remote/smtp_login))
 $(eval $(call unit,classic,tests/unit/directory tests/unit/unit_worker $S/remote/classic $S/remote/remote_report $L/spawner $L/job $L/channel))
