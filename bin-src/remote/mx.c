@@ -102,6 +102,8 @@ add_host(struct mx *mx, const char *name, uint16_t preference)
 	if (mx->hosts_len == MX_HOSTS_MAX || has_host(mx, name))
 		return;
 	snprintf(host->name, sizeof host->name, "%s", name);
+	host->target[0] = '\0';
+	host->is_authentic = 0;
 	host->preference = preference;
 	mx->hosts_len++;
 }
@@ -238,6 +240,20 @@ fail_without_address(struct search *s)
 		fail(s, 'D', "The domain %.255s takes no mail: it has neither a mail exchanger nor an address. (#5.1.2)\n", s->host);
 }
 
+/* What the answers say of the host besides. */
+static void
+note_names(struct mx_host *host, const struct asked *asked)
+{
+	const struct dns_question *const answers[] = { &asked->a, &asked->aaaa };
+
+	memcpy(host->target, host->name, sizeof host->target);
+	for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+		if (answers[i]->kind == DNS_FOUND && !host->is_authentic) {
+			memcpy(host->target, answers[i]->name, sizeof host->target);
+			host->is_authentic = answers[i]->is_authentic;
+		}
+}
+
 /* The hosts are known: their addresses. */
 static void
 find_addresses(struct search *s)
@@ -249,6 +265,7 @@ find_addresses(struct search *s)
 	usable = hosts_before_us(s);
 	for (unsigned int i = 0; i < usable; i++) {
 		add_addresses(s, i);
+		note_names(&s->mx->hosts[i], &s->asked[i]);
 		note_ttl(s->mx, &s->asked[i].a);
 		note_ttl(s->mx, &s->asked[i].aaaa);
 	}
@@ -340,6 +357,8 @@ find_by_mx(struct search *s)
 
 	dns_ask(s->dns, &q, s->name, DNS_MX);
 	dns_finish(s->dns, s->deadline);
+	snprintf(s->mx->domain, sizeof s->mx->domain, "%.*s", DNS_NAME_MAX, s->name);
+	memcpy(s->mx->target, q.name, sizeof s->mx->target);
 	judge_mx(s, &q);
 	dns_free(&q);
 }
@@ -347,8 +366,19 @@ find_by_mx(struct search *s)
 static void
 find_relay(struct search *s)
 {
+	s->mx->is_authentic = 1;
 	add_host(s->mx, s->name, 0);
 	find_addresses(s);
+}
+
+/* Nothing is known yet. Hosts and addresses are not touched: most have one or two, and a kept worker pays for each page. */
+static void
+forget(struct mx *mx)
+{
+	mx->letter = mx->text[0] = mx->domain[0] = mx->target[0] = '\0';
+	mx->hosts_len = mx->addresses_len = 0;
+	mx->by_mx = mx->is_authentic = 0;
+	mx->ttl = 0;
 }
 
 /* Puts the name into ASCII. Returns 0 if it has no such form. */
@@ -373,7 +403,7 @@ mx_find(struct mx *mx, struct dns *d, const struct localaddresses *l, const stru
 	struct search s = { .mx = mx, .dns = d, .local = l, .deadline = deadline, .port = MX_PORT, .host = host };
 	ip46 ip;
 
-	memset(mx, 0, sizeof *mx);
+	forget(mx);
 	if (route)
 		s.port = route->port;
 	if (route && *route->relay) {

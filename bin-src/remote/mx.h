@@ -33,19 +33,22 @@ struct mx_address {
 
 struct mx_host {
 	char name[DNS_NAME_MAX + 1];	/* as the MX names it: for TLS and logs; a literal's address */
+	char target[DNS_NAME_MAX + 1];	/* where its CNAMEs lead; without any, name */
+	int is_authentic;		/* an answer with its addresses had the AD bit, see dns.h */
 	uint16_t preference;
 };
 
 struct mx {
 	char letter;		/* 'K': addresses_len > 0; 'Z' or 'D': none, and text says why */
 	char text[MX_TEXT_MAX];	/* "Sorry, I couldn't find ... (#5.1.2)\n": what qmail-remote reports */
-	struct mx_host hosts[MX_HOSTS_MAX];
-	size_t hosts_len;
-	struct mx_address addresses[MX_ADDRESSES_MAX];
-	size_t addresses_len;
 	int by_mx;		/* the hosts stood in MX records */
-	int is_authentic;	/* the MX answer had the AD bit, see dns.h */
+	int is_authentic;	/* the MX answer had the AD bit, see dns.h; or the host is a relay, which nobody but smtproutes names */
+	char domain[DNS_NAME_MAX + 1];	/* whose MX was asked for, in ASCII; "" nobody's */
+	char target[DNS_NAME_MAX + 1];	/* where its CNAMEs lead; without any, domain */
 	uint32_t ttl;		/* seconds for which this result holds, 0 for no DNS answer */
+	size_t addresses_len, hosts_len;
+	struct mx_address addresses[MX_ADDRESSES_MAX];
+	struct mx_host hosts[MX_HOSTS_MAX];	/* last, for the sake of the pages that are never touched */
 };
 
 /* Finds the addresses for host, a domain as it stands in an address. route: what smtproute_find gave, NULL for none.

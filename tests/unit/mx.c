@@ -14,7 +14,8 @@
 /* --- the resolver ---------------------------------------------------------------------------------------------- */
 
 /* A zone is "NAME TYPE DATA,DATA;..." with "NO" (no such name), "NODATA", "TEMPORARY" or "UNUSABLE" for DATA. A CNAME's
- * target stands before the data as "=TARGET ". What a zone does not have is NODATA. */
+ * target stands before the data as "=TARGET ", and '+' before all of it says that it has the AD bit. What a zone does not have is
+ * NODATA. */
 struct dns { const char *zone; unsigned int asked, finished; };
 
 struct answer {
@@ -51,6 +52,8 @@ answer(struct dns_question *q, char *data)
 
 	q->state = a;
 	q->records = a->records;
+	q->is_authentic = *data == '+';
+	data += q->is_authentic;
 	if (*data == '=') {
 		char *target = strsep(&data, " ") + 1;
 
@@ -242,6 +245,52 @@ a_relay_has_no_mx_and_may_be_this_host(void **state)
 	expect_by_route(&none, "x.example MX 10 a;a A 192.0.2.99", "D #5.4.6");
 }
 
+/* --- what is signed -------------------------------------------------------------------------------------------- */
+
+/* want: domain>target of the MX, then HOST>TARGET of the first host; '+' before what is signed. */
+static const struct signed_row { const char *rule, *zone, *want; int by_relay; } signed_rows[] = {
+	{ "all of it is signed", "x.example MX +10 a;a A +192.0.2.1;a AAAA +2001:db8::1", "+x.example>x.example +a>a", 0 },
+	{ "the MX is not", "x.example MX 10 a;a A +192.0.2.1", "x.example>x.example +a>a", 0 },
+	{ "the addresses are not", "x.example MX +10 a;a A 192.0.2.1;a AAAA 2001:db8::1", "+x.example>x.example a>a", 0 },
+	{ "an address of one kind is", "x.example MX +10 a;a A 192.0.2.1;a AAAA +2001:db8::1", "+x.example>x.example +a>a", 0 },
+	{ "that there is none of the other kind does not count", "x.example MX +10 a;a A 192.0.2.1;a AAAA +NODATA", "+x.example>x.example a>a", 0 },
+	{ "the domain is an alias", "x.example MX +=y.example 10 a;a A +192.0.2.1", "+x.example>y.example +a>a", 0 },
+	{ "the host is an alias", "x.example MX +10 a;a A +=b 192.0.2.1", "+x.example>x.example +a>b", 0 },
+	{ "the alias leads where nothing is signed", "x.example MX +10 a;a A =b 192.0.2.1", "+x.example>x.example a>b", 0 },
+	{ "no MX, and that is signed", "x.example MX +NODATA;x.example A +192.0.2.1", "+x.example>x.example +x.example>x.example", 0 },
+	{ "a relay is the administrator's word", "r.example A +192.0.2.1", "+> +r.example>r.example", 1 },
+	{ "a relay's addresses are not", "r.example A 192.0.2.1", "+> r.example>r.example", 1 },
+};
+enum { SIGNED_ROWS = sizeof signed_rows / sizeof *signed_rows };
+
+static void
+signed_row_is_right(void **state)
+{
+	static const struct smtproute relay = { .relay = "r.example", .port = 25 };
+	const struct signed_row *row = *state;
+	struct dns d = { .zone = row->zone };
+	char got[2000];
+	struct mx mx;
+
+	mx_find(&mx, &d, &here, row->by_relay ? &relay : NULL, "x.example", 77);
+	assert_int_equal(mx.letter, 'K');
+	snprintf(got, sizeof got, "%s%s>%s %s%s>%s", mx.is_authentic ? "+" : "", mx.domain, mx.target, mx.hosts[0].is_authentic ? "+" : "",
+	    mx.hosts[0].name, mx.hosts[0].target);
+	assert_string_equal(got, row->want);
+}
+
+static void
+a_literal_is_not_signed(void **state)
+{
+	struct dns d = { .zone = "" };
+	struct mx mx;
+
+	(void)state;
+	mx_find(&mx, &d, &here, NULL, "[192.0.2.1]", 77);
+	assert_int_equal(mx.letter, 'K');
+	assert_false(mx.is_authentic || mx.hosts[0].is_authentic);
+}
+
 /* --- chance and limits ----------------------------------------------------------------------------------------- */
 
 static void
@@ -326,14 +375,18 @@ set_up(void **state)
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 4] = { { NULL } };
+	struct CMUnitTest tests[ROWS + SIGNED_ROWS + 5] = { { NULL } }, *others = tests + ROWS + SIGNED_ROWS;
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = row_is_right,
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
-	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(a_relay_has_no_mx_and_may_be_this_host);
-	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(equals_are_shuffled);
-	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test(addresses_are_shuffled);
-	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test(many_hosts_and_addresses);
+	for (size_t i = 0; i < SIGNED_ROWS; i++)
+		tests[ROWS + i] = (struct CMUnitTest){ .name = signed_rows[i].rule, .test_func = signed_row_is_right,
+		    .initial_state = (void *)(uintptr_t)&signed_rows[i] };
+	others[0] = (struct CMUnitTest)cmocka_unit_test(a_relay_has_no_mx_and_may_be_this_host);
+	others[1] = (struct CMUnitTest)cmocka_unit_test(equals_are_shuffled);
+	others[2] = (struct CMUnitTest)cmocka_unit_test(addresses_are_shuffled);
+	others[3] = (struct CMUnitTest)cmocka_unit_test(many_hosts_and_addresses);
+	others[4] = (struct CMUnitTest)cmocka_unit_test(a_literal_is_not_signed);
 	return cmocka_run_group_tests_name("mx", tests, set_up, NULL);
 }
