@@ -274,27 +274,63 @@ choose_tls(const struct dial *d, const struct session *s, const struct mx_addres
 {
 	if (a->port == SMTPS_PORT)
 		return SESSION_TLS_AT_ONCE;
-	if (d->policy.level > TLS_MAY || (*s->user && !is_loopback(&a->ip)))
+	if (d->policy.level > TLS_MAY || d->dane.kind != DANE_NONE || (*s->user && !is_loopback(&a->ip)))
 		return SESSION_TLS_MUST;
 	return d->policy.level == TLS_NONE ? SESSION_CLEAR : SESSION_TLS_MAY;
+}
+
+/* Looks for the TLSA records of the host of address n, once for all its addresses. Returns 1, or 0 if the host is not to be used;
+ * text says why. */
+static int
+consult_dane(struct dial *d, const struct mx *mx, size_t n, stralloc *text)
+{
+	const struct mx_address *a = &mx->addresses[n];
+	int is_first = n == 0 || mx->addresses[n - 1].host != a->host, is_known;
+
+	if (is_first && tlspolicy_has_dane(&d->policy))
+		dane_find(&d->dane, d->dns, mx, a, monotonic_ms() + UINT64_C(1000) * DIAL_DANE_SECONDS);
+	else if (is_first)
+		dane_forget(&d->dane);
+	is_known = d->dane.kind != DANE_UNKNOWN;
+	if (d->dane.kind == DANE_USABLE || (is_known && d->policy.level != TLS_DANE))
+		return 1;
+	if (is_first)
+		add(text, is_known ? "DANE is demanded of " : "It is not known now whether DANE is demanded of ", mx->hosts[a->host].name,
+		    is_known ? ", and it has no TLSA records to go by: " : ": ", d->dane.why, is_known ? ". (#4.7.4)\n" : ". (#4.4.3)\n", NULL);
+	return 0;
+}
+
+/* Has the server proven by what is demanded of it. key: as below. */
+static void
+prepare_proof(struct dial *d, struct session *s, const char *name, const struct mx_address *a, char key[TLS_CLIENT_KEY_MAX])
+{
+	int len;
+
+	if (d->dane.kind == DANE_USABLE) {
+		s->tls_proof = ", verified by DANE";
+		s->tls_key = NULL;	/* records change while a TLS session is kept */
+		dane_demand(&d->dane, &d->tls.chain);
+		return;
+	}
+	s->tls_proof = d->policy.level == TLS_VERIFY ? ", verified" : d->policy.level == TLS_FINGERPRINT ? ", fingerprint known" : "";
+	/* with the domain: a session whose certificate was looked at for another one proves nothing */
+	len = snprintf(key, TLS_CLIENT_KEY_MAX, "%s %u %s %s", s->host, (unsigned int)a->port, name, d->policy_of);
+	s->tls_key = len < TLS_CLIENT_KEY_MAX ? key : NULL;
+	server_proof_demand(&d->proof, &d->tls.chain);
 }
 
 /* What the session has to know of the server. key: room for the TLS session's. */
 static void
 prepare_session(struct dial *d, struct session *s, const struct mx *mx, const struct mx_address *a, char key[TLS_CLIENT_KEY_MAX])
 {
-	const char *name = mx->hosts[a->host].name;
+	const char *name = d->dane.kind == DANE_NONE ? mx->hosts[a->host].name : d->dane.base;
 	ip46 ip;
-	int len;
 
 	s->host[ip46_fmt(s->host, &a->ip)] = '\0';
 	s->tls = choose_tls(d, s, a);
-	s->tls_proof = d->policy.level == TLS_VERIFY ? ", verified" : d->policy.level == TLS_FINGERPRINT ? ", fingerprint known" : "";
 	s->tls_client = &d->tls;
 	s->tls_name = ip_address_parse(&ip, name) ? NULL : name;	/* RFC 6066 section 3: no address */
-	/* with the domain: a session whose certificate was looked at for another one proves nothing */
-	len = snprintf(key, TLS_CLIENT_KEY_MAX, "%s %u %s %s", s->host, (unsigned int)a->port, name, d->policy_of);
-	s->tls_key = len < TLS_CLIENT_KEY_MAX ? key : NULL;
+	prepare_proof(d, s, name, a, key);
 }
 
 /* Tries all addresses of mx. Returns 1 if a session is open, or 0 with text set. */
@@ -309,6 +345,8 @@ try_all(struct dial *d, const struct mx *mx, const char *host, struct session *s
 		const struct mx_address *a = &mx->addresses[i];
 		char key[TLS_CLIENT_KEY_MAX];
 
+		if (!consult_dane(d, mx, i, text))
+			continue;
 		prepare_session(d, s, mx, a, key);
 		if (tcpto_is_dead(d->tcpto, &a->ip))
 			add(&unreached, unreached.len ? ", " : "", s->host, ": timed out lately", NULL);
@@ -366,7 +404,6 @@ choose_policy(struct dial *d, const struct smtproute *route, const char *host, s
 		add(text, "No memory. (#4.3.0)\n", NULL);
 		return 0;
 	}
-	server_proof_demand(&d->proof, &d->tls.chain);
 	return 1;
 }
 

@@ -3,7 +3,8 @@
  *              a connection that is refused or times out, a greeting other than 220, a refusal of EHLO and HELO, or an end
  *              before that (stock qmail deferred the mail then)
  * TLS          as control/tlspolicy has it: by itself where a server offers it, with any certificate; where that fails, a second
- *              connection to it goes on without
+ *              connection to it goes on without. DANE (dane.h) where a host has TLSA records: they are looked for before the first
+ *              connection to it
  * From         control/outgoingip: an IPv4 address, an IPv6 address, or both, for connections of that kind
  * Login        user and password of control/smtproutes, by TLS only, unless the relay's address is one of loopback. Port 465 is TLS
  *              from the first octet
@@ -13,6 +14,7 @@
 #define DIAL_H
 #include <skalibs/ip46.h>
 #include <skalibs/stralloc.h>
+#include "dane.h"
 #include "dns.h"
 #include "localaddress.h"
 #include "session.h"
@@ -27,6 +29,7 @@
 enum {
 	DIAL_SECONDS = 3600,
 	DIAL_DNS_SECONDS = 120,
+	DIAL_DANE_SECONDS = 60,	/* for the TLSA records of a host */
 	DIAL_TEXT_MAX = 6000,	/* octets of a text: what the servers said */
 	DIAL_TIMEOUT_MAX = 86400,	/* seconds, of both control files */
 };
@@ -46,6 +49,7 @@ struct dial {
 	struct tlspolicy policy;	/* of the host that is called */
 	const char *policy_of;		/* that host, or its relay */
 	struct server_proof proof;
+	struct dane dane;		/* of the server that is called */
 };
 
 /* Reads the control files of the current directory, the qmail home, and opens what is needed; before sandbox_enter.

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <skalibs/bytestr.h>
-#include "certificate.h"
 #include "server_proof.h"
 
 /* --- names --------------------------------------------------------------------------------------------------------- */
@@ -51,27 +50,26 @@ has_below(const stralloc *names, const char *suffix)
 	return 0;
 }
 
-static const char *
-check_names(const struct server_proof *p, const struct certificate *own)
+const char *
+server_proof_is_for(const stralloc *names, const struct certificate *own)
 {
-	stralloc names = STRALLOC_ZERO;
+	stralloc theirs = STRALLOC_ZERO;
 	int is_for = 0;
 
-	if (certificate_names(&names, own))
-		for (size_t at = 0; !is_for && at < p->names.len; at += strlen(p->names.s + at) + 1) {
-			const char *name = p->names.s + at;
+	if (certificate_names(&theirs, own))
+		for (size_t at = 0; !is_for && at < names->len; at += strlen(names->s + at) + 1) {
+			const char *name = names->s + at;
 
-			is_for = *name == '.' ? has_below(&names, name) : certificate_is_for(&names, name);
+			is_for = *name == '.' ? has_below(&theirs, name) : certificate_is_for(&theirs, name);
 		}
-	stralloc_free(&names);
+	stralloc_free(&theirs);
 	return is_for ? NULL : "its certificate is for another name";
 }
 
 /* --- authorities ----------------------------------------------------------------------------------------------------- */
 
-/* The path from the server's certificate to an anchor. Returns NULL, or why there is none. */
-static const char *
-check_path(const struct server_chain *c, const struct trust_anchors *anchors)
+const char *
+server_proof_path(const struct server_chain *c, const struct trust_anchors *anchors)
 {
 	static char text[64];
 	br_x509_minimal_context m;
@@ -135,8 +133,8 @@ check(const struct server_chain *c, const void *of)
 		    NULL : "its certificate has another fingerprint";
 	if (!p->authorities->len)
 		return "no certificate authority is known here, by control/tlscafile";
-	why = check_path(c, p->authorities);
-	return why ? why : check_names(p, &own);
+	why = server_proof_path(c, p->authorities);
+	return why ? why : server_proof_is_for(&p->names, &own);
 }
 
 void

@@ -6,6 +6,7 @@
 #ifndef SERVER_PROOF_H
 #define SERVER_PROOF_H
 #include <skalibs/stralloc.h>
+#include "certificate.h"
 #include "server_chain.h"
 #include "tlspolicy.h"
 #include "trust_anchors.h"
@@ -19,6 +20,11 @@ struct server_proof {
 /* What the certificate has to be for where the policy names nothing: a relay's name; or domain and all below it. "" for an address. Returns
  * 1, or 0 with errno ENOMEM. */
 int server_proof_names(struct server_proof *p, const char *relay, const char *domain);
+
+/* The two halves of it, for others who have authorities or names of their own. Each returns NULL, or why not, a static phrase: whether
+ * there is a path from the server's certificate to an anchor; whether the certificate is for one of names, as above. */
+const char *server_proof_path(const struct server_chain *c, const struct trust_anchors *anchors);
+const char *server_proof_is_for(const stralloc *names, const struct certificate *own);
 
 /* Demands it of the chain. *p stays where it is. */
 void server_proof_demand(const struct server_proof *p, struct server_chain *chain);

@@ -62,9 +62,15 @@ take_fingerprints(struct tlspolicy *policy, const char *s)
 }
 
 int
+tlspolicy_has_dane(const struct tlspolicy *policy)
+{
+	return policy->level == TLS_MAY || policy->level == TLS_ENCRYPT || policy->level == TLS_DANE;
+}
+
+int
 tlspolicy_find(const struct tlspolicies *p, const char *domain, const char *ascii, struct tlspolicy *policy)
 {
-	static const char *const words[] = { "none", "may", "encrypt", "verify", "fingerprint" };
+	static const char *const words[] = { "none", "may", "encrypt", "verify", "fingerprint", "dane" };
 	const char *entry = domain_map_find(&p->map, domain, ascii), *arguments;
 	size_t level = 0, len;
 

@@ -9,6 +9,8 @@
  *                          The names of MX hosts count for nothing: whoever forges a certificate's host forges the MX as well
  *             fingerprint  the same as encrypt, and the SHA-256 digest of the certificate or of its public key is one of ARGUMENTS:
  *                          64 hexadecimal digits each, with blanks and ':' wherever they like, as openssl writes them
+ *             dane         never but by DANE: dane.h. With may and encrypt it is used where a host has signed records; those that have
+ *                          a demand of their own, and none, are the administrator's word, and the records are not looked for
  * Trust     the file is the administrator's */
 #ifndef TLSPOLICY_H
 #define TLSPOLICY_H
@@ -16,7 +18,7 @@
 
 enum { TLSPOLICY_FINGERPRINTS_MAX = 16, TLSPOLICY_DIGEST = 32 };
 
-enum tls_level { TLS_NONE, TLS_MAY, TLS_ENCRYPT, TLS_VERIFY, TLS_FINGERPRINT };
+enum tls_level { TLS_NONE, TLS_MAY, TLS_ENCRYPT, TLS_VERIFY, TLS_FINGERPRINT, TLS_DANE };
 
 /* The table; all zero is a valid empty one. */
 struct tlspolicies {
@@ -33,6 +35,9 @@ struct tlspolicy {
 
 /* Reads control/tlspolicy. Returns 1, or 0 with errno (0: a line has no ':'). */
 int tlspolicies_read(struct tlspolicies *p);
+
+/* Whether the TLSA records of a host count as well. */
+int tlspolicy_has_dane(const struct tlspolicy *policy);
 
 /* The policy for a domain or relay; ascii as in domain_map.h. Returns 1 and fills *policy, 0 if no entry matches (*policy is then
  * "may"), or -1 if the entry makes no sense: the mail is then deferred. */

@@ -37,6 +37,8 @@ static struct {
 	int bind_error;
 	int instead;	/* of the socket, where there is no server; 0 none */
 	char letter;	/* of mx_find, which has text then */
+	enum dane_kind dane[MX_HOSTS_MAX];	/* what each host has */
+	unsigned int dane_asked;
 } seen;
 
 /* --- the modules below ------------------------------------------------------------------------------------------- */
@@ -59,8 +61,33 @@ mx_find(struct mx *mx, struct dns *d, const struct localaddresses *l, const stru
 	mx->letter = seen.letter;
 	strcpy(mx->text, "Sorry, so says the DNS. (#5.1.2)\n");
 	mx->addresses_len = peers_len;
-	for (size_t i = 0; i < peers_len; i++)
-		mx->addresses[i] = (struct mx_address){ .ip.ip = { (char)192, 0, 2, (char)(i + 1) }, .port = 25 };
+	/* two addresses a host */
+	for (unsigned int i = 0; i < peers_len; i++) {
+		mx->addresses[i] = (struct mx_address){ .ip.ip = { (char)192, 0, 2, (char)(i + 1) }, .port = 25, .host = i / 2 };
+		snprintf(mx->hosts[i / 2].name, sizeof mx->hosts->name, "mx%u.test", i / 2);
+	}
+}
+
+void
+dane_find(struct dane *d, struct dns *dns, const struct mx *mx, const struct mx_address *a, uint64_t deadline)
+{
+	(void)dns, (void)mx, (void)deadline;
+	seen.dane_asked++;
+	d->kind = seen.dane[a->host];
+	d->why = "so says the test";
+	strcpy(d->base, "base.test");
+}
+
+void
+dane_forget(struct dane *d)
+{
+	d->kind = DANE_NONE;
+}
+
+void
+dane_demand(const struct dane *d, struct server_chain *chain)
+{
+	chain->of = d;
 }
 
 struct tcpto *
@@ -140,7 +167,7 @@ set_up(void **state)
 static int
 tear_down(void **state)
 {
-	static const char *const files[] = { "helohost", "outgoingip", "smtproutes", "timeoutconnect", "timeoutremote", "moreipme" };
+	static const char *const files[] = { "helohost", "outgoingip", "smtproutes", "tlspolicy", "timeoutconnect", "timeoutremote", "moreipme" };
 	char path[64];
 
 	(void)state;
@@ -457,6 +484,89 @@ hosts_whose_mail_goes_to_the_same_server(void **state)
 			fail_msg("%s %s", pairs[i].host, pairs[i].other);
 }
 
+/* --- DANE ------------------------------------------------------------------------------------------------------------ */
+
+#define NO_TLS "Connected to 192.0.2.1 but it does not offer TLS. (#4.7.4)\n"
+#define UNKNOWN "It is not known now whether DANE is demanded of mx0.test: so says the test. (#4.4.3)\n"
+#define DEMANDED "DANE is demanded of mx0.test, and it has no TLSA records to go by: so says the test. (#4.7.4)\n"
+#define FINGERPRINT "fingerprint:0000000000000000000000000000000000000000000000000000000000000000"
+
+/* What becomes of mail to a server without TLS. text: NULL if it is taken. */
+static const struct dane_row { const char *rule, *policy; enum dane_kind kind; const char *text; unsigned int asked, connects; } dane_rows[] = {
+	{ "no records", "may", DANE_NONE, NULL, 1, 1 },
+	{ "records", "may", DANE_USABLE, NO_TLS, 1, 1 },
+	{ "records of no use", "may", DANE_UNUSABLE, NO_TLS, 1, 1 },
+	{ "nobody knows whether there are records", "may", DANE_UNKNOWN, UNKNOWN, 1, 0 },
+	{ "encrypt, no records", "encrypt", DANE_NONE, NO_TLS, 1, 1 },
+	{ "encrypt, nobody knows whether there are records", "encrypt", DANE_UNKNOWN, UNKNOWN, 1, 0 },
+	{ "dane, no records", "dane", DANE_NONE, DEMANDED, 1, 0 },
+	{ "dane, records", "dane", DANE_USABLE, NO_TLS, 1, 1 },
+	{ "dane, records of no use", "dane", DANE_UNUSABLE, DEMANDED, 1, 0 },
+	{ "dane, nobody knows whether there are records", "dane", DANE_UNKNOWN, UNKNOWN, 1, 0 },
+	{ "none does not ask", "none", DANE_UNKNOWN, NULL, 0, 1 },
+	{ "verify does not ask", "verify", DANE_UNKNOWN, NO_TLS, 0, 1 },
+	{ "fingerprint does not ask", FINGERPRINT, DANE_UNKNOWN, NO_TLS, 0, 1 },
+};
+enum { DANE_ROWS = sizeof dane_rows / sizeof *dane_rows };
+
+static void
+dane_row_is_right(void **state)
+{
+	static const struct peer one[] = { { 0, good, 0 } };
+	const struct dane_row *row = *state;
+	char line[200];
+
+	snprintf(line, sizeof line, "x.test:%s\n", row->policy);
+	directory_write("control/tlspolicy", line);
+	seen.dane[0] = row->kind;
+	if (row->text) {
+		assert_int_equal(dials(one, 1), 'Z');
+		assert_string_equal(text.s, row->text);
+	} else {
+		assert_int_equal(dials(one, 1), 'K');
+	}
+	assert_int_equal(seen.dane_asked, row->asked);
+	assert_int_equal(seen.connects, row->connects);
+}
+
+/* The server is the one that the records are for: its name, its certificate, and no TLS session from another time. */
+static void
+what_a_server_with_records_has_to_prove(void **state)
+{
+	static const struct peer one[] = { { 0, good, 0 } };
+
+	(void)state;
+	seen.dane[0] = DANE_USABLE;
+	assert_int_equal(dials(one, 1), 'Z');
+	assert_string_equal(session.tls_name, "base.test");
+	assert_string_equal(session.tls_proof, ", verified by DANE");
+	assert_null(session.tls_key);
+	assert_ptr_equal(dial.tls.chain.of, &dial.dane);
+}
+
+static void
+the_next_host_has_records_of_its_own(void **state)
+{
+	static const struct peer six[] = { { 0, good, 0 }, { 0, good, 0 }, { 0, good, 0 }, { 0, good, 0 }, { ECONNREFUSED, NULL, 0 }, { 0, good, 0 } };
+
+	(void)state;
+	seen.dane[0] = DANE_UNKNOWN;
+	seen.dane[1] = DANE_USABLE;
+	seen.dane[2] = DANE_NONE;
+	assert_int_equal(dials(six, 6), 'K');
+	assert_string_equal(session.host, "192.0.2.6");
+	assert_string_equal(session.tls_name, "mx2.test");
+	assert_string_equal(session.tls_proof, "");
+	assert_int_equal(session.tls, SESSION_TLS_MAY);
+	assert_ptr_equal(dial.tls.chain.of, &dial.proof);
+	assert_int_equal(seen.dane_asked, 3);
+	assert_int_equal(seen.connects, 4);
+	/* each address is named, and a host that was left out once */
+	assert_true(stralloc_0(&text));
+	assert_string_equal(text.s, UNKNOWN "Connected to 192.0.2.3 but it does not offer TLS. (#4.7.4)\n"
+	    "Connected to 192.0.2.4 but it does not offer TLS. (#4.7.4)\n");
+}
+
 static int
 remove_directory(void **state)
 {
@@ -474,8 +584,9 @@ main(void)
 		TEST(a_connection_that_takes_too_long), TEST(all_of_them_are_named), TEST(the_text_is_bounded_whatever_they_say),
 		TEST(the_host_is_cleaned), TEST(what_the_DNS_says_is_handed_on), TEST(the_address_to_come_from_is_used),
 		TEST(an_address_to_come_from_that_is_not_here), TEST(hosts_whose_mail_goes_to_the_same_server),
+		TEST(what_a_server_with_records_has_to_prove), TEST(the_next_host_has_records_of_its_own),
 	};
-	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + sizeof others / sizeof *others], *next = tests;
+	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + DANE_ROWS + sizeof others / sizeof *others], *next = tests;
 
 	for (size_t i = 0; i < UNREADABLES; i++)
 		*next++ = (struct CMUnitTest){ unreadables[i].rule, what_cannot_be_read_is_said, set_up, tear_down, (void *)(uintptr_t)&unreadables[i] };
@@ -484,6 +595,8 @@ main(void)
 	for (size_t i = 0; i < ROUTES; i++)
 		*next++ = (struct CMUnitTest){ routes[i].rule, a_route_that_cannot_be_taken_waits_for_the_administrator, set_up, tear_down,
 		    (void *)(uintptr_t)&routes[i] };
+	for (size_t i = 0; i < DANE_ROWS; i++)
+		*next++ = (struct CMUnitTest){ dane_rows[i].rule, dane_row_is_right, set_up, tear_down, (void *)(uintptr_t)&dane_rows[i] };
 	memcpy(next, others, sizeof others);
 	return cmocka_run_group_tests_name("dial", tests, directory_make, remove_directory);
 }

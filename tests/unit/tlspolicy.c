@@ -32,11 +32,15 @@ static const char table[] =
 	"part.example:enc\n"
 	"empty.example:\n"
 	"extra.example:encrypt:x\n"
+	"dane.example:dane\n"
+	"morethandane.example:dane:x\n"
 	"xn--fa-hia.example:none\n";
 
 /* want: LEVEL NAMES, and for fingerprints how many and the first and last octets of the last; "absent", "nonsense". */
 static const struct row { const char *rule, *domain, *want; } rows[] = {
 	{ "none", "none.example", "0 " },
+	{ "DANE", "dane.example", "5 " },
+	{ "arguments of DANE", "morethandane.example", "nonsense" },
 	{ "without an entry", "other.example", "absent 1 " },
 	{ "below a domain, without ASCII case", "a.b.Below.example", "2 " },
 	{ "names", "names.example", "3 a.example:.b.example" },
@@ -94,6 +98,16 @@ a_domain_in_other_letters(void **state)
 }
 
 static void
+whom_TLSA_records_are_looked_for(void **state)
+{
+	static const int has_dane[] = { [TLS_MAY] = 1, [TLS_ENCRYPT] = 1, [TLS_DANE] = 1 };
+
+	(void)state;
+	for (int level = TLS_NONE; level <= TLS_DANE; level++)
+		assert_int_equal(tlspolicy_has_dane(&(struct tlspolicy){ .level = (enum tls_level)level }), has_dane[level]);
+}
+
+static void
 a_line_without_a_colon(void **state)
 {
 	struct tlspolicies policies;
@@ -133,12 +147,13 @@ set_up(void **state)
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 3];
+	struct CMUnitTest tests[ROWS + 4];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = find_row, .initial_state = (void *)(uintptr_t)&rows[i] };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(a_domain_in_other_letters);
 	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(a_line_without_a_colon);
 	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test(without_a_file);
+	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test(whom_TLSA_records_are_looked_for);
 	return cmocka_run_group_tests_name("tlspolicy", tests, set_up, directory_remove);
 }
