@@ -1,5 +1,6 @@
 """Certificates for tests, made by openssl: an authority of the run's own, and what it signs."""
 import functools
+import hashlib
 import ssl
 import subprocess
 import tempfile
@@ -40,6 +41,15 @@ def self_signed(name):
                               "-addext", f"subjectAltName=DNS:{name}", "-keyout", f"{made}/key")
         with open(f"{made}/key", "rb") as key:
             return key.read() + certificate
+
+
+def digest(chain, what):
+    """The SHA-256 digest of the first certificate of a chain, or of its key, in hexadecimal digits."""
+    certificate = chain[chain.index(b"-----BEGIN CERT"):]
+    if what == "certificate":
+        return openssl("x509", "-noout", "-fingerprint", "-sha256", input=certificate).decode().split("=")[1].strip()
+    key = openssl("pkey", "-pubin", "-outform", "DER", input=openssl("x509", "-noout", "-pubkey", input=certificate))
+    return hashlib.sha256(key).hexdigest()
 
 
 def server_context(chain, ciphers=None):

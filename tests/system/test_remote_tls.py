@@ -1,5 +1,4 @@
 """TLS of qmail-remote: with servers of Python's ssl, and with those that keep to nothing. Row C2 of the hostile inputs."""
-import hashlib
 import os
 import random
 import socket
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certificates import authority, openssl, pem, self_signed, server_context
+from certificates import authority, digest, pem, self_signed, server_context
 from conftest import wait_for
 from fake_dns import FakeDns
 from fake_smtp import ALL, CLOSE, SILENCE, Server
@@ -464,14 +463,6 @@ def test_the_MX_of_a_domain(tree, remote):
         assert send(tree)[-1][1].endswith("SHA384.\n")
         tree.write("control/tlspolicy", "mx.elsewhere.example:verify\n")
         assert send(tree)[-1][1].endswith(", verified.\n")
-
-
-def digest(chain, what):
-    certificate = chain[chain.index(b"-----BEGIN CERT"):]
-    if what == "certificate":
-        return openssl("x509", "-noout", "-fingerprint", "-sha256", input=certificate).decode().split("=")[1].strip()
-    key = openssl("pkey", "-pubin", "-outform", "DER", input=openssl("x509", "-noout", "-pubkey", input=certificate))
-    return hashlib.sha256(key).hexdigest()
 
 
 @pytest.mark.parametrize("what", ["certificate", "key"])
