@@ -1,10 +1,12 @@
 """DANE of qmail-remote (RFC 7672): signed zones on NSD and unbound, servers of Python's ssl; rows C5 and S19 of the hostile inputs. Root
 only: this module has a network namespace of its own."""
 import pathlib
+import time
 
 import pytest
 
 from certificates import authority, digest, pem, server_context
+from conftest import wait_for
 from fake_dns import FakeDns
 from fake_smtp import Server
 from remoting import remote_tree, RemoteWorker, send, tree  # noqa: F401 (fixtures)
@@ -104,12 +106,16 @@ def servers():
             end()
 
 
-@pytest.fixture
-def sender(tree, servers):
-    """The tree, which uses the resolver and does not take the servers' addresses for its own."""
+def resolve(tree):
+    """Has it use the resolver, and not take the servers' addresses for its own."""
     tree.write("control/dnsservers", "127.0.0.1\n")
     tree.write("control/notipme", "192.0.2.0/24\n")
     return tree
+
+
+@pytest.fixture
+def sender(tree, servers):
+    return resolve(tree)
 
 
 def expect(sender, domain, letter, end, **more):
@@ -211,7 +217,20 @@ def test_a_relay(sender):
     expect(sender, "plain", "Z", NOT_NAMED)
 
 
-# --- a kept worker ------------------------------------------------------------------------------------
+# --- with qmail-send -----------------------------------------------------------------------------------
+
+
+def test_the_reason_is_in_log_and_bounce(servers, stopped):
+    server = resolve(stopped)
+    server.write("control/queuelifetime", "0\n")
+    server.start_keeper()
+    server.queue("Subject: x\n\nbody\n", "ana@mail.test.example", "r@ee-another-digest.example")
+    born = int(time.time())
+    wait_for(lambda: time.time() > born + 1, what="the message to be older than it may be")
+    server.start_send()
+    (bounce,) = server.arrived(1)
+    assert NOT_NAMED in " ".join(bounce.decode().split()), bounce.decode()
+    assert NOT_NAMED.replace(" ", "_") in server.log()
 
 
 def test_a_worker(sender):
