@@ -142,7 +142,7 @@ const struct control_file control_files[] = {
 	{ "tlscafile", CONTROL_LINE, "/etc/ssl/certs/ca-certificates.crt", 0, "qmail-remote",
 	    "file with the certificates of the authorities that tlspolicy's verify believes" },
 	{ "tlspolicy", CONTROL_MAP, "", 0, "qmail-remote",
-	    "TLS towards a domain or relay: none, may, encrypt, verify, fingerprint" },
+	    "TLS towards a domain or relay: none, may, encrypt, verify, fingerprint, dane" },
 	{ "virtualdomains", CONTROL_MAP, "", 0, "qmail-send, qmail-rcptd",
 	    "domains and addresses whose mail a local user gets, with what is put before the local part" },
 	{ NULL, CONTROL_LINE, NULL, 0, NULL, NULL },
