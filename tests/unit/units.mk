@@ -78,6 +78,7 @@ $(eval $(call unit,transaction,tests/unit/server $(REMOTE_TRANSACTION),-lbearssl
 $(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/server $S/remote/dial $S/remote/smtproute $S/remote/domain_map $L/localaddress control/control $L/domain $(addprefix $S/remote/,server_proof trust_anchors tlspolicy) $L/certificate $(REMOTE_SESSION),-lbearssl $(IDN)))
 $(eval $(call unit,sts_policy,$S/remote/sts_policy))
 $(eval $(call unit,sts_record,$S/remote/sts_record))
+$(eval $(call unit,sts_cache,tests/unit/directory $S/remote/sts_cache $S/remote/sts_policy,$(call wrap,fsync)))
 $(eval $(call unit,relay,tests/unit/server $S/remote/relay $(REMOTE_TRANSACTION),-lbearssl $(IDN)))
 $(eval $(call unit,remote_worker,tests/unit/unit_worker $S/remote/worker $S/remote/relay $(REMOTE_TRANSACTION) $L/job $L/channel,-lbearssl $(IDN)))
 $(eval $(call unit,server_chain,tests/unit/der $S/remote/server_chain,-lbearssl))
