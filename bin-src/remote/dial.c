@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <skalibs/socket.h>
+#include "authorities.h"
 #include "control/control.h"
 #include "dial.h"
 #include "domain.h"
@@ -69,26 +70,12 @@ read_timeout(unsigned long *seconds, unsigned long standard, const char *file)
 	return NULL;
 }
 
-/* Without authorities, none of what needs them is sent. Returns 1, or 0: control/tlscafile cannot be read. */
-static int
-read_authorities(struct dial *d)
-{
-	stralloc file = STRALLOC_ZERO;
-	int r = control_line(&file, "control/tlscafile");
-
-	if (r == 0)
-		r = stralloc_cats(&file, DIAL_AUTHORITIES) ? 1 : -1;
-	if (r > 0 && stralloc_0(&file))
-		trust_anchors_read(&d->authorities, file.s);
-	stralloc_free(&file);
-	return r > 0;
-}
-
 const char *
 dial_open(struct dial *d)
 {
 	const char *failed;
 
+	d->authorities_file = -1;
 	if ((failed = read_helo(d)) || (failed = read_outgoing(d)) ||
 	    (failed = read_timeout(&d->timeout_connect, 60, "control/timeoutconnect")) ||
 	    (failed = read_timeout(&d->timeout_remote, 1200, "control/timeoutremote")))
@@ -97,7 +84,7 @@ dial_open(struct dial *d)
 		return "control/smtproutes";
 	if (!tlspolicies_read(&d->policies))
 		return "control/tlspolicy";
-	if (d->policies.has_verify && !read_authorities(d))
+	if (d->policies.has_verify && !authorities_open(&d->authorities_file))
 		return "control/tlscafile";
 	if (!localaddresses_read(&d->local))
 		return "the addresses of this host, control/moreipme and control/notipme";
@@ -386,6 +373,16 @@ dial_is_same(const struct dial *d, const char *host, const char *other)
 	    strcasecmp(a.relay, b.relay) == 0 && strcmp(a.user, b.user) == 0 && strcmp(a.password, b.password) == 0;
 }
 
+/* Without authorities, none of what needs them is sent. */
+static void
+read_authorities(struct dial *d)
+{
+	if (d->authorities_file < 0)
+		return;
+	trust_anchors_read(&d->authorities, d->authorities_file);
+	d->authorities_file = -1;
+}
+
 /* The policy for host. Returns 1, or 0 with text. */
 static int
 choose_policy(struct dial *d, const struct smtproute *route, const char *host, stralloc *text)
@@ -404,6 +401,8 @@ choose_policy(struct dial *d, const struct smtproute *route, const char *host, s
 		add(text, "No memory. (#4.3.0)\n", NULL);
 		return 0;
 	}
+	if (d->policy.level == TLS_VERIFY)
+		read_authorities(d);
 	return 1;
 }
 

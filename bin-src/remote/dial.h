@@ -24,8 +24,6 @@
 #include "tlspolicy.h"
 #include "trust_anchors.h"
 
-#define DIAL_AUTHORITIES "/etc/ssl/certs/ca-certificates.crt"	/* without control/tlscafile */
-
 enum {
 	DIAL_SECONDS = 3600,
 	DIAL_DNS_SECONDS = 120,
@@ -45,7 +43,8 @@ struct dial {
 	struct tcpto *tcpto;
 	struct tls_client tls;
 	struct tlspolicies policies;
-	struct trust_anchors authorities;	/* where a policy needs them */
+	int authorities_file;		/* -1: no policy needs it, or it is read */
+	struct trust_anchors authorities;
 	struct tlspolicy policy;	/* of the host that is called */
 	const char *policy_of;		/* that host, or its relay */
 	struct server_proof proof;

@@ -1,8 +1,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <skalibs/djbunix.h>
 #include <skalibs/stralloc.h>
+#include "authorities.h"
 #include "trust_anchors.h"
 
 /* --- one ---------------------------------------------------------------------------------------------------------- */
@@ -113,10 +113,10 @@ take_text(struct trust_anchors *t, const char *s, size_t len)
 }
 
 int
-trust_anchors_read(struct trust_anchors *t, const char *file)
+trust_anchors_read(struct trust_anchors *t, int fd)
 {
 	stralloc text = STRALLOC_ZERO;
-	int ok = openreadfileclose(file, &text, TRUST_ANCHORS_FILE_MAX) && take_text(t, text.s, text.len);
+	int ok = authorities_read(&text, fd) && take_text(t, text.s, text.len);
 
 	stralloc_free(&text);
 	return ok;
