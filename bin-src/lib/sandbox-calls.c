@@ -33,6 +33,7 @@ enum {
 	SESSION = 1 << 8,	/* time limits of sockets that are open; pairs of Unix sockets */
 	MAILDROP = 1 << 9,	/* open and list what is there, move and remove files; a connection that is open */
 	NODELAY = 1 << 10,	/* sending by TCP without delay */
+	FETCH = 1 << 11,	/* what libcurl takes beside connections */
 };
 
 /* The filters, by the kind of program; sandbox.h says who uses which. */
@@ -51,6 +52,8 @@ static const struct filter {
 	{ "sandbox_maildrop", MAILDROP },
 	{ "sandbox_signer", ACCEPT | EPOLL },
 	{ "sandbox_tunnel", SOCKET_IO | NODELAY },
+	{ "sandbox_policies", FILES_WRITE | ACCEPT | SESSION },
+	{ "sandbox_fetcher", INTERNET | FETCH },
 };
 
 #define ALWAYS (~0u)
@@ -94,6 +97,9 @@ static const struct allowed {
 	{ INTERNET, { CALL(bind), CALL(setsockopt), CALL(getsockname), CALL(getpeername), END } },
 	{ ACCEPT, { CALL(accept), CALL(accept4), END } },
 
+	/* how libcurl wakes itself up, in Debian 13 */
+	{ FETCH, { CALL(eventfd2), END } },
+
 	{ EPOLL, { CALL(epoll_wait), CALL(epoll_pwait), CALL(epoll_ctl), END } },
 
 	/* set_robust_list: glibc, in the child of a fork */
@@ -125,7 +131,7 @@ static const struct limited {
 	{ NODELAY, CALL(setsockopt), 2, UINT32_MAX, TCP_NODELAY },
 	{ SESSION, CALL(socketpair), 0, UINT32_MAX, AF_UNIX },
 	{ CHILDREN, CALL(clone), 0, NAMESPACES, 0 },
-	{ CHILDREN, CALL(socketpair), 0, UINT32_MAX, AF_UNIX },
+	{ CHILDREN | FETCH, CALL(socketpair), 0, UINT32_MAX, AF_UNIX },
 	{ CHILDREN, CALL(prctl), 0, UINT32_MAX, PR_SET_PDEATHSIG },
 };
 

@@ -4,9 +4,11 @@ import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+from certificates import authority
 from conftest import Tree, make_tree, new_directory
 from probe import is_sanitized
 from spawn_peer import ON_3, Worker, remote_job
@@ -41,6 +43,12 @@ def capped(tree):
 def route_to(tree, *servers, host=""):
     """All mail, or that for host, goes to the server."""
     tree.write("control/smtproutes", "".join(f"{host}:[{s.host}]:{s.port}\n" for s in servers))
+
+
+def believe(tree):
+    """The tests' authority is known to the tree."""
+    tree.write("control/authorities.pem", Path(authority().name, "ca.pem").read_text())
+    tree.write("control/tlscafile", "control/authorities.pem\n")
 
 
 def reports(octets):

@@ -4,15 +4,14 @@ import random
 import socket
 import ssl
 import struct
-from pathlib import Path
 
 import pytest
 
-from certificates import authority, digest, pem, self_signed, server_context
+from certificates import digest, pem, self_signed, server_context
 from conftest import wait_for
 from fake_dns import FakeDns
 from fake_smtp import ALL, CLOSE, SILENCE, Server
-from remoting import remote_tree, RemoteWorker, route_to, send, tree  # noqa: F401 (fixtures)
+from remoting import believe, remote_tree, RemoteWorker, route_to, send, tree  # noqa: F401 (fixtures)
 
 NAME = "mx.dest.example"
 RESET = struct.pack("ii", 1, 0)
@@ -346,12 +345,6 @@ def test_the_end_of_a_session(tree, remote):
 
 
 # --- control/tlspolicy -----------------------------------------------------------------------------
-
-def believe(tree):
-    """The tests' authority is known to the tree."""
-    tree.write("control/authorities.pem", Path(authority().name, "ca.pem").read_text())
-    tree.write("control/tlscafile", "control/authorities.pem\n")
-
 
 @pytest.fixture
 def policy(tree, remote):
