@@ -84,7 +84,8 @@ dial_open(struct dial *d)
 		return "control/smtproutes";
 	if (!tlspolicies_read(&d->policies))
 		return "control/tlspolicy";
-	if (d->policies.has_verify && !authorities_open(&d->authorities_file))
+	sts_open(&d->sts);
+	if ((d->policies.has_verify || !d->sts.is_absent) && !authorities_open(&d->authorities_file))
 		return "control/tlscafile";
 	if (!localaddresses_read(&d->local))
 		return "the addresses of this host, control/moreipme and control/notipme";
@@ -176,9 +177,12 @@ add_loss(stralloc *text, const struct session *s, int error)
 }
 
 static void
-add_insecurity(stralloc *text, const struct session *s)
+add_insecurity(stralloc *text, const struct dial *d, const struct session *s)
 {
-	add(text, "Connected to ", s->host, " but ", s->security, ". (#", s->security_status, ")\n", NULL);
+	add(text, "Connected to ", s->host, " but ", s->security, NULL);
+	if (d->sts_mode == STS_ENFORCE)
+		add(text, ", and its domain has an MTA-STS policy that is enforced", NULL);
+	add(text, ". (#", s->security_status, ")\n", NULL);
 }
 
 /* --- one after another --------------------------------------------------------------------------- */
@@ -223,7 +227,7 @@ try_session(struct dial *d, const struct mx_address *a, struct session *s, stral
 	case SESSION_INSECURE:
 		if (s->tls == SESSION_TLS_MAY)
 			return -1;
-		add_insecurity(said, s);
+		add_insecurity(said, d, s);
 		return 0;
 	}
 	return 0;
@@ -274,7 +278,7 @@ consult_dane(struct dial *d, const struct mx *mx, size_t n, stralloc *text)
 	const struct mx_address *a = &mx->addresses[n];
 	int is_first = n == 0 || mx->addresses[n - 1].host != a->host, is_known;
 
-	if (is_first && tlspolicy_has_dane(&d->policy))
+	if (is_first && d->has_dane)
 		dane_find(&d->dane, d->dns, mx, a, monotonic_ms() + UINT64_C(1000) * DIAL_DANE_SECONDS);
 	else if (is_first)
 		dane_forget(&d->dane);
@@ -320,6 +324,72 @@ prepare_session(struct dial *d, struct session *s, const struct mx *mx, const st
 	prepare_proof(d, s, name, a, key);
 }
 
+/* Without authorities, none of what needs them is sent. */
+static void
+read_authorities(struct dial *d)
+{
+	if (d->authorities_file < 0)
+		return;
+	trust_anchors_read(&d->authorities, d->authorities_file);
+	d->authorities_file = -1;
+}
+
+/* --- MTA-STS ----------------------------------------------------------------------------------------- */
+
+/* Whether the policy lets mail go to the MX host of a; it demands that its certificate is for that host. */
+static int
+prepare_sts(struct dial *d, const struct mx *mx, const struct mx_address *a)
+{
+	const char *name = mx->hosts[a->host].name;
+
+	if (d->sts_mode == STS_NONE)
+		return 1;
+	server_proof_names(&d->proof, name, "");	/* without memory it is for nobody */
+	d->proof.finding = NULL;
+	return d->sts_mode == STS_TESTING || sts_policy_has(&d->sts.policy, name);
+}
+
+static void
+add_foreign_host(const struct dial *d, const struct mx *mx, const struct mx_address *a, stralloc *text)
+{
+	if (a == mx->addresses || a->host != a[-1].host)
+		add(text, "The MX host ", mx->hosts[a->host].name, " is not in the MTA-STS policy of ", d->policy_of, ". (#4.7.0)\n", NULL);
+}
+
+/* In testing mode: what would have been in the way. */
+static void
+report_testing(const struct dial *d, struct session *s, const char *host)
+{
+	const char *why = NULL;
+	size_t len = strlen(s->security);
+
+	if (d->sts_mode == STS_TESTING)
+		why = !sts_policy_has(&d->sts.policy, host) ? "the MX host is not in the policy" : !s->connection.tls ? "there is no TLS" :
+		    d->proof.finding;
+	if (why)
+		snprintf(s->security + len, sizeof s->security - len, "%s; MTA-STS is tested, and fails: %s", *s->security ? "" : "in clear text", why);
+}
+
+/* The policy of the domain; host has no relay. Returns 1, or 0 with text. */
+static int
+choose_sts(struct dial *d, const char *host, stralloc *text)
+{
+	if (!sts_finish(&d->sts, host)) {
+		add(text, "qmail-mtastsd does not say how mail for ", host, " is to be protected. (#4.3.0)\n", NULL);
+		return 0;
+	}
+	d->sts_mode = d->sts.policy.mode;
+	if (d->sts_mode == STS_NONE)
+		return 1;
+	read_authorities(d);
+	d->proof.is_lenient = d->sts_mode == STS_TESTING;
+	if (d->sts_mode == STS_ENFORCE)
+		d->policy.level = TLS_VERIFY;
+	return 1;
+}
+
+/* --- all of it --------------------------------------------------------------------------------------- */
+
 /* Tries all addresses of mx. Returns 1 if a session is open, or 0 with text set. */
 static int
 try_all(struct dial *d, const struct mx *mx, const char *host, struct session *s, stralloc *text)
@@ -335,10 +405,14 @@ try_all(struct dial *d, const struct mx *mx, const char *host, struct session *s
 		if (!consult_dane(d, mx, i, text))
 			continue;
 		prepare_session(d, s, mx, a, key);
-		if (tcpto_is_dead(d->tcpto, &a->ip))
+		if (!prepare_sts(d, mx, a))
+			add_foreign_host(d, mx, a, text);
+		else if (tcpto_is_dead(d->tcpto, &a->ip))
 			add(&unreached, unreached.len ? ", " : "", s->host, ": timed out lately", NULL);
-		else if (try_address(d, a, s, text, &unreached))
+		else if (try_address(d, a, s, text, &unreached)) {
+			report_testing(d, s, mx->hosts[a->host].name);
 			return 1;
+		}
 	}
 	if (unreached.len && stralloc_0(&unreached))
 		add(text, "No connection to a server of ", host, " (", unreached.s, "). (#4.4.1)\n", NULL);
@@ -373,16 +447,6 @@ dial_is_same(const struct dial *d, const char *host, const char *other)
 	    strcasecmp(a.relay, b.relay) == 0 && strcmp(a.user, b.user) == 0 && strcmp(a.password, b.password) == 0;
 }
 
-/* Without authorities, none of what needs them is sent. */
-static void
-read_authorities(struct dial *d)
-{
-	if (d->authorities_file < 0)
-		return;
-	trust_anchors_read(&d->authorities, d->authorities_file);
-	d->authorities_file = -1;
-}
-
 /* The policy for host. Returns 1, or 0 with text. */
 static int
 choose_policy(struct dial *d, const struct smtproute *route, const char *host, stralloc *text)
@@ -395,6 +459,9 @@ choose_policy(struct dial *d, const struct smtproute *route, const char *host, s
 		return 0;
 	}
 	d->policy_of = domain;
+	d->has_dane = tlspolicy_has_dane(&d->policy);
+	d->sts_mode = STS_NONE;
+	d->proof.is_lenient = 0;
 	d->proof.policy = &d->policy;
 	d->proof.authorities = &d->authorities;
 	if (!server_proof_names(&d->proof, route->relay, other ? other : host)) {
@@ -404,6 +471,33 @@ choose_policy(struct dial *d, const struct smtproute *route, const char *host, s
 	if (d->policy.level == TLS_VERIFY)
 		read_authorities(d);
 	return 1;
+}
+
+/* Whether what the domain says of itself counts. */
+static int
+has_sts(const struct dial *d, const struct smtproute *route, const char *host)
+{
+	return !*route->relay && *host != '[' && (d->policy.level == TLS_MAY || d->policy.level == TLS_ENCRYPT) && !d->policy.has_nosts;
+}
+
+/* The servers of host, and what its domain demands of them. Returns 'K', or 'Z' or 'D' with text. */
+static char
+find_servers(struct dial *d, struct mx *mx, const struct smtproute *route, const char *host, stralloc *text)
+{
+	uint64_t end = monotonic_ms() + UINT64_C(1000) * DIAL_DNS_SECONDS;
+	char ascii[DOMAIN_MAX + 1];
+	const char *other = domain_other_form(ascii, host), *domain = other ? other : host;
+	int asks = has_sts(d, route, host);
+
+	if (asks)
+		sts_begin(&d->sts, d->dns, domain);
+	mx_find(mx, d->dns, &d->local, route, host, end);
+	if (asks)
+		dns_finish(d->dns, end);	/* mx_find may have had nothing to ask */
+	if (mx->letter == 'K')
+		return !asks || choose_sts(d, domain, text) ? 'K' : 'Z';
+	add(text, mx->text, NULL);
+	return mx->letter == 'D' ? 'D' : 'Z';
 }
 
 char
@@ -421,15 +515,11 @@ dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 	if (find_route(d, host, &route) < 0)
 		add(text, "The line of control/smtproutes for ", host, " makes no sense. (#4.3.5)\n", NULL);
 	else if (choose_policy(d, &route, host, text)) {
-		mx_find(&mx, d->dns, &d->local, &route, host, monotonic_ms() + UINT64_C(1000) * DIAL_DNS_SECONDS);
-		if (mx.letter == 'K') {
-			if (try_all(d, &mx, host, s, text))
-				return 'K';
-		} else {
-			letter = mx.letter == 'D' ? 'D' : 'Z';
-			add(text, mx.text, NULL);
-		}
+		letter = find_servers(d, &mx, &route, host, text);
+		if (letter == 'K' && !try_all(d, &mx, host, s, text))
+			letter = 'Z';
 	}
-	clean(text);
+	if (letter != 'K')
+		clean(text);
 	return letter;
 }

@@ -5,6 +5,9 @@
  * TLS          as control/tlspolicy has it: by itself where a server offers it, with any certificate; where that fails, a second
  *              connection to it goes on without. DANE (dane.h) where a host has TLSA records: they are looked for before the first
  *              connection to it
+ * MTA-STS      a domain without a relay whose policy is enforced gets mail by TLS only, from an MX host of the policy whose certificate
+ *              is valid for that host; in testing mode the report says what would have been in the way. A host with TLSA records that can be used
+ *              has to be in the policy as well, and is held to DANE (RFC 8461 section 2)
  * From         control/outgoingip: an IPv4 address, an IPv6 address, or both, for connections of that kind
  * Login        user and password of control/smtproutes, by TLS only, unless the relay's address is one of loopback. Port 465 is TLS
  *              from the first octet
@@ -20,6 +23,7 @@
 #include "session.h"
 #include "server_proof.h"
 #include "smtproute.h"
+#include "sts.h"
 #include "tcpto.h"
 #include "tlspolicy.h"
 #include "trust_anchors.h"
@@ -48,7 +52,10 @@ struct dial {
 	struct tlspolicy policy;	/* of the host that is called */
 	const char *policy_of;		/* that host, or its relay */
 	struct server_proof proof;
+	int has_dane;			/* TLSA records of its servers count */
 	struct dane dane;		/* of the server that is called */
+	struct sts sts;
+	enum sts_mode sts_mode;		/* of the host that is called */
 };
 
 /* Reads the control files of the current directory, the qmail home, and opens what is needed; before sandbox_enter.

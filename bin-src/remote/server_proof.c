@@ -137,9 +137,19 @@ check(const struct server_chain *c, const void *of)
 	return why ? why : server_proof_is_for(&p->names, &own);
 }
 
-void
-server_proof_demand(const struct server_proof *p, struct server_chain *chain)
+static const char *
+look(const struct server_chain *c, const void *of)
 {
-	chain->demand = p->policy->level == TLS_VERIFY || p->policy->level == TLS_FINGERPRINT ? check : NULL;
+	struct server_proof *p = (struct server_proof *)(uintptr_t)of;
+
+	p->finding = check(c, of);
+	return NULL;
+}
+
+void
+server_proof_demand(struct server_proof *p, struct server_chain *chain)
+{
+	p->finding = NULL;
+	chain->demand = p->is_lenient ? look : p->policy->level == TLS_VERIFY || p->policy->level == TLS_FINGERPRINT ? check : NULL;
 	chain->of = p;
 }

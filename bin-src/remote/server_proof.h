@@ -14,6 +14,8 @@
 struct server_proof {
 	const struct tlspolicy *policy;
 	const struct trust_anchors *authorities;
+	int is_lenient;		/* whatever it is, the server may have it; finding says what was missing */
+	const char *finding;	/* of the last handshake whose certificates came: NULL nothing; static */
 	stralloc names;		/* lower case, each ended by NUL; .NAME: all below it */
 };
 
@@ -27,6 +29,6 @@ const char *server_proof_path(const struct server_chain *c, const struct trust_a
 const char *server_proof_is_for(const stralloc *names, const struct certificate *own);
 
 /* Demands it of the chain. *p stays where it is. */
-void server_proof_demand(const struct server_proof *p, struct server_chain *chain);
+void server_proof_demand(struct server_proof *p, struct server_chain *chain);
 
 #endif

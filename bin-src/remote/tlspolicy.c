@@ -90,7 +90,9 @@ tlspolicy_find(const struct tlspolicies *p, const char *domain, const char *asci
 		return take_fingerprints(policy, arguments) ? 1 : -1;
 	if (level == TLS_VERIFY)
 		policy->names = arguments;
-	else if (*arguments)
-		return -1;
+	else if (*arguments) {
+		policy->has_nosts = level != TLS_NONE && strcasecmp(arguments, "nosts") == 0;
+		return policy->has_nosts ? 1 : -1;
+	}
 	return 1;
 }

@@ -11,6 +11,8 @@
  *                          64 hexadecimal digits each, with blanks and ':' wherever they like, as openssl writes them
  *             dane         never but by DANE: dane.h. With may and encrypt it is used where a host has signed records; those that have
  *                          a demand of their own, and none, are the administrator's word, and the records are not looked for
+ *           The ARGUMENTS of may and encrypt may be "nosts": what the domain says of itself by MTA-STS (sts.h) does not count. It
+ *           does not for none, verify and fingerprint either, which are the administrator's word; else the stricter counts
  * Trust     the file is the administrator's */
 #ifndef TLSPOLICY_H
 #define TLSPOLICY_H
@@ -28,6 +30,7 @@ struct tlspolicies {
 
 struct tlspolicy {
 	enum tls_level level;
+	int has_nosts;
 	const char *names;	/* of verify, parted by ':', "" the usual ones; owned by the table */
 	unsigned char fingerprints[TLSPOLICY_FINGERPRINTS_MAX][TLSPOLICY_DIGEST];
 	unsigned int fingerprints_len;

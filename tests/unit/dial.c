@@ -15,6 +15,7 @@
 #include <skalibs/socket.h>
 #include "bin-src/remote/dial.h"
 #include "bin-src/remote/mx.h"
+#include "bin-src/remote/sts_client.h"
 #include "directory.h"
 #include "process.h"
 #include "server.h"
@@ -38,6 +39,7 @@ static struct {
 	int instead;	/* of the socket, where there is no server; 0 none */
 	char letter;	/* of mx_find, which has text then */
 	enum dane_kind dane[MX_HOSTS_MAX];	/* what each host has */
+	int has_two_addresses_a_host;
 	unsigned int dane_asked;
 } seen;
 
@@ -61,10 +63,11 @@ mx_find(struct mx *mx, struct dns *d, const struct localaddresses *l, const stru
 	mx->letter = seen.letter;
 	strcpy(mx->text, "Sorry, so says the DNS. (#5.1.2)\n");
 	mx->addresses_len = peers_len;
-	/* two addresses a host */
-	for (unsigned int i = 0; i < peers_len; i++) {
-		mx->addresses[i] = (struct mx_address){ .ip.ip = { (char)192, 0, 2, (char)(i + 1) }, .port = 25, .host = i / 2 };
-		snprintf(mx->hosts[i / 2].name, sizeof mx->hosts->name, "mx%u.test", i / 2);
+	for (size_t i = 0; i < peers_len; i++) {
+		unsigned int host = (unsigned int)((seen.has_two_addresses_a_host ? i / 2 : i) % MX_HOSTS_MAX);
+
+		mx->addresses[i] = (struct mx_address){ .ip.ip = { (char)192, 0, 2, (char)(i + 1) }, .port = 25, .host = host };
+		snprintf(mx->hosts[host].name, sizeof mx->hosts->name, "mx%u.x.test", host + 1);
 	}
 }
 
@@ -88,6 +91,57 @@ void
 dane_demand(const struct dane *d, struct server_chain *chain)
 {
 	chain->of = d;
+}
+
+/* What qmail-mtastsd says, and what it was asked. */
+static struct {
+	int connects;		/* 0, or the errno of it */
+	enum sts_answer answer;
+	const char *policy;
+	unsigned int records, asked;	/* how often */
+	char record[300], question[300];
+} sts;
+
+int
+sts_client_connect(void)
+{
+	errno = sts.connects;
+	return sts.connects ? -1 : 1000;
+}
+
+enum sts_answer
+sts_client_ask(int fd, const char *domain, const char *id, struct sts_policy *policy)
+{
+	assert_int_equal(fd, 1000);
+	sts.asked++;
+	snprintf(sts.question, sizeof sts.question, "%s %s", domain, id);
+	if (sts.answer == STS_POLICY)
+		assert_null(sts_policy_parse(policy, sts.policy, strlen(sts.policy)));
+	return sts.answer;
+}
+
+void
+dns_ask(struct dns *d, struct dns_question *q, const char *name, enum dns_type type)
+{
+	static const struct dns_record one = { .text = "v=STSv1; id=a1", .len = 14 };
+
+	(void)d;
+	assert_int_equal(type, DNS_TXT);
+	sts.records++;
+	snprintf(sts.record, sizeof sts.record, "%s", name);
+	*q = (struct dns_question){ .kind = DNS_FOUND, .records = &one, .records_len = 1 };
+}
+
+void
+dns_finish(struct dns *d, uint64_t deadline)
+{
+	(void)d, (void)deadline;
+}
+
+void
+dns_free(struct dns_question *q)
+{
+	memset(q, 0, sizeof *q);
 }
 
 struct tcpto *
@@ -157,6 +211,8 @@ set_up(void **state)
 	(void)state;
 	memset(&seen, 0, sizeof seen);
 	memset(&dial, 0, sizeof dial);
+	memset(&sts, 0, sizeof sts);
+	sts.connects = ENOENT;
 	seen.letter = 'K';
 	has_dns = 1;
 	connection_init(&session.connection, -1);
@@ -178,6 +234,8 @@ tear_down(void **state)
 	localaddresses_free(&dial.local);
 	tlspolicies_free(&dial.policies);
 	trust_anchors_free(&dial.authorities);
+	if (dial.authorities_file > 2)
+		close(dial.authorities_file);
 	stralloc_free(&dial.proof.names);
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
 		snprintf(path, sizeof path, "control/%s", files[i]);
@@ -487,8 +545,8 @@ hosts_whose_mail_goes_to_the_same_server(void **state)
 /* --- DANE ------------------------------------------------------------------------------------------------------------ */
 
 #define NO_TLS "Connected to 192.0.2.1 but it does not offer TLS. (#4.7.4)\n"
-#define UNKNOWN "It is not known now whether DANE is demanded of mx0.test: so says the test. (#4.4.3)\n"
-#define DEMANDED "DANE is demanded of mx0.test, and it has no TLSA records to go by: so says the test. (#4.7.4)\n"
+#define UNKNOWN "It is not known now whether DANE is demanded of mx1.x.test: so says the test. (#4.4.3)\n"
+#define DEMANDED "DANE is demanded of mx1.x.test, and it has no TLSA records to go by: so says the test. (#4.7.4)\n"
 #define FINGERPRINT "fingerprint:0000000000000000000000000000000000000000000000000000000000000000"
 
 /* What becomes of mail to a server without TLS. text: NULL if it is taken. */
@@ -550,12 +608,13 @@ the_next_host_has_records_of_its_own(void **state)
 	static const struct peer six[] = { { 0, good, 0 }, { 0, good, 0 }, { 0, good, 0 }, { 0, good, 0 }, { ECONNREFUSED, NULL, 0 }, { 0, good, 0 } };
 
 	(void)state;
+	seen.has_two_addresses_a_host = 1;
 	seen.dane[0] = DANE_UNKNOWN;
 	seen.dane[1] = DANE_USABLE;
 	seen.dane[2] = DANE_NONE;
 	assert_int_equal(dials(six, 6), 'K');
 	assert_string_equal(session.host, "192.0.2.6");
-	assert_string_equal(session.tls_name, "mx2.test");
+	assert_string_equal(session.tls_name, "mx3.x.test");
 	assert_string_equal(session.tls_proof, "");
 	assert_int_equal(session.tls, SESSION_TLS_MAY);
 	assert_ptr_equal(dial.tls.chain.of, &dial.proof);
@@ -574,6 +633,175 @@ remove_directory(void **state)
 	return directory_remove(state);
 }
 
+/* --- MTA-STS --------------------------------------------------------------------------------------------------------- */
+
+#define POLICY(mode) "version: STSv1\nmode: " mode "\nmx: mx2.x.test\nmax_age: 1\n"
+
+static void
+says(enum sts_answer answer, const char *policy)
+{
+	sts.connects = 0;
+	sts.answer = answer;
+	sts.policy = policy;
+}
+
+static const struct peer two_good[] = { { 0, good, 0 }, { 0, good, 0 } };
+
+static void
+without_qmail_mtastsd_nothing_is_asked(void **state)
+{
+	(void)state;
+	assert_int_equal(dials(two_good, 1), 'K');
+	assert_int_equal(sts.records + sts.asked, 0);
+}
+
+/* Also for the sessions that follow, and a domain in capital letters. */
+static void
+a_domain_without_a_policy(void **state)
+{
+	(void)state;
+	says(STS_NO_POLICY, NULL);
+	for (int n = 0; n < 2; n++) {
+		assert_int_equal(dials(two_good, 1), 'K');
+		connection_close(&session.connection);
+		assert_int_equal(dial_host(&dial, "X.test", &session, &text), 'K');
+		connection_close(&session.connection);
+	}
+	assert_int_equal(sts.asked, 1);
+	assert_string_equal(sts.record, "_mta-sts.x.test");
+	assert_string_equal(sts.question, "x.test a1");
+	assert_string_equal(session.security, "");
+}
+
+static void
+a_domain_in_other_letters(void **state)
+{
+	(void)state;
+	says(STS_NO_POLICY, NULL);
+	peers = two_good;
+	peers_len = 1;
+	assert_null(dial_open(&dial));
+	assert_int_equal(dial_host(&dial, "f\xc3\xbc.test", &session, &text), 'K');
+	assert_string_equal(sts.question, "xn--f-eha.test a1");
+}
+
+static void
+mode_none(void **state)
+{
+	(void)state;
+	says(STS_POLICY, POLICY("none"));
+	assert_int_equal(dials(two_good, 1), 'K');
+	assert_string_equal(session.security, "");
+}
+
+/* The first host is none of the policy, and is not called; the second one has no TLS. */
+static void
+an_enforced_policy(void **state)
+{
+	(void)state;
+	says(STS_POLICY, POLICY("enforce"));
+	for (int n = 0; n < 2; n++) {
+		seen.connects = 0;
+		assert_int_equal(dials(two_good, 2), 'Z');
+		assert_string_equal(text.s, "The MX host mx1.x.test is not in the MTA-STS policy of x.test. (#4.7.0)\n"
+		    "Connected to 192.0.2.2 but it does not offer TLS, and its domain has an MTA-STS policy that is enforced. (#4.7.4)\n");
+		assert_int_equal(seen.connects, 1);
+	}
+	assert_int_equal(sts.asked, 1);
+}
+
+static void
+a_policy_that_is_tested(void **state)
+{
+	static const struct peer second[] = { { ECONNREFUSED, NULL, 0 }, { 0, good, 0 } };
+
+	(void)state;
+	says(STS_POLICY, POLICY("testing"));
+	assert_int_equal(dials(two_good, 2), 'K');
+	assert_string_equal(session.host, "192.0.2.1");
+	assert_string_equal(session.security, "in clear text; MTA-STS is tested, and fails: the MX host is not in the policy");
+	connection_close(&session.connection);
+	assert_int_equal(dials(second, 2), 'K');
+	assert_string_equal(session.security, "in clear text; MTA-STS is tested, and fails: there is no TLS");
+}
+
+/* Both hosts have records: the policy says which one is called, the records what it proves. */
+static void
+an_enforced_policy_and_TLSA_records(void **state)
+{
+	(void)state;
+	says(STS_POLICY, POLICY("enforce"));
+	seen.dane[0] = seen.dane[1] = DANE_USABLE;
+	assert_int_equal(dials(two_good, 2), 'Z');
+	assert_int_equal(seen.connects, 1);
+	assert_string_equal(session.host, "192.0.2.2");
+	assert_string_equal(session.tls_proof, ", verified by DANE");
+	assert_ptr_equal(dial.tls.chain.of, &dial.dane);
+}
+
+/* errno of the connection; 0: it gets no answer. */
+static const int troubles[] = { ECONNREFUSED, EACCES, 0 };
+
+enum { TROUBLES = sizeof troubles / sizeof *troubles };
+
+static void
+a_qmail_mtastsd_that_does_not_serve(void **state)
+{
+	says(STS_NO_ANSWER, NULL);
+	sts.connects = *(const int *)*state;
+	for (int n = 0; n < 2; n++) {
+		assert_int_equal(dials(two_good, 1), 'Z');
+		assert_string_equal(text.s, "qmail-mtastsd does not say how mail for x.test is to be protected. (#4.3.0)\n");
+	}
+	assert_int_equal(seen.connects, 0);
+}
+
+/* One process, one domain: another one is for another process. */
+static void
+another_domain(void **state)
+{
+	(void)state;
+	says(STS_NO_POLICY, NULL);
+	assert_int_equal(dials(two_good, 1), 'K');
+	connection_close(&session.connection);
+	assert_int_equal(dial_host(&dial, "y.test", &session, &text), 'Z');
+	assert_int_equal(dials(two_good, 1), 'K');
+}
+
+/* What the administrator says, a relay, and an address come before. line: of control/tlspolicy. */
+static const struct exempt { const char *rule, *file, *line, *host; } exempts[] = {
+	{ "none", "control/tlspolicy", ":none\n", "x.test" },
+	{ "nosts", "control/tlspolicy", "x.test:may:nosts\n", "x.test" },
+	{ "a relay", "control/smtproutes", ":relay.test\n", "x.test" },
+	{ "an address", "control/smtproutes", "", "[192.0.2.9]" },
+};
+enum { EXEMPTS = sizeof exempts / sizeof *exempts };
+
+static void
+what_is_exempt(void **state)
+{
+	const struct exempt *row = *state;
+
+	says(STS_POLICY, POLICY("enforce"));
+	directory_write(row->file, row->line);
+	peers = two_good;
+	peers_len = 1;
+	assert_null(dial_open(&dial));
+	assert_int_equal(dial_host(&dial, row->host, &session, &text), 'K');
+	assert_int_equal(sts.records + sts.asked, 0);
+}
+
+/* The stricter counts. */
+static void
+encrypt_is_less_than_enforce(void **state)
+{
+	(void)state;
+	says(STS_POLICY, POLICY("enforce"));
+	directory_write("control/tlspolicy", ":encrypt\n");
+	assert_int_equal(dials(two_good, 1), 'Z');
+	assert_non_null(strstr(text.s, "is not in the MTA-STS policy"));
+}
+
 int
 main(void)
 {
@@ -585,8 +813,11 @@ main(void)
 		TEST(the_host_is_cleaned), TEST(what_the_DNS_says_is_handed_on), TEST(the_address_to_come_from_is_used),
 		TEST(an_address_to_come_from_that_is_not_here), TEST(hosts_whose_mail_goes_to_the_same_server),
 		TEST(what_a_server_with_records_has_to_prove), TEST(the_next_host_has_records_of_its_own),
+		TEST(without_qmail_mtastsd_nothing_is_asked), TEST(a_domain_without_a_policy), TEST(a_domain_in_other_letters), TEST(mode_none),
+		TEST(an_enforced_policy), TEST(a_policy_that_is_tested), TEST(another_domain),
+		TEST(encrypt_is_less_than_enforce), TEST(an_enforced_policy_and_TLSA_records),
 	};
-	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + DANE_ROWS + sizeof others / sizeof *others], *next = tests;
+	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + DANE_ROWS + EXEMPTS + TROUBLES + sizeof others / sizeof *others], *next = tests;
 
 	for (size_t i = 0; i < UNREADABLES; i++)
 		*next++ = (struct CMUnitTest){ unreadables[i].rule, what_cannot_be_read_is_said, set_up, tear_down, (void *)(uintptr_t)&unreadables[i] };
@@ -597,6 +828,11 @@ main(void)
 		    (void *)(uintptr_t)&routes[i] };
 	for (size_t i = 0; i < DANE_ROWS; i++)
 		*next++ = (struct CMUnitTest){ dane_rows[i].rule, dane_row_is_right, set_up, tear_down, (void *)(uintptr_t)&dane_rows[i] };
+	for (size_t i = 0; i < EXEMPTS; i++)
+		*next++ = (struct CMUnitTest){ exempts[i].rule, what_is_exempt, set_up, tear_down, (void *)(uintptr_t)&exempts[i] };
+	for (size_t i = 0; i < TROUBLES; i++)
+		*next++ = (struct CMUnitTest){ "a qmail-mtastsd that does not serve", a_qmail_mtastsd_that_does_not_serve, set_up, tear_down,
+		    (void *)(uintptr_t)&troubles[i] };
 	memcpy(next, others, sizeof others);
 	return cmocka_run_group_tests_name("dial", tests, directory_make, remove_directory);
 }

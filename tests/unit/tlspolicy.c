@@ -34,6 +34,10 @@ static const char table[] =
 	"extra.example:encrypt:x\n"
 	"dane.example:dane\n"
 	"morethandane.example:dane:x\n"
+	"may.example:may:nosts\n"
+	"encrypt.example:encrypt:NoSTS\n"
+	"nonests.example:none:nosts\n"
+	"stsx.example:may:nostsx\n"
 	"xn--fa-hia.example:none\n";
 
 /* want: LEVEL NAMES, and for fingerprints how many and the first and last octets of the last; "absent", "nonsense". */
@@ -57,6 +61,10 @@ static const struct row { const char *rule, *domain, *want; } rows[] = {
 	{ "part of a word", "part.example", "nonsense" },
 	{ "no word", "empty.example", "nonsense" },
 	{ "arguments where there are none", "extra.example", "nonsense" },
+	{ "may, whatever MTA-STS says", "may.example", "1 nosts" },
+	{ "encrypt, whatever MTA-STS says", "encrypt.example", "2 nosts" },
+	{ "none does not ask MTA-STS", "nonests.example", "nonsense" },
+	{ "no word but nosts", "stsx.example", "nonsense" },
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
@@ -73,7 +81,7 @@ find_row(void **state)
 	assert_true(policies.has_verify);
 	r = tlspolicy_find(&policies, row->domain, NULL, &p);
 	if (r >= 0) {
-		n = snprintf(got, sizeof got, "%s%d %s", r ? "" : "absent ", (int)p.level, p.names);
+		n = snprintf(got, sizeof got, "%s%d %s%s", r ? "" : "absent ", (int)p.level, p.names, p.has_nosts ? "nosts" : "");
 		if (p.fingerprints_len) {
 			const unsigned char *last = p.fingerprints[p.fingerprints_len - 1];
 

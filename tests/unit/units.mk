@@ -75,7 +75,7 @@ REMOTE_SESSION := $S/remote/session $S/remote/smtp_login $(REMOTE_CONNECTION)
 REMOTE_TRANSACTION := $(REMOTE_SESSION) $(addprefix $S/remote/,transaction smtp_command report) $L/mail_data $L/domain $L/quote queue/envelope
 $(eval $(call unit,remote_session,tests/unit/server $(REMOTE_SESSION),-lbearssl))
 $(eval $(call unit,transaction,tests/unit/server $(REMOTE_TRANSACTION),-lbearssl $(IDN)))
-$(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/server $S/remote/dial $S/remote/smtproute $S/remote/domain_map $L/localaddress control/control $L/domain $(addprefix $S/remote/,server_proof trust_anchors authorities tlspolicy) $L/certificate $(REMOTE_SESSION),-lbearssl $(IDN)))
+$(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/server $S/remote/dial $S/remote/smtproute $S/remote/domain_map $L/localaddress control/control $L/domain $(addprefix $S/remote/,server_proof trust_anchors authorities tlspolicy sts sts_policy sts_record) $L/certificate $(REMOTE_SESSION),-lbearssl $(IDN)))
 $(eval $(call unit,sts_policy,$S/remote/sts_policy))
 $(eval $(call unit,sts_record,$S/remote/sts_record))
 $(eval $(call unit,sts_cache,tests/unit/directory $S/remote/sts_cache $S/remote/sts_policy,$(call wrap,fsync)))
