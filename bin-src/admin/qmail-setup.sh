@@ -56,7 +56,7 @@ users() {
 		group "$g"
 	done
 	user alias nofiles "$home/alias"
-	for u in qmaild qmaill qmailp qmailr qmailt qmailk; do
+	for u in qmaild qmaill qmailp qmailr qmailt qmailk qmailm; do
 		user "$u" nofiles "$home"
 	done
 	user qmailq qmail "$home"
@@ -109,6 +109,7 @@ directories() {
 	directory 0711 qmailp nofiles run/qmail-rcptd
 	directory 0711 qmailt nofiles run/qmail-tlsd
 	directory 0711 qmailk nofiles run/qmail-keyd
+	directory 0711 qmailm nofiles run/qmail-mtastsd
 	directory 0711 root root run/qmail-authd
 	directory 0700 qmailk nofiles tls
 	directory 0750 qmailq qmails queue queue/journal queue/mess queue/info queue/new queue/damaged
@@ -121,7 +122,7 @@ directories() {
 		ln -s /var/log/qmail log
 	fi
 	if [ "$one_user" ]; then directory 0755 root root log; fi
-	for service in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd \
+	for service in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-mtastsd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd \
 	    qmail-popup qmail-pop3s; do
 		if [ -h log ]; then directory 0750 qmaill nofiles "$root$(readlink log)/$service"
 		else directory 0750 qmaill nofiles "log/$service"; fi

@@ -136,7 +136,8 @@ def test_config_fast_refuses(home, config_fast, name):
 # --- qmail-setup ---------------------------------------------------------------
 
 USERS = {"alias": "nofiles", "qmaild": "nofiles", "qmaill": "nofiles", "qmailp": "nofiles", "qmailq": "qmail",
-         "qmailr": "nofiles", "qmails": "qmails", "qmailt": "nofiles", "qmailk": "nofiles"}
+         "qmailr": "nofiles", "qmails": "qmails", "qmailt": "nofiles", "qmailk": "nofiles",
+         "qmailm": "nofiles"}
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_setup_users_and_owners(private_root):
     rules = [("queue", 0o750, "qmailq", "qmails"), ("queue/journal", 0o750, "qmailq", "qmails"),
              ("queue/damaged", 0o750, "qmailq", "qmails"), ("queue/new", 0o750, "qmailq", "qmails"),
              ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("run/qmail-tlsd", 0o711, "qmailt", "nofiles"),
-             ("run/qmail-authd", 0o711, "root", "root"),
+             ("run/qmail-authd", 0o711, "root", "root"), ("run/qmail-mtastsd", 0o711, "qmailm", "nofiles"),
              ("run/qmail-keyd", 0o711, "qmailk", "nofiles"), ("tls", 0o700, "qmailk", "nofiles"), ("tls/self-signed.pem", 0o400, "qmailk", "nofiles"),
              ("alias", 0o755, "alias", "nofiles"),
              ("alias/Maildir", 0o700, "alias", "nofiles"), ("control", 0o755, "root", "root"),
@@ -190,7 +191,7 @@ def test_setup_users_and_owners(private_root):
     for name, mode, user, group in rules:
         st = (home / name).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (mode, uid[user], gid[group]), name
-    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s"):
+    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-mtastsd", "qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s"):
         st = (private_root / "var/log/qmail" / service).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid) == (0o750, uid["qmaill"])
     assert os.readlink(home / "log") == "/var/log/qmail"

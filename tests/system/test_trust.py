@@ -451,6 +451,49 @@ def test_whom_tls_serves(tls, service, user, may):
     assert said == {True: {"qmail-keyd": b"C", "qmail-tlsd": b"R"}[service], False: {"qmail-keyd": b"", "qmail-tlsd": b"B"}[service]}[may]
 
 
+# --- MTA-STS ---------------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def policies(running):
+    """With qmail-mtastsd as its user."""
+    machine = running.machine  # noqa: F811
+    running.mtastsd = running.start("qmail-mtastsd", machine.passwd["qmailr"][0], user="qmailm:nofiles")
+    yield running
+    running.mtastsd.terminate()
+    assert running.mtastsd.wait(30) == 0
+
+
+def the_cache(policies):
+    (pid,) = set(policies.named("qmail-mtastsd")) - {policies.mtastsd.pid}
+    return pid
+
+
+def test_who_keeps_the_policies(policies, kernel):
+    """It writes its directory, and reads nothing else."""
+    machine = policies.machine  # noqa: F811
+    pid = the_cache(policies)
+    assert identity(pid) == {**only(machine.passwd["qmailm"][0], machine.groups["nofiles"]), "Groups": []}
+    wait_for(lambda: shut_in(pid))
+    assert opens(pid, "run/qmail-mtastsd/policies/x.example", WRITE) >= 0
+    assert {opens(pid, path) for path in ("control/me", "tls/self-signed.pem", "/etc/passwd")} == {"EACCES"}
+
+
+@pytest.mark.parametrize("attempt", [ATTEMPTS["network"], ATTEMPTS["program"]], ids=["network", "program"])
+def test_who_keeps_the_policies_dies_rather_than(policies, kernel, attempt):
+    pid = the_cache(policies)
+    wait_for(lambda: shut_in(pid))
+    assert attempt(pid) == KILLED
+    assert policies.mtastsd.wait(30) == 111
+    policies.mtastsd = policies.start("qmail-mtastsd", user="qmailm:nofiles")
+
+
+def test_who_asks_for_policies(policies):
+    attempt = ("import socket\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\ns.settimeout(20)\ns.connect('run/qmail-mtastsd/socket')\n"
+               "try:\n    s.send(b'x.example\\0')\n    print(s.recv(1).decode())\nexcept (BrokenPipeError, ConnectionResetError): pass")
+    for user, said in (("qmailr:nofiles", b"N"), ("qmailm:nofiles", b"N"), ("qmaild:nofiles", b""), ("ana", b"")):
+        assert policies.machine.run("/usr/bin/python3", "-c", attempt, user=user).stdout.strip() == said, user
+
+
 # --- logins ----------------------------------------------------------------------------------------------------------------------
 
 # a checkpassword program for users of the machine, whose secret is their name

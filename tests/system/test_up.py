@@ -140,7 +140,7 @@ def test_services_come_back(copy):
     run(copy, """
         admin/up build >/dev/null
         cd run
-        for s in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-send qmail-smtpd; do
+        for s in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-mtastsd qmail-send qmail-smtpd; do
             pid=$(s6-svstat -o pid service/$s)
             kill -KILL $pid
             tries=0
