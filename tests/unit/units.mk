@@ -79,6 +79,7 @@ $(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/serve
 $(eval $(call unit,sts_policy,$S/remote/sts_policy))
 $(eval $(call unit,sts_record,$S/remote/sts_record))
 $(eval $(call unit,sts_cache,tests/unit/directory $S/remote/sts_cache $S/remote/sts_policy,$(call wrap,fsync)))
+$(eval $(call unit,sts_service,tests/unit/directory tests/unit/process $S/remote/sts_service $S/remote/sts_cache $S/remote/sts_policy $L/siphash $L/service_socket,$(call wrap,clock_gettime time poll)))
 $(eval $(call unit,relay,tests/unit/server $S/remote/relay $(REMOTE_TRANSACTION),-lbearssl $(IDN)))
 $(eval $(call unit,remote_worker,tests/unit/unit_worker $S/remote/worker $S/remote/relay $(REMOTE_TRANSACTION) $L/job $L/channel,-lbearssl $(IDN)))
 $(eval $(call unit,server_chain,tests/unit/der $S/remote/server_chain,-lbearssl))
