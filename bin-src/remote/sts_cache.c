@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
+#include <skalibs/types.h>
 #include "sts_cache.h"
 
 #define NEW ".new"
@@ -76,7 +77,7 @@ is_older(const struct sts_cached *a, const struct sts_cached *b)
 static void
 make_room(struct sts_cache *c, size_t octets)
 {
-	while (c->len == STS_CACHE_MAX || c->octets + octets > STS_CACHE_OCTETS) {
+	while (c->len && (c->len == STS_CACHE_MAX || c->octets + octets > STS_CACHE_OCTETS)) {
 		size_t oldest = 0;
 
 		for (size_t i = 1; i < c->len; i++)
@@ -167,18 +168,20 @@ load(struct sts_cache *c, const char *domain, uint64_t now)
 {
 	static char s[HEAD_MAX + STS_POLICY_MAX];
 	ssize_t len = sts_cache_is_domain(domain) ? read_file(c, domain, s, sizeof s) : -1;
-	const char *end = len > 0 ? memchr(s, '\n', (size_t)len) : NULL;
-	unsigned long long fetched;
-	char id[STS_ID_MAX + 1], head[HEAD_MAX + 1] = "";
+	char *end = len > 0 ? memchr(s, '\n', (size_t)len) : NULL, *blank;
+	uint64_t fetched;
 	struct sts_policy p;
 	struct sts_cached *e;
 
-	if (!end || end - s > HEAD_MAX)
+	if (!end)
 		return 0;
-	memcpy(head, s, (size_t)(end - s));
-	if (sscanf(head, "%32s %llu", id, &fetched) != 2 || sts_policy_parse(&p, end + 1, (size_t)(len - (end + 1 - s))))
+	*end = '\0';
+	blank = strchr(s, ' ');
+	if (!blank || blank - s > STS_ID_MAX || !uint640_scan(blank + 1, &fetched) ||
+	    sts_policy_parse(&p, end + 1, (size_t)(len - (end + 1 - s))))
 		return 0;
-	e = new_entry(domain, id, &p, fetched < now ? fetched : now);
+	*blank = '\0';
+	e = new_entry(domain, s, &p, fetched < now ? fetched : now);
 	if (!e || e->expires <= now) {
 		free(e);
 		return 0;
