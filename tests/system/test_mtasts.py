@@ -184,15 +184,17 @@ def test_the_record_has_gone(sts, age, letter):
     assert send(sts)[-1][0] == letter
 
 
-def test_a_stale_policy(sts):
-    """The id says that there is another one."""
+@pytest.mark.parametrize("mode", ["enforce", "testing", "none"])
+def test_C5_a_stale_policy(sts, mode):
+    """The id says that there is another one, for the message that waits."""
     sts.listen()
     sts.exchange(MX)
     sts.publish(MX)
     known(sts, 1000)
     assert send(sts)[-1][0] == "Z"
-    sts.publish(MX, id_="2")
-    assert send(sts)[-1][1].endswith(", verified.\n")
+    sts.publish(MX, id_="2", mode=mode)
+    *_, (letter, text) = send(sts)
+    assert letter == "K" and text.endswith(", verified.\n") == (mode == "enforce")
 
 
 def test_a_stale_policy_that_has_no_better(sts):

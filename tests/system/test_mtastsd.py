@@ -1,4 +1,4 @@
-"""qmail-mtastsd: policies of MTA-STS from a web server, and every way in which one can fail to have any."""
+"""qmail-mtastsd: policies of MTA-STS from a web server, and every way in which one can fail to have any. Row C5 of the hostile inputs."""
 import os
 import shutil
 import signal
@@ -104,6 +104,12 @@ def no_end(tls):
     tls.unwrap()
 
 
+def a_gigabyte(tls):
+    tls.sendall(f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {1 << 30}\r\n\r\n".encode() + TEXT)
+    for _ in range(1 << 10):
+        tls.sendall(b"\n" * (1 << 20))
+
+
 def endless_header(tls):
     tls.sendall(b"HTTP/1.1 200 OK\r\n" + b"X-Field: value\r\n" * 10000)
 
@@ -119,6 +125,7 @@ ANSWERS = [
     ("empty", response(b""), "it has no version"),
     ("too long", response(TEXT + b"\n" * (64 * 1024)), "the policy is too long"),
     ("too long without saying so", no_end, "the policy is too long"),
+    ("a gigabyte", a_gigabyte, "the policy is too long"),
     ("a header without end", endless_header, "its header is too long"),
     ("no HTTP", b"220 mail.example ESMTP\r\n", "Received HTTP/0.9 when not allowed"),
     ("cut", response(TEXT)[:-9], ""),
@@ -127,7 +134,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("says, why", [a[1:] for a in ANSWERS], ids=[a[0] for a in ANSWERS])
-def test_no_policy(server, says, why):
+def test_C5_no_policy(server, says, why):
     server.web.says = says
     assert ask(server, DOMAIN, "1") is None
     server.said(f"{DOMAIN}: no policy could be fetched: {why}")
@@ -147,7 +154,7 @@ CHAINS = [("self-signed", lambda: self_signed(HOST)), ("expired", lambda: pem("p
 
 
 @pytest.mark.parametrize("chain", [c[1] for c in CHAINS], ids=[c[0] for c in CHAINS])
-def test_a_certificate(server, chain):
+def test_C5_a_certificate(server, chain):
     with PolicyServer(chain=chain()) as other:
         other.says = response(TEXT)
         server.end_mtastsd()
