@@ -19,6 +19,13 @@ def authority():
     return made
 
 
+def validity(days):
+    """Options of openssl x509; a negative number of days: it has expired."""
+    if days < 0 and ssl.OPENSSL_VERSION_INFO >= (3, 4):  # takes no such number, and the others have no such options
+        return ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"]
+    return ["-days", days]
+
+
 @functools.cache
 def pem(kind, *names, days=30):
     """Key and chain, signed by the authority: kind "rsa" or the name of a curve."""
@@ -28,7 +35,7 @@ def pem(kind, *names, days=30):
     with open(f"{path}/extensions", "w") as f:
         f.write("subjectAltName=" + ",".join(f"DNS:{name}" for name in names))
     chain = openssl("x509", "-req", "-in", f"{path}/request", "-CA", f"{path}/ca.pem", "-CAkey", f"{path}/ca.key", "-CAcreateserial",
-                    "-days", days, "-extfile", f"{path}/extensions")
+                    *validity(days), "-extfile", f"{path}/extensions")
     with open(f"{path}/key", "rb") as key, open(f"{path}/ca.pem", "rb") as ca:
         return key.read() + chain + ca.read()
 
