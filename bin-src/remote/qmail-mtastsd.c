@@ -43,7 +43,7 @@ struct parent {
 	int service;		/* the other end of its fetcher */
 	pid_t service_pid;
 	int signals;
-	unsigned int notify;	/* 0: none */
+	unsigned int notify;	/* the service tells it; 0: none */
 	sigset_t outside;	/* signals that were blocked at the start */
 	struct child children[CHILDREN_MAX];
 };
@@ -51,7 +51,7 @@ struct parent {
 /* --- the service ----------------------------------------------------------------------------------------------------- */
 
 static _Noreturn void
-run_service(struct sts_service *s)
+run_service(struct sts_service *s, unsigned int notify)
 {
 	static const struct sandbox shut_in = { .calls = &sandbox_policies, .write = { POLICIES } };
 	int lack;
@@ -65,6 +65,7 @@ run_service(struct sts_service *s)
 	sandbox_warn(lack);
 	if (!sts_service_start(s))
 		strerr_diefusys(EXIT_TEMP, "get random octets");
+	readiness_tell(notify);
 	while (sts_service_turn(s))
 		;
 	_exit(EXIT_OK);
@@ -78,8 +79,6 @@ leave_parent(const struct parent *p)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	selfpipe_finish();
-	if (p->notify)
-		close((int)p->notify);
 	sigprocmask(SIG_SETMASK, &p->outside, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
@@ -231,10 +230,12 @@ start(struct parent *p, struct sts_service *s)
 	if (p->service_pid == 0) {
 		leave_parent(p);
 		close(p->service);
-		run_service(s);
+		run_service(s, p->notify);
 	}
 	close(s->fetcher);
 	close(s->listener);
+	if (p->notify)
+		close((int)p->notify);
 }
 
 static void
@@ -262,8 +263,6 @@ main(int argc, char *const *argv)
 		strerr_diefusys(EXIT_TEMP, "enter the home");
 	sts_fetch_prepare();
 	start(&p, &s);
-	readiness_tell(p.notify);
-	p.notify = 0;
 	run_parent(&p);
 	return EXIT_OK;
 }
