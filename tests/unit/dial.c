@@ -64,10 +64,10 @@ mx_find(struct mx *mx, struct dns *d, const struct localaddresses *l, const stru
 	strcpy(mx->text, "Sorry, so says the DNS. (#5.1.2)\n");
 	mx->addresses_len = peers_len;
 	for (size_t i = 0; i < peers_len; i++) {
-		unsigned int host = (unsigned int)((seen.has_two_addresses_a_host ? i / 2 : i) % MX_HOSTS_MAX);
+		unsigned int h = (unsigned int)((seen.has_two_addresses_a_host ? i / 2 : i) % MX_HOSTS_MAX);
 
-		mx->addresses[i] = (struct mx_address){ .ip.ip = { (char)192, 0, 2, (char)(i + 1) }, .port = 25, .host = host };
-		snprintf(mx->hosts[host].name, sizeof mx->hosts->name, "mx%u.x.test", host + 1);
+		mx->addresses[i] = (struct mx_address){ .ip.ip = { (char)192, 0, 2, (char)(i + 1) }, .port = 25, .host = h };
+		snprintf(mx->hosts[h].name, sizeof mx->hosts->name, "mx%u.x.test", h + 1);
 	}
 }
 
