@@ -123,6 +123,14 @@ take_envid(struct parameters *p, const struct parameter *q)
 	return n < 1 || n > PARAMETERS_ENVID_MAX ? PARAMETERS_MALFORMED : hand_on(p, "ENVID", q->value, q->len);
 }
 
+/* RFC 4954 section 5: whom somebody else calls the author. Nobody here asks, so it is looked at, and forgotten. */
+static enum parameters_result
+take_auth(struct parameters *p, const struct parameter *q)
+{
+	(void)p;
+	return !q->value || q->len > PARAMETERS_AUTH_MAX || xtext_length(q->value, q->len) < 1 ? PARAMETERS_MALFORMED : PARAMETERS_OK;
+}
+
 /* One of the words of NOTIFY at the start of s: its number, or -1. */
 static int
 notify_word(const char *s, size_t len)
@@ -215,6 +223,7 @@ static const struct row {
 	{ "SMTPUTF8", PARAMETERS_MAIL, take_smtputf8 },
 	{ "RET", PARAMETERS_MAIL, take_ret },
 	{ "ENVID", PARAMETERS_MAIL, take_envid },
+	{ "AUTH", PARAMETERS_MAIL, take_auth },
 	{ "NOTIFY", PARAMETERS_RCPT, take_notify },
 	{ "ORCPT", PARAMETERS_RCPT, take_orcpt },
 };
