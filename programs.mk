@@ -71,8 +71,8 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 SERVER_TLS := $L/server_tls $L/tls_engine $L/service_socket
 # what accepts connections
 LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
-$(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command delivery recipient session_log reply path parameters content \
-	settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command auth delivery recipient session_log reply path parameters content \
+	settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp $L/service_socket \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
@@ -87,7 +87,7 @@ $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$
 $(eval $(call program,qmail-pop3d,$(addprefix $S/pop3d/,qmail-pop3d session command capabilities maildrop output top login_delay) $L/maildir $L/maildir_quota $L/mail_data $L/input $L/peer $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
 
 # before the login: knows no password, and reads no file
-$(eval $(call program,qmail-popup,$(addprefix $S/pop3d/,qmail-popup authorization capabilities login_runner output) $L/login_client $L/login_protocol $L/sasl $L/tls_engine \
+$(eval $(call program,qmail-popup,$(addprefix $S/pop3d/,qmail-popup authorization capabilities output) $L/login_runner $L/login_client $L/login_protocol $L/sasl $L/tls_engine \
 	$L/service_socket $L/mail_data $L/input $(LISTEN) $L/become $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 
 # --- tls ---------------------------------------------------------------------

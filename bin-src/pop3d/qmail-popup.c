@@ -72,33 +72,12 @@ ask_keeper(void *data, int connection, const char *login, const char *secret, co
 	}
 }
 
-/* Appends s and its NUL. 1, or 0: there is no room for it. */
-static int
-put(char *octets, size_t *len, const char *s)
-{
-	size_t size = strlen(s) + 1;
-
-	if (size > AUTHORIZATION_LOGIN_MAX - *len)
-		return 0;
-	memcpy(octets + *len, s, size);
-	*len += size;
-	return 1;
-}
-
 static enum authorization_answer
 ask_program(void *data, int connection, const char *login, const char *secret, const char *challenge)
 {
 	const struct popup *p = data;
-	char octets[AUTHORIZATION_LOGIN_MAX];
-	size_t len = 0;
-	int code;
+	int code = login_runner_run(p->runner, connection, login, secret, challenge, -1);
 
-	if (!put(octets, &len, login) || !put(octets, &len, secret) || !put(octets, &len, challenge)) {
-		authorization_log_failure(login);
-		return AUTHORIZATION_WRONG;
-	}
-	code = login_runner_run(p->runner, connection, octets, len);
-	explicit_bzero(octets, sizeof octets);
 	if (code > 0 && code != EXIT_TEMP)
 		authorization_log_failure(login);
 	/* one that was killed may have been the session */
@@ -148,7 +127,7 @@ serve(struct popup *p)
 	a->settings = &p->settings;
 	a->is_encrypted = !p->settings.starts_tls && getenv("SSL_PROTOCOL");
 	if (p->programs) {
-		p->runner = login_runner_start(p->programs, p->directory);
+		p->runner = login_runner_start(p->programs, p->directory, 1);
 		if (p->runner < 0)
 			strerr_diefusys(EXIT_TEMP, "fork");
 	}

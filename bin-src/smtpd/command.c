@@ -122,6 +122,8 @@ run_ehlo(struct session *s, char *arg, size_t len)
 	reply_line(&s->reply, 250, '-', "PIPELINING");
 	if (server_tls_is_offered(s->tls))
 		reply_line(&s->reply, 250, '-', "STARTTLS");
+	if (auth_is_offered(s))
+		reply_line(&s->reply, 250, '-', "AUTH PLAIN LOGIN");
 	snprintf(line, sizeof line, "SIZE %lu", numbers[NUMBER_DATABYTES]);
 	reply_line(&s->reply, 250, '-', line);
 	reply_line(&s->reply, 250, '-', "8BITMIME");
@@ -153,6 +155,15 @@ run_starttls(struct session *s, char *arg, size_t len)
 	}
 }
 
+/* --- AUTH ---------------------------------------------------------------------------------- */
+
+static void
+run_auth(struct session *s, char *arg, size_t len)
+{
+	(void)len;
+	auth_run(s, arg);
+}
+
 /* --- MAIL, RCPT ------------------------------------------------------------------------ */
 
 /* Whether this sender's message is taken, as far as its MAIL command tells; else answers. */
@@ -178,10 +189,15 @@ is_mail_taken(struct session *s, const struct path *path, const struct parameter
 static void
 run_mail(struct session *s, char *arg, size_t len)
 {
+	const char *lack = auth_lacks(s);
 	struct path path;
 	struct parameters parameters;
 
 	session_reset(s);
+	if (lack) {
+		error(s, 530, "5.7.0", lack);
+		return;
+	}
 	if (s->is_tls && !s->helo.len) {
 		error(s, 503, "5.5.1", "EHLO first");
 		return;
@@ -384,6 +400,7 @@ static const struct command {
 	{ "EHLO", PHASE_ANY, IDLES | LAST_IN_GROUP, run_ehlo },
 	{ "HELO", PHASE_ANY, IDLES | LAST_IN_GROUP | PROTECTED, run_helo },
 	{ "STARTTLS", PHASE_IDLE | PHASE_SENDER | PHASE_RECIPIENT, NO_ARGUMENT | IDLES | LAST_IN_GROUP, run_starttls },
+	{ "AUTH", PHASE_IDLE | PHASE_SENDER | PHASE_RECIPIENT, IDLES | LAST_IN_GROUP, run_auth },
 	{ "NOOP", PHASE_ANY, IDLES, run_noop },
 	{ "VRFY", PHASE_ANY, IDLES | PROTECTED, run_vrfy },
 	{ "HELP", PHASE_ANY, IDLES | PROTECTED, run_help },

@@ -1,9 +1,12 @@
 /* qmail-smtpd: receive mail by SMTP.
  * Trust: descriptor 0 is the network, or a socket that listens for it. Runs as qmaild. What control files say is read before a
  * process shuts itself in, and it shuts itself in before it reads the first octet; from then on it has the connection and
- * sockets in run/, and can start nothing. */
+ * sockets in run/, and can start nothing. A program of its command line, which checks logins, is started by a process that was forked
+ * before. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,7 +19,7 @@
 #include "sandbox.h"
 #include "session.h"
 
-#define USAGE "qmail-smtpd " LISTENER_USAGE
+#define USAGE "qmail-smtpd " LISTENER_USAGE " [ [ host ] checkpassword [ argument ... ] ]"
 #define NO_CONTROLS "421 unable to read controls (#4.3.0)\r\n"
 
 enum {
@@ -35,6 +38,8 @@ struct preparation {
 	struct settings settings;
 	struct localaddresses own;
 	int is_listening;	/* this program accepts for itself */
+	char *const *programs;	/* that check logins; NULL: qmail-authd */
+	int directory;		/* where they run */
 };
 
 static int
@@ -107,6 +112,7 @@ struct service {
 	struct queue_client queue;
 	struct recipient_checks checks;
 	struct server_tls tls;
+	struct auth auth;
 	struct session session;
 };
 
@@ -129,6 +135,9 @@ begin(struct service *v, struct preparation *p)
 	v->session.queue = &v->queue;
 	v->session.checks = &v->checks;
 	v->session.own = &p->own;
+	if (!auth_start(&v->auth, p->programs, p->directory))
+		give_up("prepare for checking logins");
+	v->session.auth = &v->auth;
 	server_tls_find(&v->tls, p->is_listening);
 	v->session.tls = &v->tls;
 	v->session.is_immediate = getenv("SMTPS") != NULL;
@@ -144,7 +153,7 @@ run(struct service *v, const struct preparation *p)
 	v->settings = p->settings;
 	v->settings.morercpthosts = table;
 	settings_apply_environment(&v->settings);
-	return session_run(s) == SESSION_QUIT && s->messages > 0 && !s->is_tls && !v->queue.program.len &&
+	return session_run(s) == SESSION_QUIT && s->messages > 0 && !s->is_tls && !s->is_authenticated && !v->queue.program.len &&
 	    recipient_checks_are_reusable(&v->checks) && input_is_empty(&s->in);
 }
 
@@ -170,6 +179,37 @@ serve(struct preparation *p)
 
 /* --- both ways to be started ------------------------------------------------------------ */
 
+/* Whether name is a program, looked for as execvp does. */
+static int
+is_program(const char *name)
+{
+	const char *path = strchr(name, '/') ? "" : getenv("PATH");
+	char file[4096];
+
+	if (!path || !*path)
+		return access(name, X_OK) == 0;
+	for (;; path++) {
+		size_t len = strcspn(path, ":");
+		int n = snprintf(file, sizeof file, "%.*s%s%s", (int)len, path, len ? "/" : "", name);
+
+		if (n > 0 && (size_t)n < sizeof file && access(file, X_OK) == 0)
+			return 1;
+		path += len;
+		if (!*path)
+			return 0;
+	}
+}
+
+/* The words behind the options: nothing, CHECKPASSWORD ..., or HOST CHECKPASSWORD ..., as older patches have it, whose HOST only CRAM-MD5
+ * needs. */
+static char *const *
+find_programs(char *const *words)
+{
+	if (!words[0])
+		return NULL;
+	return words[1] && words[2] && !is_program(words[0]) ? words + 1 : words;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -180,16 +220,18 @@ main(int argc, char **argv)
 	PROG = "qmail-smtpd";
 	signal(SIGPIPE, SIG_IGN);
 	tzset();
-	if (!home_enter())
+	p.directory = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (p.directory < 0 || !home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
 	if (!listener_config_init(&config))
 		strerr_diefusys(EXIT_TEMP, "read control files");
-	while ((option = getopt(argc, argv, LISTENER_OPTIONS)) != -1)
+	while ((option = getopt(argc, argv, "+" LISTENER_OPTIONS)) != -1)
 		if (!listener_option(&config, option, optarg))
 			strerr_dieusage(EXIT_PERM, USAGE);
-	if (optind < argc)
-		strerr_dieusage(EXIT_PERM, USAGE);
 	p.is_listening = listener_is(STDIN_FILENO);
+	p.programs = find_programs(argv + optind);
+	if (p.programs && p.is_listening)
+		strerr_dieusage(EXIT_PERM, USAGE);
 	if (!prepare(&p)) {
 		if (!p.is_listening)
 			say(NO_CONTROLS);

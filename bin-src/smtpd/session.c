@@ -1,5 +1,4 @@
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -37,6 +36,7 @@ session_free(struct session *s)
 	stralloc_free(&s->mail.sender_parameters);
 	stralloc_free(&s->mail.recipients);
 	stralloc_free(&s->helo);
+	stralloc_free(&s->login);
 }
 
 /* --- ends ------------------------------------------------------------------------- */
@@ -113,6 +113,7 @@ begin_connection(struct session *s)
 	input_start(&s->in);
 	reply_start(&s->reply);
 	session_forget(s);
+	auth_forget(s);
 }
 
 void
@@ -241,8 +242,9 @@ start(struct session *s)
 	s->commands = s->messages = s->mails = s->recipients = s->refused = s->errors = 0;
 	s->idle = s->refused_lately = s->excess = 0;
 	s->octets = 0;
+	s->failures = 0;
+	s->is_authenticated = 0;
 	peer_read(&s->peer);
-	s->relayclient = getenv("RELAYCLIENT");
 	s->in.fd = STDIN_FILENO;
 	s->in.timeout_ms = timeout;
 	s->in.session_end = s->started + (uint64_t)s->settings->numbers[NUMBER_SESSION] * 1000;

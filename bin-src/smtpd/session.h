@@ -1,14 +1,15 @@
 /* session: one SMTP session on descriptors 0 and 1, from the greeting to its end.
  * Trust     every octet that comes is hostile. The caller has shut the process in before session_run
  * State     all of it is in struct session. What belongs to the client's word alone (HELO, transaction) is forgotten by
- *           session_forget, which a change of the connection's protection calls as well; what has been read and not yet
- *           taken must be forgotten then, too (input_forget)
- * Modules   session.c: greeting, loop, end; command.c: a function for each command; delivery.c: mail data to the queue */
+ *           session_forget, which a change of the connection's protection calls as well; the login (auth_forget) and what has been
+ *           read and not yet taken must be forgotten then, too (input_forget)
+ * Modules   session.c: greeting, loop, end; command.c: a function for each command; auth.c: AUTH; delivery.c: mail data to the queue */
 #ifndef SESSION_H
 #define SESSION_H
 #include <stdint.h>
 #include <sys/types.h>
 #include <skalibs/stralloc.h>
+#include "auth.h"
 #include "content.h"
 #include "input.h"
 #include "peer.h"
@@ -60,11 +61,14 @@ struct session {
 	const struct localaddresses *own;	/* addresses of this host */
 	struct queue_client *queue;
 	struct server_tls *tls;
+	const struct auth *auth;
 	int is_immediate;	/* TLS comes before the greeting */
 	struct peer peer;
 	const char *relayclient;	/* NULL: may not relay; else what is put behind each recipient */
 	int is_tls;		/* the connection is protected: tls says how */
 	int is_authenticated;
+	stralloc login;		/* NUL-terminated; valid if is_authenticated */
+	unsigned int failures;	/* of logins */
 	int is_submitting;	/* a message has begun to go into the queue */
 
 	enum session_phase phase;
@@ -88,8 +92,8 @@ struct session {
 	char log[SESSION_LOG_SIZE];	/* lines that are not written yet */
 };
 
-/* Runs a session: *s is all zero, or was used before, but for settings, checks, own, queue, tls and
- * is_immediate. The peer and RELAYCLIENT come from the environment.
+/* Runs a session: *s is all zero, or was used before, but for settings, checks, own, queue, tls, auth
+ * and is_immediate. The peer and RELAYCLIENT come from the environment.
  * Returns how it ended; the last reply is written. The caller says the log line (session_log_end). */
 enum session_end session_run(struct session *s);
 
@@ -130,6 +134,9 @@ void delivery_abandon(struct session *s);
 void session_log_message(struct session *s, const char *result, uint64_t number, const char *reason);
 void session_log_refusal(struct session *s, const char *command, const char *argument, const char *reason);
 void session_log_end(struct session *s);
+
+/* A wrong login, in the words of qmail-authd(8). */
+void session_log_failure(struct session *s, const char *login);
 void session_log_flush(struct session *s);
 
 #endif

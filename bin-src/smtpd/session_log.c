@@ -109,7 +109,7 @@ begin(struct line *l, const struct session *s, const char *what)
 	add_value(l, "host", s->peer.host);
 	add_value(l, "helo", s->helo.len ? s->helo.s : "");
 	add_tls(l, s);
-	add_value(l, "auth", s->is_authenticated ? s->peer.info : "");
+	add_value(l, "auth", s->is_authenticated ? s->login.s : "");
 	if (s->relayclient)
 		add(l, " relay=yes");
 }
@@ -185,6 +185,18 @@ session_log_refusal(struct session *s, const char *command, const char *argument
 	add(&l, " argument=");
 	add_address(&l, argument);
 	add_quoted(&l, "reason", reason);
+	finish(&l, s);
+}
+
+void
+session_log_failure(struct session *s, const char *login)
+{
+	struct line l = { .len = 0 };
+
+	add(&l, "qmail-smtpd: login failed:");
+	add_value(&l, "ip", s->peer.ip);
+	add_value(&l, "user", login);
+	add(&l, " for=check reason=wrong");
 	finish(&l, s);
 }
 

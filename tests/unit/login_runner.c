@@ -1,4 +1,4 @@
-/* The process that runs a checkpassword program for qmail-popup. */
+/* The process that runs a checkpassword program for a network server. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,20 +9,20 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "bin-src/pop3d/login_runner.h"
 #include "directory.h"
+#include "login_runner.h"
 
 static int here, runner;
 
 /* A runner of a script, in the current directory. */
 static void
-start(const char *script)
+start(const char *script, unsigned int tries)
 {
 	static char *const argv[] = { (char *)(uintptr_t)"./check", NULL };
 
 	directory_write_script("check", script);
 	here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	runner = login_runner_start(argv, here);
+	runner = login_runner_start(argv, here, tries);
 	assert_true(runner >= 0);
 }
 
@@ -36,6 +36,12 @@ finish(void)
 
 static const char octets[] = "ana\0secret\0<1>";
 
+static int
+try_secret(const char *secret, int connection, int wait_ms)
+{
+	return login_runner_run(runner, connection, "ana", secret, "<1>", wait_ms);
+}
+
 static void
 codes(void **state)
 {
@@ -46,8 +52,8 @@ codes(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		start(rows[i].script);
-		assert_int_equal(login_runner_run(runner, -1, octets, sizeof octets), rows[i].want);
+		start(rows[i].script, 1);
+		assert_int_equal(try_secret("secret", -1, -1), rows[i].want);
 		finish();
 	}
 }
@@ -60,9 +66,9 @@ what_the_program_finds(void **state)
 
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connection), 0);
-	start("#!/bin/sh\ncat <&3 >given\nread -r line\necho \"$line too\"\n");
+	start("#!/bin/sh\ncat <&3 >given\nread -r line\necho \"$line too\"\n", 1);
 	assert_int_equal(write(connection[1], "hello\n", 6), 6);
-	assert_int_equal(login_runner_run(runner, connection[0], octets, sizeof octets), 0);
+	assert_int_equal(try_secret("secret", connection[0], -1), 0);
 	assert_int_equal(read(connection[1], got, sizeof got), 10);
 	assert_memory_equal(got, "hello too\n", 10);
 	directory_assert_file("given", octets, sizeof octets);
@@ -76,10 +82,53 @@ static void
 once(void **state)
 {
 	(void)state;
-	start("#!/bin/sh\necho >>tries\nexit 1\n");
-	assert_int_equal(login_runner_run(runner, -1, octets, sizeof octets), 1);
-	assert_int_equal(login_runner_run(runner, -1, octets, sizeof octets), -1);
+	start("#!/bin/sh\necho >>tries\nexit 1\n", 1);
+	assert_int_equal(try_secret("secret", -1, -1), 1);
+	assert_int_equal(try_secret("secret", -1, -1), -1);
 	directory_assert_file("tries", "\n", 1);
+	finish();
+}
+
+static void
+as_often_as_it_may(void **state)
+{
+	(void)state;
+	start("#!/bin/sh\necho >>tries\nexit 1\n", 2);
+	assert_int_equal(try_secret("secret", -1, -1), 1);
+	assert_int_equal(try_secret("secret", -1, -1), 1);
+	assert_int_equal(try_secret("secret", -1, -1), -1);
+	directory_assert_file("tries", "\n\n", 2);
+	finish();
+}
+
+/* Login, secret and challenge, with their NULs. */
+static void
+the_longest_secret_and_one_octet_more(void **state)
+{
+	char secret[LOGIN_RUNNER_MAX] = "";
+
+	(void)state;
+	start("#!/bin/sh\nwc -c <&3 >>given\n", 2);
+	memset(secret, 'x', LOGIN_RUNNER_MAX - 9);
+	assert_int_equal(try_secret(secret, -1, -1), 0);
+	directory_assert_file("given", "512\n", 4);
+	secret[LOGIN_RUNNER_MAX - 9] = 'x';
+	assert_int_equal(try_secret(secret, -1, -1), LOGIN_RUNNER_WRONG);
+	directory_assert_file("given", "512\n", 4);
+	finish();
+}
+
+static void
+a_program_that_does_not_end(void **state)
+{
+	int connection[2];
+
+	(void)state;
+	start("#!/bin/sh\nread -r line\n", 1);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connection), 0);
+	assert_int_equal(try_secret("secret", connection[0], 1), -1);
+	close(connection[0]);
+	close(connection[1]);	/* its end */
 	finish();
 }
 
@@ -87,7 +136,7 @@ static void
 nobody_asks(void **state)
 {
 	(void)state;
-	start("#!/bin/sh\necho >>tries\n");
+	start("#!/bin/sh\necho >>tries\n", 1);
 	finish();
 	assert_int_equal(access("tries", F_OK), -1);
 }
@@ -99,6 +148,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(codes, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(what_the_program_finds, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(once, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(as_often_as_it_may, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(the_longest_secret_and_one_octet_more, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(a_program_that_does_not_end, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(nobody_asks, directory_make, directory_remove),
 	};
 

@@ -44,6 +44,7 @@ set_peer(const char *octets)
 	snprintf(smtpd->peer.host, sizeof smtpd->peer.host, "%s", octets);
 	snprintf(smtpd->peer.info, sizeof smtpd->peer.info, "%s", octets);
 	smtpd->is_authenticated = 1;
+	assert_true(stralloc_sets(&smtpd->login, octets) && stralloc_0(&smtpd->login));
 	assert_true(stralloc_sets(&smtpd->helo, octets) && stralloc_0(&smtpd->helo));
 }
 

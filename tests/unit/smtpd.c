@@ -18,9 +18,11 @@ static struct recipient_checks checks;
 static struct localaddresses own;
 static struct queue_client client;
 static struct server_tls tls;
+static struct auth auth;
 static int client_end;
 
 struct session *smtpd = &session;
+struct auth *smtpd_auth;
 int smtpd_is_stopping;
 
 int
@@ -100,7 +102,9 @@ smtpd_begin(void **state)
 	session.checks = &checks;
 	session.own = &own;
 	session.queue = &client;
+	auth = (struct auth){ .runner = -1, .null = -1 };
 	session.tls = &tls;
+	session.auth = smtpd_auth = &auth;
 	session.phase = PHASE_IDLE;
 	session.reason = session.dns_lists = "";
 	session.in = (struct input){ .fd = fd[1], .timeout_ms = 20000, .session_end = UINT64_MAX, .flush = nothing, .rest = nothing,

@@ -6,6 +6,7 @@
 #include "bin-src/smtpd/session.h"
 
 extern struct session *smtpd;	/* settings, checks, own and tls are the test's to change */
+extern struct auth *smtpd_auth;	/* switched off at first */
 extern int smtpd_is_stopping;	/* what listener_is_stopping says */
 
 /* What stands in for server_tls.c, where a unit wraps it: whether it can be reached, and whether handshakes succeed; then the number

@@ -162,11 +162,12 @@ $(eval $(call unit,settings,tests/unit/directory $S/smtpd/settings $S/smtpd/expr
 $(eval $(call unit,transfer,tests/unit/directory tests/unit/queued $(addprefix $S/smtpd/,transfer netstring hops received settings expressions) \
 	$L/input $(LISTEN) $L/date822 control/control,-lcdb))
 # a session of qmail-smtpd
-SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command delivery recipient session_log reply path \
-	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/input $L/peer $(SERVER_TLS) $L/localaddress $L/stamp $L/date822 \
+SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command auth delivery recipient session_log reply path \
+	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $L/peer $(SERVER_TLS) $L/localaddress $L/stamp $L/date822 \
 	control/control control/table queue/envelope
 SMTPD_TLS_WRAP := $(call wrap,server_tls_reach server_tls_start server_tls_end)
 $(eval $(call unit,smtpd_command,$(SMTPD),-lcdb $(SMTPD_TLS_WRAP)))
+$(eval $(call unit,smtpd_auth,$(SMTPD),-lcdb $(SMTPD_TLS_WRAP) $(call wrap,login_client_check login_runner_run)))
 $(eval $(call unit,smtpd_delivery,$(SMTPD),-lcdb))
 $(eval $(call unit,session_log,$(SMTPD),-lcdb))
 $(eval $(call unit,recipient,$(SMTPD),-lcdb))
@@ -183,7 +184,7 @@ $(eval $(call unit,login_throttle,$S/users/login_throttle $L/siphash))
 $(eval $(call unit,login_client,tests/unit/directory $L/login_client $L/login_protocol $L/service_socket))
 $(eval $(call unit,authorization,$S/pop3d/authorization $S/pop3d/capabilities $S/pop3d/output $L/sasl $L/tls_engine $L/service_socket $L/mail_data $L/input $L/peer control/control))
 $(eval $(call unit,login_chain,tests/unit/directory tests/unit/process $S/users/login_chain $L/login_protocol))
-$(eval $(call unit,login_runner,tests/unit/directory $S/pop3d/login_runner $L/service_socket))
+$(eval $(call unit,login_runner,tests/unit/directory $L/login_runner $L/service_socket))
 $(eval $(call unit,checkprogram,$S/smtpd/checkprogram))
 $(UNIT_BUILD)/$S/smtpd/checkprogram.o: CPPFLAGS += -DCHECKPROGRAM_SECONDS=2
 

@@ -2,24 +2,26 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "exitcode.h"
 #include "login_runner.h"
+#include "monotonic.h"
 #include "service_socket.h"
 
-enum { PACKET_MAX = 1024, ABOVE = 16 };
+enum { ABOVE = 16 };
 
-/* Waits for a packet or the end. */
+/* Waits for a packet or the end: until monotonic_ms() is deadline, or where that is 0 for ever. */
 static ssize_t
-await(int socket, void *s, size_t len, int *passed)
+await(int socket, void *s, size_t len, int *passed, uint64_t deadline)
 {
 	struct pollfd p = { .fd = socket, .events = POLLIN };
 
-	while (poll(&p, 1, -1) < 0 && errno == EINTR)
+	while (!deadline && poll(&p, 1, -1) < 0 && errno == EINTR)
 		;
-	return service_socket_receive(socket, s, len, passed);
+	return deadline && !service_socket_wait(socket, deadline) ? -1 : service_socket_receive(socket, s, len, passed);
 }
 
 /* --- the runner ------------------------------------------------------------------------------------------------ */
@@ -58,27 +60,38 @@ run_and_wait(char *const *argv, int connection, const char *octets, size_t len)
 	return pid < 0 ? -1 : status;
 }
 
-static void
-serve(char *const *argv, int socket)
+/* One packet, one run. 1, or 0: that was the last one. */
+static int
+serve_one(char *const *argv, int socket)
 {
-	char packet[PACKET_MAX], code;
+	char packet[LOGIN_RUNNER_MAX], code;
 	int connection, status;
-	ssize_t n = await(socket, packet, sizeof packet, &connection);
+	ssize_t n = await(socket, packet, sizeof packet, &connection, 0);
 
 	if (n <= 0)
-		_exit(EXIT_OK);
+		return 0;
 	status = run_and_wait(argv, connection, packet, (size_t)n);
+	explicit_bzero(packet, sizeof packet);
+	if (connection >= 0)
+		close(connection);
 	if (status < 0 || !WIFEXITED(status))
-		_exit(EXIT_TEMP);
+		return 0;
 	code = (char)WEXITSTATUS(status);
-	service_socket_send(socket, &(struct iovec){ &code, 1 }, 1, -1);
+	return service_socket_send(socket, &(struct iovec){ &code, 1 }, 1, -1);
+}
+
+static void
+serve(char *const *argv, int socket, unsigned int tries)
+{
+	while (tries-- && serve_one(argv, socket))
+		;
 	_exit(EXIT_OK);
 }
 
 /* --- who asks it --------------------------------------------------------------------------------------------------- */
 
 int
-login_runner_start(char *const *argv, int directory)
+login_runner_start(char *const *argv, int directory, unsigned int tries)
 {
 	int pair[2];
 	pid_t pid;
@@ -90,7 +103,7 @@ login_runner_start(char *const *argv, int directory)
 		close(pair[0]);
 		if (fchdir(directory) < 0)
 			_exit(EXIT_TEMP);
-		serve(argv, pair[1]);
+		serve(argv, pair[1], tries);
 	}
 	close(pair[1]);
 	if (pid < 0) {
@@ -100,13 +113,33 @@ login_runner_start(char *const *argv, int directory)
 	return pair[0];
 }
 
-int
-login_runner_run(int runner, int connection, const char *octets, size_t len)
+/* Appends s and its NUL. 1, or 0: there is no room for it. */
+static int
+put(char *octets, size_t *len, const char *s)
 {
-	unsigned char code;
+	size_t size = strlen(s) + 1;
 
-	if (!service_socket_send(runner, &(struct iovec){ (void *)(uintptr_t)octets, len }, 1, connection) ||
-	    await(runner, &code, 1, NULL) != 1)
-		return -1;
-	return code;
+	if (size > LOGIN_RUNNER_MAX - *len)
+		return 0;
+	memcpy(octets + *len, s, size);
+	*len += size;
+	return 1;
+}
+
+int
+login_runner_run(int runner, int connection, const char *login, const char *secret, const char *challenge, int wait_ms)
+{
+	uint64_t deadline = wait_ms < 0 ? 0 : monotonic_ms() + (uint64_t)wait_ms;
+	char octets[LOGIN_RUNNER_MAX];
+	unsigned char code = LOGIN_RUNNER_WRONG;
+	size_t len = 0;
+	int is_sent;
+
+	if (!put(octets, &len, login) || !put(octets, &len, secret) || !put(octets, &len, challenge)) {
+		explicit_bzero(octets, sizeof octets);
+		return code;
+	}
+	is_sent = service_socket_send(runner, &(struct iovec){ octets, len }, 1, connection);
+	explicit_bzero(octets, sizeof octets);
+	return is_sent && await(runner, &code, 1, NULL, deadline) == 1 ? code : -1;
 }

@@ -1,0 +1,24 @@
+/* login_runner: a process that runs the checkpassword program of a network server's command line, because what reads the network is
+ * shut in and starts nothing. It is forked before, keeps the rights that the program needs, and reads nothing but packets of ours.
+ * Trust     the process that asks may have been taken over: it has as many tries as it was given, each one packet
+ * Secrets   are wiped here and there when the program has them */
+#ifndef LOGIN_RUNNER_H
+#define LOGIN_RUNNER_H
+#include <stddef.h>
+
+enum {
+	LOGIN_RUNNER_SECRET = 3,	/* where the program finds login, secret and challenge (interfaces section 13) */
+	LOGIN_RUNNER_MAX = 512,		/* octets of these, with their NULs; the interface has no room for more */
+	LOGIN_RUNNER_WRONG = 1, LOGIN_RUNNER_MISUSED = 2,	/* exit codes of such a program; 111: it cannot be known now */
+};
+
+/* Forks it; it runs argv in that directory (a descriptor), tries times at most, with the descriptors 0 and 1 of now.
+ * Returns a socket, or -1 with errno set. */
+int login_runner_start(char *const *argv, int directory, unsigned int tries);
+
+/* Runs the program, with connection as 0 and 1 (-1: those of the start), and waits for its end, for wait_ms at most, -1 for ever.
+ * Returns its exit code: LOGIN_RUNNER_WRONG and unrun, if there is no room for login, secret and challenge; -1: it was killed, could not
+ * be started or takes too long, or there is no runner. */
+int login_runner_run(int runner, int connection, const char *login, const char *secret, const char *challenge, int wait_ms);
+
+#endif

@@ -1,0 +1,232 @@
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "auth.h"
+#include "exitcode.h"
+#include "login_client.h"
+#include "login_runner.h"
+#include "sasl.h"
+#include "session.h"
+#include "stralloc_set.h"
+
+/* --- what is offered --------------------------------------------------------------------- */
+
+int
+auth_start(struct auth *a, char *const *programs, int directory)
+{
+	const char *wanted = getenv("SMTPAUTH"), *force = getenv("FORCETLS");
+
+	*a = (struct auth){ .runner = -1, .null = -1 };
+	a->is_required = wanted && *wanted == '!';
+	a->is_on = wanted ? strcmp(wanted, "-") != 0 && strcmp(wanted, "0") != 0 && strcmp(wanted, "cram") != 0 : programs != NULL;
+	a->needs_tls = !force || strcmp(force, "0") != 0;
+	if (!a->is_on || !programs)
+		return 1;
+	a->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	a->runner = a->null < 0 ? -1 : login_runner_start(programs, directory, AUTH_TRIES_MAX);
+	return a->runner >= 0;
+}
+
+static int
+may_log_in(const struct session *s)
+{
+	return s->auth->is_on && (s->is_tls || !s->auth->needs_tls);
+}
+
+int
+auth_is_offered(const struct session *s)
+{
+	return may_log_in(s) && !s->is_authenticated;
+}
+
+const char *
+auth_lacks(const struct session *s)
+{
+	if (!s->auth->is_required || s->is_authenticated)
+		return NULL;
+	return may_log_in(s) ? "authentication is required" : "must issue a STARTTLS command first";
+}
+
+void
+auth_forget(struct session *s)
+{
+	s->login.len = 0;
+	s->relayclient = getenv("RELAYCLIENT");
+	if (s->is_authenticated)
+		peer_read(&s->peer);
+	s->is_authenticated = 0;
+}
+
+/* --- a login ------------------------------------------------------------------------------- */
+
+/* Writes a refusal, and counts it. */
+static void
+refuse(struct session *s, unsigned int code, const char *enhanced, const char *text)
+{
+	reply_put(&s->reply, code, enhanced, text);
+	session_count_error(s);
+}
+
+/* The line that fail2ban reads, in the words of qmail-authd, which writes its own. */
+static void
+log_failure(struct session *s, const char *login)
+{
+	if (s->auth->runner >= 0)
+		session_log_failure(s, login);
+}
+
+static void
+answer_wrong(struct session *s, const char *login)
+{
+	log_failure(s, login);
+	if (++s->failures < AUTH_FAILURES_MAX) {
+		refuse(s, 535, "5.7.8", "authentication failed");
+		return;
+	}
+	reply_put(&s->reply, 421, "4.7.0", "authentication failed too often");
+	session_close(s, SESSION_REFUSED, "too many failed logins");
+}
+
+static void
+answer_unknown(struct session *s, const char *login, const char *why)
+{
+	refuse(s, 454, "4.7.0", "unable to check logins now");
+	session_log_refusal(s, "AUTH", login, why);
+}
+
+static void
+answer_right(struct session *s, const char *account)
+{
+	if (!stralloc_setb(&s->login, account, strlen(account) + 1)) {
+		answer_unknown(s, account, "out of memory");
+		return;
+	}
+	s->is_authenticated = 1;
+	snprintf(s->peer.info, sizeof s->peer.info, "%.*s", PEER_INFO_MAX - 1, account);
+	if (!s->relayclient)
+		s->relayclient = "";
+	reply_put(&s->reply, 235, "2.7.0", "authentication succeeded");
+}
+
+static void
+ask_program(struct session *s, const char *login, const char *secret)
+{
+	int code = login_runner_run(s->auth->runner, s->auth->null, login, secret, "", AUTH_PROGRAM_MS);
+
+	if (code == EXIT_OK)
+		answer_right(s, login);
+	else if (code < 0 || code >= EXIT_PERM || code == LOGIN_RUNNER_MISUSED)
+		answer_unknown(s, login, "the checkpassword program does not say");
+	else
+		answer_wrong(s, login);
+}
+
+static void
+ask_keeper(struct session *s, const char *login, const char *secret)
+{
+	struct login_client c;
+
+	switch (login_client_check(&c, -1, login, secret, "")) {
+	case LOGIN_CLIENT_RIGHT:
+		answer_right(s, c.account);
+		break;
+	case LOGIN_CLIENT_WRONG:
+		answer_wrong(s, login);
+		break;
+	case LOGIN_CLIENT_UNKNOWN:
+		answer_unknown(s, login, c.text);
+	}
+}
+
+/* --- the exchange --------------------------------------------------------------------------- */
+
+/* The client's next line; NULL: there is none, which was answered. */
+static char *
+take_response(struct session *s, size_t *len)
+{
+	char *line;
+	enum input_result r = input_line(&s->in, &line, len);
+
+	switch (r) {
+	case INPUT_OK:
+		return line;
+	case INPUT_TOO_LONG:
+		refuse(s, 500, "5.5.6", "the line is too long");
+		return NULL;
+	case INPUT_NUL:
+	case INPUT_BARE:
+		refuse(s, 501, "5.5.2", "malformed response");
+		return NULL;
+	default:
+		session_close_input(s, r);
+		return NULL;
+	}
+}
+
+/* Until the client has said it all; 1, or 0: there is no login, which was answered. */
+static int
+converse(struct session *s, struct sasl *sasl, enum sasl_result r)
+{
+	while (r == SASL_CHALLENGE) {
+		size_t len;
+		char *line;
+
+		reply_line(&s->reply, 334, ' ', sasl->challenge);
+		line = take_response(s, &len);
+		if (!line)
+			return 0;
+		r = sasl_take(sasl, line);
+		explicit_bzero(line, len);
+	}
+	if (r == SASL_CANCELLED)
+		refuse(s, 501, "5.7.0", "authentication cancelled");
+	else if (r == SASL_MALFORMED)
+		refuse(s, 501, "5.5.2", "malformed response");
+	else if (r == SASL_FOREIGN)
+		refuse(s, 535, "5.7.8", "nobody acts for another here");
+	return r == SASL_DONE;
+}
+
+static void
+log_in(struct session *s, enum sasl_mechanism m, const char *initial)
+{
+	struct sasl sasl;
+
+	if (converse(s, &sasl, sasl_begin(&sasl, m, initial))) {
+		if (s->auth->runner >= 0)
+			ask_program(s, sasl.login, sasl.secret);
+		else
+			ask_keeper(s, sasl.login, sasl.secret);
+	}
+	sasl_forget(&sasl);
+}
+
+void
+auth_run(struct session *s, char *arg)
+{
+	size_t word = strcspn(arg, " ");
+	char *initial = arg[word] ? arg + word + 1 : NULL;
+	enum sasl_mechanism m;
+
+	arg[word] = '\0';
+	if (!s->auth->is_on)
+		refuse(s, 502, "5.5.1", "unimplemented");
+	else if (s->is_authenticated)
+		refuse(s, 503, "5.5.1", "you have logged in already");
+	else if (s->phase != PHASE_IDLE)
+		refuse(s, 503, "5.5.1", "not within a mail transaction");
+	else if (!s->is_extended)
+		refuse(s, 503, "5.5.1", "EHLO first");
+	else if (!may_log_in(s))
+		refuse(s, 538, "5.7.11", "encryption is required: STARTTLS first");
+	else if (!*arg)
+		refuse(s, 501, "5.5.4", "syntax: AUTH mechanism [initial-response]");
+	else if (!sasl_find(&m, arg))
+		refuse(s, 504, "5.5.4", "this mechanism is not known");
+	else
+		log_in(s, m, initial);
+	if (initial)
+		explicit_bzero(initial, strlen(initial));
+}

@@ -1,0 +1,408 @@
+/* AUTH in a session: which words are answered how, when a login counts, and what it changes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "directory.h"
+#include "login_client.h"
+#include "login_runner.h"
+#include "smtpd.h"
+#include "queued.h"
+
+/* What stands in for qmail-authd and for a program: ana's secret is "x", bob cannot be known. */
+static char asked[64];
+static int code;	/* of the program */
+
+enum login_client_answer __wrap_login_client_check(struct login_client *c, int home, const char *login, const char *secret,
+    const char *challenge);
+int __wrap_login_runner_run(int runner, int connection, const char *login, const char *secret, const char *challenge, int wait_ms);
+
+enum login_client_answer
+__wrap_login_client_check(struct login_client *c, int home, const char *login, const char *secret, const char *challenge)
+{
+	assert_int_equal(home, -1);
+	assert_string_equal(challenge, "");
+	snprintf(asked, sizeof asked, "%s/%s", login, secret);
+	strcpy(c->account, "ana@me.test");
+	strcpy(c->text, "away");
+	return strcmp(login, "bob") == 0 ? LOGIN_CLIENT_UNKNOWN : strcmp(asked, "ana/x") == 0 ? LOGIN_CLIENT_RIGHT : LOGIN_CLIENT_WRONG;
+}
+
+int
+__wrap_login_runner_run(int runner, int connection, const char *login, const char *secret, const char *challenge, int wait_ms)
+{
+	assert_int_equal(runner, 50);
+	assert_int_equal(connection, 51);
+	assert_int_equal(wait_ms, AUTH_PROGRAM_MS);
+	assert_string_equal(challenge, "");
+	snprintf(asked, sizeof asked, "%s/%s", login, secret);
+	return code;
+}
+
+static int
+begin(void **state)
+{
+	smtpd_begin(state);
+	smtpd_auth->is_on = smtpd_auth->needs_tls = 1;
+	smtpd->is_tls = 1;
+	asked[0] = '\0';
+	return 0;
+}
+
+static void
+expect(const char *lines, const char *want)
+{
+	const char *got = smtpd_says(lines);
+
+	if (strncmp(got, want, strlen(want)) != 0)
+		fail_msg("%s: %s, not %s", lines, got, want);
+}
+
+#define EHLO "EHLO x.test|"
+#define ANA "AGFuYQB4"		/* NUL ana NUL x */
+#define MAIL "MAIL FROM:<s@x.test>"
+
+/* --- exchanges --------------------------------------------------------------------------------------------------------- */
+
+/* lines as for smtpd_says; sent: what the client has sent behind the last one; asked: about which login and secret. */
+static const struct row { const char *rule, *lines, *sent, *want, *asked; } rows[] = {
+	{ "PLAIN at once", EHLO "AUTH PLAIN " ANA, "", "235 2.7.0 authentication succeeded", "ana/x" },
+	{ "in any case", EHLO "auth plain " ANA, "", "235 ", "ana/x" },
+	{ "PLAIN when asked", EHLO "AUTH PLAIN", ANA "\r\n", "334 \r\n235 2.7.0 ", "ana/x" },
+	{ "LOGIN", EHLO "AUTH LOGIN", "YW5h\r\neA==\r\n", "334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n235 ", "ana/x" },
+	{ "LOGIN with its name at once", EHLO "AUTH LOGIN YW5h", "eA==\r\n", "334 UGFzc3dvcmQ6\r\n235 ", "ana/x" },
+	{ "a secret of one octet that is wrong", EHLO "AUTH PLAIN AGFuYQB5", "", "535 5.7.8 authentication failed", "ana/y" },
+	{ "who is nobody", EHLO "AUTH PLAIN AGV2ZQB4", "", "535 5.7.8 ", "eve/x" },
+	{ "it cannot be known", EHLO "AUTH PLAIN AGJvYgB4", "", "454 4.7.0 unable to check logins now (#4.7.0)", "bob/x" },
+	{ "for somebody else", EHLO "AUTH PLAIN ZXZlAGFuYQB4", "", "535 5.7.8 nobody acts for another here", "" },
+	{ "for oneself", EHLO "AUTH PLAIN YW5hAGFuYQB4", "", "235 ", "ana/x" },
+	{ "no mechanism", EHLO "AUTH", "", "501 5.5.4 syntax: AUTH ", "" },
+	{ "another mechanism", EHLO "AUTH CRAM-MD5", "", "504 5.5.4 this mechanism is not known", "" },
+	{ "a mechanism that goes on", EHLO "AUTH PLAINS " ANA, "", "504 ", "" },
+	{ "cancelled", EHLO "AUTH PLAIN", "*\r\n", "334 \r\n501 5.7.0 authentication cancelled", "" },
+	{ "cancelled at the second question", EHLO "AUTH LOGIN", "YW5h\r\n*\r\n", "334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n501 5.7.0 ", "" },
+	{ "cancelled at once", EHLO "AUTH PLAIN *", "", "501 5.7.0 ", "" },
+	{ "no base64", EHLO "AUTH PLAIN !", "", "501 5.5.2 malformed response", "" },
+	{ "an initial response that is empty", EHLO "AUTH PLAIN =", "", "501 5.5.2 ", "" },
+	{ "a response that is empty", EHLO "AUTH PLAIN", "\r\n", "334 \r\n501 5.5.2 ", "" },
+	{ "padding alone", EHLO "AUTH PLAIN", "====\r\n", "334 \r\n501 5.5.2 ", "" },
+	{ "a part that is missing", EHLO "AUTH PLAIN YW5h", "", "501 5.5.2 ", "" },
+	{ "a NUL in the secret", EHLO "AUTH PLAIN AGFuYQB4AHk=", "", "501 5.5.2 ", "" },
+	{ "two responses in one", EHLO "AUTH PLAIN " ANA " " ANA, "", "501 5.5.2 ", "" },
+	{ "two blanks", EHLO "AUTH PLAIN  " ANA, "", "501 5.5.2 ", "" },
+	{ "a bare LF, and more", EHLO "AUTH PLAIN", ANA "\nNOOP\r\n", "334 \r\n500 5.5.2 ", "" },
+	{ "twice", EHLO "AUTH PLAIN " ANA "|AUTH PLAIN " ANA, "", "503 5.5.1 you have logged in already", "ana/x" },
+	{ "twice, with EHLO between", EHLO "AUTH PLAIN " ANA "|" EHLO "AUTH PLAIN " ANA, "", "503 5.5.1 ", "ana/x" },
+	{ "within a transaction", EHLO MAIL "|AUTH PLAIN " ANA, "", "503 5.5.1 not within a mail transaction", "" },
+	{ "after RSET", EHLO MAIL "|RSET|AUTH PLAIN " ANA, "", "235 ", "ana/x" },
+	{ "between chunks", EHLO MAIL "|RCPT TO:<a@me.test>|BDAT 0|AUTH PLAIN " ANA, "", "503 5.5.1 ", "" },
+	{ "without EHLO", "AUTH PLAIN " ANA, "", "503 EHLO first (#5.5.1)", "" },
+	{ "after HELO", "HELO x.test|AUTH PLAIN " ANA, "", "503 EHLO first", "" },
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static void
+row_is_right(void **state)
+{
+	const struct row *row = *state;
+	const char *last = strrchr(row->lines, '|');
+	char first[256];
+
+	/* what is sent behind the last line must not be there before it */
+	snprintf(first, sizeof first, "%.*s", last ? (int)(last - row->lines) : 0, row->lines);
+	if (*first)
+		smtpd_says(first);
+	smtpd_sends(row->sent, strlen(row->sent));
+	expect(last ? last + 1 : row->lines, row->want);
+	assert_string_equal(asked, row->asked);
+	assert_int_equal(smtpd->is_authenticated, strncmp(row->rule, "twice", 5) == 0 || strstr(row->want, "235 ") != NULL);
+}
+
+/* --- lines ---------------------------------------------------------------------------------------------------------------- */
+
+static void
+a_response_above_the_bound(void **state)
+{
+	static char line[12290];
+
+	(void)state;
+	memset(line, 'A', 12286);
+	strcpy(line + 12286, "\r\n");
+	smtpd_says("EHLO x.test");
+	smtpd_sends(line, 12288);
+	expect("AUTH PLAIN", "334 \r\n500 5.5.6 the line is too long");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+}
+
+static void
+a_response_with_a_NUL(void **state)
+{
+	(void)state;
+	smtpd_says("EHLO x.test");
+	smtpd_sends("AG\0uYQB4\r\n", 10);
+	expect("AUTH PLAIN", "334 \r\n501 5.5.2 malformed response");
+}
+
+static void
+who_closes_instead_of_an_answer(void **state)
+{
+	(void)state;
+	smtpd_says("EHLO x.test");
+	smtpd_closes();
+	expect("AUTH PLAIN", "334 ");
+	assert_int_equal(smtpd->end, SESSION_CLOSED);
+	assert_false(smtpd->is_authenticated);
+}
+
+static void
+what_does_not_wait_for_the_reply(void **state)
+{
+	(void)state;
+	smtpd_says("EHLO x.test");
+	smtpd->in.end = 1;	/* an octet has come */
+	expect("AUTH PLAIN " ANA, "503 5.5.1 you did not wait for the reply to this command");
+	assert_string_equal(asked, "");
+	assert_int_equal(smtpd->end, SESSION_REFUSED);
+}
+
+static void
+secrets_do_not_stay_in_the_input(void **state)
+{
+	static const char secret[] = "AGFuYQB4";
+
+	(void)state;
+	smtpd_says("EHLO x.test");
+	smtpd_sends("AGFuYQB4\r\n", 10);
+	expect("AUTH PLAIN", "334 \r\n235 ");
+	assert_null(memmem(smtpd->in.buffer, sizeof smtpd->in.buffer, secret, sizeof secret - 1));
+}
+
+/* --- when --------------------------------------------------------------------------------------------------------------------- */
+
+static void
+set(const char *name, const char *value)
+{
+	if (value)
+		setenv(name, value, 1);
+	else
+		unsetenv(name);
+}
+
+static void
+what_the_environment_says(void **state)
+{
+	static const struct { const char *smtpauth, *forcetls; int is_on, is_required, needs_tls; } wants[] = {
+		{ NULL, NULL, 0, 0, 1 }, { "-", NULL, 0, 0, 1 }, { "0", NULL, 0, 0, 1 }, { "", NULL, 1, 0, 1 }, { "1", NULL, 1, 0, 1 },
+		{ "+cram", NULL, 1, 0, 1 }, { "cram", NULL, 0, 0, 1 }, { "!", NULL, 1, 1, 1 }, { "!+cram", NULL, 1, 1, 1 },
+		{ "", "0", 1, 0, 0 }, { "", "1", 1, 0, 1 }, { "", "", 1, 0, 1 },
+	};
+	struct auth a;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
+		set("SMTPAUTH", wants[i].smtpauth);
+		set("FORCETLS", wants[i].forcetls);
+		assert_int_equal(auth_start(&a, NULL, -1), 1);
+		assert_int_equal(a.is_on, wants[i].is_on);
+		assert_int_equal(a.is_required, wants[i].is_required);
+		assert_int_equal(a.needs_tls, wants[i].needs_tls);
+		assert_int_equal(a.runner, -1);
+	}
+	set("SMTPAUTH", NULL);
+	set("FORCETLS", NULL);
+}
+
+static void
+EHLO_offers_it_where_it_may_be_used(void **state)
+{
+	(void)state;
+	assert_non_null(strstr(smtpd_says("EHLO x.test"), "\r\n250-AUTH PLAIN LOGIN\r\n"));
+	assert_null(strstr(smtpd_says(EHLO "AUTH PLAIN " ANA "|EHLO x.test"), "AUTH"));
+	smtpd_end(state);
+	begin(state);
+	smtpd->is_tls = 0;
+	assert_null(strstr(smtpd_says("EHLO x.test"), "AUTH"));
+	smtpd_auth->needs_tls = 0;
+	assert_non_null(strstr(smtpd_says("EHLO x.test"), "\r\n250-AUTH PLAIN LOGIN\r\n"));
+	smtpd_auth->is_on = 0;
+	assert_null(strstr(smtpd_says("EHLO x.test"), "AUTH"));
+}
+
+static void
+not_without_TLS(void **state)
+{
+	(void)state;
+	smtpd->is_tls = 0;
+	expect(EHLO "AUTH PLAIN " ANA, "538 5.7.11 encryption is required: STARTTLS first");
+	smtpd->tls->is_required = 1;
+	expect("AUTH PLAIN " ANA, "538 5.7.11 ");
+	assert_string_equal(asked, "");
+	smtpd_auth->needs_tls = 0;
+	expect("AUTH PLAIN " ANA, "235 ");
+}
+
+static void
+not_where_it_is_off(void **state)
+{
+	(void)state;
+	smtpd_auth->is_on = 0;
+	expect(EHLO "AUTH PLAIN " ANA, "502 5.5.1 unimplemented");
+}
+
+static void
+too_many_failures(void **state)
+{
+	(void)state;
+	smtpd_says("EHLO x.test");
+	for (int i = 1; i < AUTH_FAILURES_MAX; i++)
+		expect("AUTH PLAIN AGFuYQB5", "535 ");
+	expect("AUTH PLAIN AGFuYQB5", "421 4.7.0 authentication failed too often");
+	assert_int_equal(smtpd->end, SESSION_REFUSED);
+	assert_string_equal(smtpd->reason, "too many failed logins");
+}
+
+static void
+what_cannot_be_known_is_no_failure(void **state)
+{
+	(void)state;
+	smtpd_says("EHLO x.test");
+	for (int i = 0; i < 2 * AUTH_FAILURES_MAX; i++)
+		expect("AUTH PLAIN AGJvYgB4", "454 ");
+	expect("AUTH PLAIN " ANA, "235 ");
+	assert_non_null(strstr(smtpd_logged(), " command=AUTH argument=<bob> reason=\"away\"\n"));
+}
+
+/* --- what it brings --------------------------------------------------------------------------------------------------------------- */
+
+#define FAR "|" MAIL "|RCPT TO:<a@far.test>"
+
+static void
+who_has_logged_in_may_relay(void **state)
+{
+	(void)state;
+	expect("EHLO x.test" FAR, "553 ");
+	expect("EHLO x.test|AUTH PLAIN " ANA FAR, "250 2.1.5 ok");
+	smtpd_sends("x\r\n.\r\n", 6);
+	expect("DATA", "354 go ahead\r\n250 ");
+	assert_non_null(strstr(queued.message, " (ana@me.test@192.0.2.1)\n"));
+	assert_non_null(strstr(smtpd_logged(), " auth=ana@me.test relay=yes from=<s@x.test> "));
+}
+
+static void
+a_failure_lets_nobody_relay(void **state)
+{
+	(void)state;
+	expect(EHLO "AUTH PLAIN AGFuYQB5" FAR, "553 ");
+	expect("AUTH PLAIN AGJvYgB4" FAR, "553 ");
+}
+
+static void
+the_value_of_RELAYCLIENT_stays(void **state)
+{
+	(void)state;
+	smtpd->relayclient = "@via.test";
+	smtpd_says(EHLO "AUTH PLAIN " ANA);
+	assert_string_equal(smtpd->relayclient, "@via.test");
+}
+
+static void
+EHLO_forgets_no_login(void **state)
+{
+	(void)state;
+	expect(EHLO "AUTH PLAIN " ANA "|EHLO x.test" FAR, "250 ");
+}
+
+static void
+STARTTLS_forgets_it(void **state)
+{
+	(void)state;
+	smtpd->is_tls = smtpd_auth->needs_tls = 0;
+	smtpd->tls->by = SERVER_TLS_ENGINE;
+	expect(EHLO "AUTH PLAIN " ANA, "235 ");
+	smtpd_says("STARTTLS");
+	assert_true(smtpd->is_tls);
+	assert_false(smtpd->is_authenticated);
+	assert_string_equal(smtpd->peer.info, "");
+	expect("EHLO x.test" FAR, "553 ");
+}
+
+static void
+MAIL_needs_it_where_it_is_required(void **state)
+{
+	(void)state;
+	smtpd_auth->is_required = 1;
+	smtpd->relayclient = "";	/* whatever the rules say of the address */
+	expect(EHLO MAIL, "530 5.7.0 authentication is required (#5.7.0)");
+	expect("RCPT TO:<a@me.test>", "503 ");
+	expect("BDAT 0 LAST", "503 ");
+	expect("AUTH PLAIN " ANA "|" MAIL, "250 ");
+}
+
+static void
+and_TLS_first(void **state)
+{
+	(void)state;
+	smtpd_auth->is_required = 1;
+	smtpd->is_tls = 0;
+	expect(EHLO MAIL, "530 5.7.0 must issue a STARTTLS command first (#5.7.0)");
+}
+
+/* --- programs ------------------------------------------------------------------------------------------------------------------------- */
+
+static void
+what_a_program_says(void **state)
+{
+	static const struct { int code; const char *want; } wants[] = {
+		{ 0, "235 " }, { 1, "535 " }, { 20, "535 " }, { 2, "454 " }, { 100, "454 " }, { 111, "454 " }, { -1, "454 " },
+	};
+
+	for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
+		smtpd_end(state);
+		begin(state);
+		smtpd_auth->runner = 50;
+		smtpd_auth->null = 51;
+		code = wants[i].code;
+		expect(EHLO "AUTH PLAIN " ANA, wants[i].want);
+		assert_string_equal(asked, "ana/x");
+		assert_int_equal(strstr(smtpd_logged(), "qmail-smtpd: login failed: ip=192.0.2.1 user=ana for=check reason=wrong\n") != NULL,
+		    wants[i].want[0] == '5');
+	}
+}
+
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, smtpd_end)
+
+int
+main(void)
+{
+	struct CMUnitTest tests[ROWS + 20] = {
+		test(a_response_above_the_bound),
+		test(a_response_with_a_NUL),
+		test(who_closes_instead_of_an_answer),
+		test(what_does_not_wait_for_the_reply),
+		test(secrets_do_not_stay_in_the_input),
+		test(what_the_environment_says),
+		test(EHLO_offers_it_where_it_may_be_used),
+		test(not_without_TLS),
+		test(not_where_it_is_off),
+		test(too_many_failures),
+		test(what_cannot_be_known_is_no_failure),
+		test(who_has_logged_in_may_relay),
+		test(a_failure_lets_nobody_relay),
+		test(the_value_of_RELAYCLIENT_stays),
+		test(EHLO_forgets_no_login),
+		test(STARTTLS_forgets_it),
+		test(MAIL_needs_it_where_it_is_required),
+		test(and_TLS_first),
+		test(what_a_program_says),
+	};
+	size_t n = 19;
+
+	for (size_t i = 0; i < ROWS; i++)
+		tests[n++] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = row_is_right, .setup_func = begin, .teardown_func = smtpd_end,
+		    .initial_state = (void *)(uintptr_t)&rows[i] };
+	return _cmocka_run_group_tests("smtpd_auth", tests, n, smtpd_home, directory_remove);
+}
