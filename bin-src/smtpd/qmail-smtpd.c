@@ -126,7 +126,9 @@ begin(struct service *v, struct preparation *p)
 	v->settings = p->settings;
 	if (!settings_open_table(&v->settings))
 		give_up("read control/morercpthosts.cdb");
-	if (!recipient_checks_start(&v->checks, &peer))
+	if (!auth_start(&v->auth, p->programs, p->directory))
+		give_up("prepare for checking logins");
+	if (!recipient_checks_start(&v->checks, &peer, v->auth.is_required))
 		give_up("prepare for checking recipients");
 	queue_client_open(&v->queue, -1);
 	if (!queue_client_start_runner(&v->queue))
@@ -135,8 +137,6 @@ begin(struct service *v, struct preparation *p)
 	v->session.queue = &v->queue;
 	v->session.checks = &v->checks;
 	v->session.own = &p->own;
-	if (!auth_start(&v->auth, p->programs, p->directory))
-		give_up("prepare for checking logins");
 	v->session.auth = &v->auth;
 	server_tls_find(&v->tls, p->is_listening);
 	v->session.tls = &v->tls;

@@ -224,11 +224,11 @@ recipient_is_taken(struct session *s, struct path *path)
 /* --- before and after the sessions --------------------------------------------------------- */
 
 int
-recipient_checks_start(struct recipient_checks *c, const struct peer *peer)
+recipient_checks_start(struct recipient_checks *c, const struct peer *peer, int needs_login)
 {
 	c->program.fd = -1;
 	rcptcheck_init(&c->accounts, -1);
-	if (peer->is_known && !getenv("RELAYCLIENT")) {
+	if (peer->is_known && !needs_login && !getenv("RELAYCLIENT")) {
 		c->lists = dnsbl_open();
 		if (!c->lists)
 			return 0;

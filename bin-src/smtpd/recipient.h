@@ -26,8 +26,9 @@ struct recipient_checks {
 };
 
 /* *c is all zero. Starts all that has to be started before the process shuts itself in: whom the environment says the client is, must be
- * settled. Returns 1, or 0 with errno set. */
-int recipient_checks_start(struct recipient_checks *c, const struct peer *peer);
+ * settled. needs_login: no DNS list is asked about clients that have to log in, as about those that may relay. Returns 1, or 0 with errno
+ * set. */
+int recipient_checks_start(struct recipient_checks *c, const struct peer *peer, int needs_login);
 
 void recipient_checks_end(struct recipient_checks *c);
 

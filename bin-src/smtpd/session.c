@@ -160,7 +160,7 @@ greet(struct session *s)
 	unsigned long delay = s->settings->numbers[NUMBER_GREETDELAY];
 	char line[REPLY_TEXT_MAX];
 
-	if (delay && !s->relayclient && input_comes(&s->in, delay * 1000)) {
+	if (delay && !s->relayclient && !s->auth->is_required && input_comes(&s->in, delay * 1000)) {
 		reply_put(&s->reply, 554, "5.5.1", "you spoke before the greeting");
 		session_close(s, SESSION_REFUSED, "spoke before the greeting");
 		return;

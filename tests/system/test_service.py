@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.skipif(os.getuid() != 0, reason="only root can run pro
               pytest.mark.skipif(not shutil.which("s6-svscan"), reason="s6 is not installed")]
 
 
-DOWN = ("qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s")  # until the administrator says otherwise
+DOWN = ("qmail-smtpd", "qmail-submission", "qmail-submissions", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s")  # until the administrator says otherwise
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_network_server(supervised, name):
     """Down at first; then it listens as qmaild, and its processes have no other rights."""
     server = supervised
     service = server.home / "service" / name
-    program = {"qmail-pop3s": "qmail-popup"}.get(name, name)
+    program = {"qmail-pop3s": "qmail-popup", "qmail-submission": "qmail-smtpd", "qmail-submissions": "qmail-smtpd"}.get(name, name)
     assert program not in programs(server)
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]
@@ -172,7 +172,7 @@ def test_a_network_server(supervised, name):
     server.inside(server.bin / "qmailctl", "start")
     qmaild, nofiles = server.passwd["qmaild"][0], server.groups["nofiles"]
     with socket.create_connection(("127.0.0.1", port), 30) as c:
-        if name == "qmail-smtpd":
+        if name in ("qmail-smtpd", "qmail-submission"):
             assert c.recv(1000).startswith(b"220 ")
         wait_for(lambda: len(programs(server)[program]) == (1 if name == "qmail-qmqpd" else 2), what="a process for the connection")
         for pid in programs(server)[program]:

@@ -76,7 +76,7 @@ def test_install_keeps_a_changed_service(home):
 def test_install_leaves_a_network_server_as_the_administrator_wants_it(home):
     """It is down in a new tree; who has taken that away is not asked again."""
     install(home)
-    names = ("qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s")
+    names = ("qmail-smtpd", "qmail-submission", "qmail-submissions", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s")
     assert all((home / "service" / name / "down").exists() for name in names)
     assert not (home / "service/qmail-send/down").exists()
     (home / "service/qmail-smtpd/down").unlink()
@@ -191,7 +191,7 @@ def test_setup_users_and_owners(private_root):
     for name, mode, user, group in rules:
         st = (home / name).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (mode, uid[user], gid[group]), name
-    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-mtastsd", "qmail-smtpd", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s"):
+    for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-mtastsd", "qmail-smtpd", "qmail-submission", "qmail-submissions", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s"):
         st = (private_root / "var/log/qmail" / service).stat()
         assert (stat.S_IMODE(st.st_mode), st.st_uid) == (0o750, uid["qmaill"])
     assert os.readlink(home / "log") == "/var/log/qmail"

@@ -217,11 +217,11 @@ a_bad_name_of_the_client_counts_where_it_counts(void **state)
 /* --- DNS lists ----------------------------------------------------------------------------------------------------------- */
 
 static void
-start_checks(void)
+start_checks(int needs_login)
 {
 	recipient_checks_end(smtpd->checks);
 	memset(smtpd->checks, 0, sizeof *smtpd->checks);
-	assert_int_equal(recipient_checks_start(smtpd->checks, &smtpd->peer), 1);
+	assert_int_equal(recipient_checks_start(smtpd->checks, &smtpd->peer, needs_login), 1);
 	smtpd->checks->accounts.not_before = UINT64_MAX;
 }
 
@@ -230,14 +230,14 @@ RBLSMTPD_speaks_for_the_lists(void **state)
 {
 	(void)state;
 	setenv("RBLSMTPD", "wait a bit", 1);
-	start_checks();
+	start_checks(0);
 	expect("a@me.test", "451 4.7.1 wait a bit (#4.7.1)\r\n");
 	expect("postmaster@me.test", NULL);
 	smtpd->relayclient = "";
 	expect("a@me.test", NULL);
 	smtpd->relayclient = NULL;
 	setenv("RBLSMTPD", "-go away", 1);
-	start_checks();
+	start_checks(0);
 	expect("a@me.test", "553 5.7.1 go away (#5.7.1)\r\n");
 	expect("a@y.test", "553 5.7.1 sorry, that domain");	/* the cheapest first */
 }
@@ -248,7 +248,10 @@ who_may_relay_is_looked_up_in_no_list(void **state)
 	(void)state;
 	setenv("RELAYCLIENT", "", 1);
 	setenv("RBLSMTPD", "-go away", 1);
-	start_checks();
+	start_checks(0);
+	assert_null(smtpd->checks->lists);
+	unsetenv("RELAYCLIENT");
+	start_checks(1);
 	assert_null(smtpd->checks->lists);
 }
 
@@ -256,11 +259,11 @@ static void
 checks_that_were_told_of_a_connection_are_of_that_one(void **state)
 {
 	(void)state;
-	start_checks();
+	start_checks(0);
 	assert_true(recipient_checks_are_reusable(smtpd->checks));
 	setenv("RCPTCHECK", "./check", 1);
 	setenv("NOBADHELO", "", 1);
-	start_checks();
+	start_checks(0);
 	assert_false(recipient_checks_are_reusable(smtpd->checks));
 	assert_false(smtpd->checks->helo_counts);
 }
@@ -276,7 +279,7 @@ start_program(const char *text)
 	directory_write("check", script);
 	assert_int_equal(chmod("check", 0700), 0);
 	setenv("RCPTCHECK", "./check", 1);
-	start_checks();
+	start_checks(0);
 }
 
 /* program: what it does. want: NULL, the recipient is taken. */

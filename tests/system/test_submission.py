@@ -1,0 +1,218 @@
+"""Submission: AUTH through qmail-authd or a chain, ports 587 and 465, clients that others wrote, and who may not relay. Rows S3 and S11
+of the hostile inputs, as far as AUTH goes."""
+import base64
+import shutil
+import smtplib
+import subprocess
+
+import pytest
+
+from conftest import HOST, WAIT
+from serving import Service
+from smtp_session import Queue
+from test_popup import CHECKPASSWORD, SECRET, Pop3
+from test_smtpd_tls import CIPHER, Client, protocol
+from test_tls import new_context, pem
+
+ANA, FAR = "ana@shop.example", "eva@far.example"
+MESSAGE = b"From: ana@shop.example\r\nTo: eva@far.example\r\nSubject: x\r\n\r\nfirst\r\n..last\r\n"
+PLAIN = base64.b64encode(f"\0{ANA}\0{SECRET}".encode()).decode()
+
+
+@pytest.fixture
+def idle(new_tree):
+    """A tree with a key and a keeper of logins."""
+    server = new_tree(Pop3)
+    server.need("qmail-smtpd", "qmail-authd", "qmail-loggedin", "qmail-keyd", "qmail-tlsd")
+    server.write("home/ana/.keep", "")
+    server.write("tls/ec.pem", pem("P-256", HOST), 0o400)
+    server.write("control/rcpthosts", f"{HOST}\n")
+    server.start_engine()
+    return server
+
+
+@pytest.fixture
+def queue(idle):
+    with Queue(idle) as q:
+        yield q
+
+
+@pytest.fixture
+def keeper(idle):
+    idle.start_authd(session=())
+    return idle
+
+
+def submission_at(tree, **env):
+    return Service(tree, "qmail-smtpd", "-X", env={"SMTPAUTH": "!", **env})
+
+
+@pytest.fixture
+def submission(keeper, queue):
+    with submission_at(keeper) as service:
+        yield service
+
+
+@pytest.fixture
+def submissions(keeper, queue):
+    with submission_at(keeper, SMTPS="1") as service:
+        yield service
+
+
+def log_in(s, code=235):
+    assert "\n250-AUTH PLAIN LOGIN\n" in s.ehlo()
+    return s.expect(code, f"AUTH PLAIN {PLAIN}")
+
+
+# --- sessions -----------------------------------------------------------------------------------------------------------
+
+def test_a_login_may_relay(submission, queue):
+    with Client(submission) as s:
+        assert "AUTH" not in s.ehlo()
+        assert s.command(f"AUTH PLAIN {PLAIN}").startswith("538 5.7.11 ")
+        assert s.command("MAIL FROM:<a@b>") == "530 5.7.0 must issue a STARTTLS command first (#5.7.0)"
+        s.starttls()
+        s.ehlo()
+        assert s.command("MAIL FROM:<a@b>") == "530 5.7.0 authentication is required (#5.7.0)"
+        log_in(s)
+        assert s.message(b"x", FAR, sender=ANA).startswith("250 2.0.0 ok ")
+        s.expect(221, "QUIT")
+    message, envelope = queue.messages[0]
+    assert protocol(message) == f"ESMTPSA (TLSv1.2) tls {CIPHER}" and b" (ana@shop.example@127.0.0.1)\n" in message
+    assert f"T{FAR}\0".encode() in envelope
+    assert f" auth={ANA} relay=yes from=<{ANA}> to=<{FAR}> " in submission.logged("qmail-smtpd: message")
+
+
+def test_a_stranger_may_not(submission, queue):
+    """Neither before a login nor after a wrong one."""
+    wrong = base64.b64encode(f"\0{ANA}\0wrong".encode()).decode()
+    with Client(submission) as s:
+        s.starttls()
+        for _ in range(2):
+            s.ehlo()
+            s.expect(535, f"AUTH PLAIN {wrong}")
+            s.expect(530, f"MAIL FROM:<{ANA}>")
+            s.expect(503, f"RCPT TO:<{FAR}>")
+        s.expect(421, f"AUTH PLAIN {wrong}")
+        assert s.rest() == []
+    assert submission.tree.authd_said("login failed: ip=127.0.0.1 user=ana@shop.example for=check reason=wrong", 3)
+    assert not queue.messages
+
+
+def test_on_port_25_only_a_login_may_relay(keeper, queue):
+    with Service(keeper, "qmail-smtpd", "-X", env={"SMTPAUTH": ""}) as service, Client(service) as s:
+        s.starttls()
+        s.ehlo()
+        s.expect(250, "MAIL FROM:<a@b>")
+        s.expect(553, f"RCPT TO:<{FAR}>")
+        s.expect(250, f"RCPT TO:<ana@{HOST}>")
+        s.expect(250, "RSET")
+        log_in(s)
+        assert s.message(b"x", FAR, sender=ANA).startswith("250 ")
+
+
+def test_a_login_ends_with_its_session(submission, queue):
+    for _ in range(2):
+        with Client(submission) as s:
+            s.starttls()
+            s.ehlo()
+            s.expect(530, f"MAIL FROM:<{ANA}>")
+            log_in(s)
+            s.message(b"x", FAR, sender=ANA)
+            s.expect(221, "QUIT")
+
+
+def test_a_keeper_that_is_away(idle, queue):
+    with submission_at(idle) as service, Client(service) as s:
+        s.starttls()
+        log_in(s, 454)
+        idle.start_authd(session=())
+        log_in(s)
+
+
+def test_commands_behind_AUTH(keeper, queue):
+    """What was sent before the reply came is not heard."""
+    with Service(keeper, "qmail-smtpd", "-X", env={"SMTPAUTH": "!", "FORCETLS": "0"}) as service, Client(service) as s:
+        s.ehlo()
+        s.send(f"AUTH PLAIN {PLAIN}\r\nMAIL FROM:<{ANA}>\r\n")
+        assert s.reply().startswith("503 5.5.1 you did not wait ")
+        assert s.rest() == []
+
+
+# --- chains, as the patches have them -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("host", [(), (HOST,)], ids=["", "with a host"])
+@pytest.mark.parametrize("program", ["own", "authd"])
+def test_a_chain(idle, queue, host, program):
+    if program == "authd":
+        idle.need("checkpassword-authd")
+        idle.start_authd(session=())
+    check = idle.bin / "checkpassword-authd" if program == "authd" else idle.checkpassword
+    log = idle.home / "smtpd.log"
+    with open(log, "wb") as errors:
+        tcpserver = idle.popen("/usr/bin/tcpserver", "-1", "-HRl0", "127.0.0.1", "0", idle.bin / "qmail-smtpd", *host, check, "true",
+                               env={"FORCETLS": "0"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+    address = "127.0.0.1", int(tcpserver.stdout.readline())
+    try:
+        with smtplib.SMTP(*address, timeout=WAIT) as client:
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                client.sendmail(ANA, [FAR], MESSAGE)
+            with pytest.raises(smtplib.SMTPAuthenticationError):
+                client.login(ANA, "wrong")
+            client.login(ANA, SECRET)
+            client.sendmail(ANA, [FAR], MESSAGE)
+    finally:
+        tcpserver.terminate()
+        tcpserver.wait(WAIT)
+        tcpserver.stdout.close()
+    assert protocol(queue.messages[0][0]) == "ESMTPA"
+    failed = idle.authd_said("login failed") if program == "authd" else log.read_text()
+    assert f": login failed: ip=127.0.0.1 user={ANA} for=check reason=wrong\n" in failed
+
+
+# --- clients that others wrote ------------------------------------------------------------------------------------------------
+
+def python(service, at_once):
+    context = new_context()
+    context.check_hostname = False
+    with smtplib.SMTP_SSL(*service.address, timeout=WAIT, context=context) if at_once else \
+            smtplib.SMTP(*service.address, timeout=WAIT) as client:
+        if not at_once:
+            client.starttls(context=context)
+        client.login(ANA, SECRET)
+        client.sendmail(ANA, [FAR], MESSAGE)
+
+
+def command(service, program, *words, **more):
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    done = service.tree.run(f"/usr/bin/{program}", *words, input=MESSAGE, **more)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def swaks(service, at_once):
+    for mechanism in ("PLAIN", "LOGIN"):
+        command(service, "swaks", "--server", service.address[0], "--port", service.address[1], "--tls-on-connect" if at_once else "--tls",
+                "--auth", mechanism, "--auth-user", ANA, "--auth-password", SECRET, "--from", ANA, "--to", FAR, "--data", "-")
+
+
+def curl(service, at_once):
+    scheme = "smtps" if at_once else "smtp"
+    command(service, "curl", "-sS", "--ssl-reqd", "--insecure", "--user", f"{ANA}:{SECRET}", "--mail-from", ANA, "--mail-rcpt", FAR, "-T", "-",
+            f"{scheme}://{service.address[0]}:{service.address[1]}/client.example")
+
+
+def msmtp(service, at_once):
+    command(service, "msmtp", "--host", service.address[0], "--port", service.address[1], "--auth=on", "--user", ANA, "--from", ANA,
+            "--passwordeval", f"echo {SECRET}", "--tls=on", "--tls-certcheck=off", f"--tls-starttls={'off' if at_once else 'on'}", FAR)
+
+
+@pytest.mark.parametrize("port", ["587", "465"])
+@pytest.mark.parametrize("client", [python, swaks, curl, msmtp])
+def test_client(request, queue, port, client):
+    service = request.getfixturevalue("submission" if port == "587" else "submissions")
+    client(service, port == "465")
+    assert queue.messages
+    for message, envelope in queue.messages:
+        assert protocol(message) == f"ESMTPSA (TLSv1.2) tls {CIPHER}"
+        assert message.rstrip().endswith(b"\n\nfirst\n..last") and f"T{FAR}\0".encode() in envelope
