@@ -111,6 +111,7 @@ directories() {
 	directory 0711 qmailk nofiles run/qmail-keyd
 	directory 0711 qmailm nofiles run/qmail-mtastsd
 	directory 0711 root root run/qmail-authd
+	directory 0711 qmailp nofiles run/qmail-submitd
 	directory 0700 qmailk nofiles tls
 	directory 0750 qmailq qmails queue queue/journal queue/mess queue/info queue/new queue/damaged
 	# shellcheck disable=SC2046 # one word a name
@@ -122,7 +123,7 @@ directories() {
 		ln -s /var/log/qmail log
 	fi
 	if [ "$one_user" ]; then directory 0755 root root log; fi
-	for service in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-mtastsd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd \
+	for service in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-submitd qmail-mtastsd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd \
 	    qmail-submission qmail-submissions qmail-popup qmail-pop3s; do
 		if [ -h log ]; then directory 0750 qmaill nofiles "$root$(readlink log)/$service"
 		else directory 0750 qmaill nofiles "log/$service"; fi

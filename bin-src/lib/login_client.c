@@ -145,9 +145,9 @@ attempt(struct login_client *c, int home, enum login_question question, int conn
 }
 
 enum login_client_answer
-login_client_check(struct login_client *c, int home, const char *login, const char *secret, const char *challenge)
+login_client_check(struct login_client *c, int home, const char *login, const char *secret, const char *challenge, int told)
 {
-	enum login_client_answer answer = attempt(c, home, LOGIN_CHECK, -1, login, secret, challenge);
+	enum login_client_answer answer = attempt(c, home, LOGIN_CHECK, told, login, secret, challenge);
 
 	hang_up(c);
 	return answer;

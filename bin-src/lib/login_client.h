@@ -23,9 +23,10 @@ struct login_client {
 	char text[LOGIN_TEXT_MAX + 1];		/* for a log: printable ASCII */
 };
 
-/* Is this login right? home: descriptor of the qmail home, -1: it is the current directory. challenge: "" none. */
+/* Is this login right? home: descriptor of the qmail home, -1: it is the current directory. challenge: "" none. told: a connection to
+ * qmail-submitd, which stays the caller's and is told the account if it is right; -1 none. */
 enum login_client_answer login_client_check(struct login_client *c, int home, const char *login, const char *secret,
-    const char *challenge);
+    const char *challenge, int told);
 
 /* The same, and if it is right the session program runs on connection, a connected stream socket, of which nothing may have been
  * read beyond the login's line. The descriptor stays the caller's, who closes it then, and calls login_client_await_end, or

@@ -2,7 +2,8 @@
  * attempt to log in:
  *
  *   caller    'C' or 'S', login NUL secret NUL challenge NUL, then variables, each NAME=value NUL
- *             C   check: is this login right?
+ *             C   check: is this login right? The packet may carry the caller's connection to qmail-submitd, which is then told the
+ *                 account, before the answer (submission_protocol.h)
  *             S   session: the packet carries the connection, a connected stream socket. If the login is right, the session
  *                 program runs on it as the user, and the caller touches it no more
  *             The challenge is empty, but where the secret is a digest of it (APOP, CRAM-MD5)

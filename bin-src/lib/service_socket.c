@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -204,6 +205,56 @@ service_socket_receive(int fd, void *s, size_t len, int *passed)
 	if (passed)
 		*passed = got;
 	return r;
+}
+
+int
+service_socket_tell_users(int listener)
+{
+	int yes = 1;
+
+	return setsockopt(listener, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes) == 0;
+}
+
+ssize_t
+service_socket_receive_from(int fd, void *s, size_t len, uid_t *from)
+{
+	union {
+		struct cmsghdr align;
+		char octets[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct iovec v = { s, len };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	struct ucred who = { .uid = (uid_t)-1 };
+	const struct cmsghdr *c;
+	ssize_t r;
+
+	do {
+		m.msg_control = &control;
+		m.msg_controllen = sizeof control;
+		r = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	} while (r < 0 && errno == EINTR);
+	c = r >= 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len == CMSG_LEN(sizeof who))
+		memcpy(&who, CMSG_DATA(c), sizeof who);
+	*from = who.uid;
+	if (r >= 0 && m.msg_flags & MSG_TRUNC) {
+		errno = EMSGSIZE;
+		return -1;
+	}
+	return r;
+}
+
+int
+service_socket_is_to(int fd, const char *path)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNSPEC };
+	socklen_t size = sizeof name;
+	int type = 0;
+	socklen_t type_size = sizeof type;
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0 && type == SOCK_SEQPACKET &&
+	    getpeername(fd, (struct sockaddr *)&name, &size) == 0 && name.sun_family == AF_UNIX && size <= sizeof name &&
+	    size == offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1 && memcmp(name.sun_path, path, strlen(path)) == 0;
 }
 
 int

@@ -38,6 +38,16 @@ int service_socket_say(int fd, char letter, const char *text);
  * Returns the number of octets; 0 at the end; -1 with errno set (EMSGSIZE: it was longer, and is lost). */
 ssize_t service_socket_receive(int fd, void *s, size_t len, int *passed);
 
+/* The same without descriptors; from: the user who has sent it, as the kernel says, (uid_t)-1 if it does not. The one that listens has to
+ * have been told before (service_socket_tell_users). */
+ssize_t service_socket_receive_from(int fd, void *s, size_t len, uid_t *from);
+
+/* Has the kernel say so for all that come over connections of a listener. 1, or 0 with errno set. */
+int service_socket_tell_users(int listener);
+
+/* Whether fd is connected to a service that listens at path, which that one gave. */
+int service_socket_is_to(int fd, const char *path);
+
 /* Waits until monotonic_ms() is deadline for a packet or the end. 1, or 0 with errno ETIMEDOUT. */
 int service_socket_wait(int fd, uint64_t deadline);
 

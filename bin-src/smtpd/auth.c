@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 #include "auth.h"
 #include "exitcode.h"
@@ -10,15 +11,16 @@
 #include "sasl.h"
 #include "session.h"
 #include "stralloc_set.h"
+#include "submission.h"
 
 /* --- what is offered --------------------------------------------------------------------- */
 
 int
 auth_start(struct auth *a, char *const *programs, int directory)
 {
-	const char *wanted = getenv("SMTPAUTH"), *force = getenv("FORCETLS");
+	const char *wanted = getenv("SMTPAUTH"), *force = getenv("FORCETLS"), *owns = getenv("FORCEAUTHMAILFROM");
 
-	*a = (struct auth){ .runner = -1, .null = -1 };
+	*a = (struct auth){ .runner = -1, .null = -1, .owns_sender = owns && *owns ? strcmp(owns, "0") != 0 : -1 };
 	a->is_required = wanted && *wanted == '!';
 	a->is_on = wanted ? strcmp(wanted, "-") != 0 && strcmp(wanted, "0") != 0 && strcmp(wanted, "cram") != 0 : programs != NULL;
 	a->needs_tls = !force || strcmp(force, "0") != 0;
@@ -50,8 +52,17 @@ auth_lacks(const struct session *s)
 }
 
 void
+auth_end(struct session *s)
+{
+	if (s->submission >= 0)
+		close(s->submission);
+	s->submission = -1;
+}
+
+void
 auth_forget(struct session *s)
 {
+	auth_end(s);
 	s->login.len = 0;
 	s->relayclient = getenv("RELAYCLIENT");
 	if (s->is_authenticated)
@@ -128,7 +139,12 @@ ask_keeper(struct session *s, const char *login, const char *secret)
 {
 	struct login_client c;
 
-	switch (login_client_check(&c, -1, login, secret, "")) {
+	s->submission = submission_connect();
+	if (s->submission < 0) {
+		answer_unknown(s, login, "unable to reach qmail-submitd");
+		return;
+	}
+	switch (login_client_check(&c, -1, login, secret, "", s->submission)) {
 	case LOGIN_CLIENT_RIGHT:
 		answer_right(s, c.account);
 		break;
@@ -138,6 +154,8 @@ ask_keeper(struct session *s, const char *login, const char *secret)
 	case LOGIN_CLIENT_UNKNOWN:
 		answer_unknown(s, login, c.text);
 	}
+	if (!s->is_authenticated)
+		auth_end(s);
 }
 
 /* --- the exchange --------------------------------------------------------------------------- */
@@ -229,4 +247,52 @@ auth_run(struct session *s, char *arg)
 		log_in(s, m, initial);
 	if (initial)
 		explicit_bzero(initial, strlen(initial));
+}
+
+/* --- after it ---------------------------------------------------------------------------------- */
+
+/* Answers what qmail-submitd does not allow. */
+static int
+judge(struct session *s, enum submission_answer answer, const char *text)
+{
+	switch (answer) {
+	case SUBMISSION_YES:
+		return 1;
+	case SUBMISSION_NO:
+		reply_put(&s->reply, 553, "5.7.1", text);
+		return 0;
+	case SUBMISSION_FULL:
+		reply_put(&s->reply, 450, "4.7.1", text);
+		return 0;
+	default:
+		reply_put(&s->reply, 421, "4.3.0", "unable to check what you may send");
+		session_close(s, SESSION_BROKEN, "qmail-submitd does not answer");
+		return 0;
+	}
+}
+
+int
+auth_takes_sender(struct session *s, const char *sender)
+{
+	char text[SUBMISSION_TEXT_MAX + 1];
+
+	if (!s->is_authenticated || s->auth->owns_sender == 0)
+		return 1;
+	if (s->submission >= 0)
+		return judge(s, submission_sender(s->submission, sender, text), text);
+	if (s->auth->owns_sender < 0 || strcasecmp(sender, s->login.s) == 0)
+		return 1;
+	reply_put(&s->reply, 553, "5.7.1", "sorry, this sender is not your login");
+	return 0;
+}
+
+int
+auth_takes_message(struct session *s)
+{
+	char text[SUBMISSION_TEXT_MAX + 1];
+
+	if (s->submission < 0 || judge(s, submission_message(s->submission, s->mail.count, text), text))
+		return 1;
+	session_log_message(s, "deferred", 0, s->reply.last);
+	return 0;
 }

@@ -6,6 +6,9 @@
  *               "", all else       it is offered
  *           only inside TLS, unless FORCETLS is "0"
  * Who       qmail-authd is asked about a login, or the program of the command line, by a process forked before (login_runner.h)
+ * Whose     a sender has to belong to the login, and an account sends no more than its share: qmail-submitd knows (submission.h). Logins that a
+ *           program has checked it does not know; for them FORCEAUTHMAILFROM, if it is neither empty nor 0, says that the sender has to
+ *           be the login. 0 lets any login send as anybody
  * Then      the client may relay, for this session: RELAYCLIENT is set, as empty, where it was not. The login takes the place of
  *           TCPREMOTEINFO, and stands in Received and log. What begins TLS forgets it
  * Trust     lines are hostile: one of more than INPUT_LINE_MAX octets is no right one (RFC 4954 section 4 has clients send up to 12288,
@@ -25,6 +28,7 @@ enum {
 /* How logins are checked, of a process. */
 struct auth {
 	int is_on, is_required, needs_tls;
+	int owns_sender;	/* FORCEAUTHMAILFROM: 1, 0, or -1: it does not say */
 	int runner;	/* of the program; -1: qmail-authd */
 	int null;	/* /dev/null: what a program has as 0 and 1 */
 };
@@ -42,7 +46,13 @@ const char *auth_lacks(const struct session *s);
 /* The command, behind its verb, and all that belongs to it. */
 void auth_run(struct session *s, char *arg);
 
-/* As if there had been no login. */
+/* Whether who has logged in may send as sender, and a message to so many recipients, which is counted. 1, or 0: it may not, which was answered.
+ * Where qmail-submitd is gone, the session ends: a new login finds it again. 1 where nobody has logged in. */
+int auth_takes_sender(struct session *s, const char *sender);
+int auth_takes_message(struct session *s);
+
+/* As if there had been no login; and what is to be closed at the end of a session. */
 void auth_forget(struct session *s);
+void auth_end(struct session *s);
 
 #endif

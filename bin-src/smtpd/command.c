@@ -180,7 +180,7 @@ is_mail_taken(struct session *s, const struct path *path, const struct parameter
 		reply_put(&s->reply, 552, "5.3.4", "sorry, that message size exceeds my databytes limit");
 	else if (path->len == 0 && s->settings->numbers[NUMBER_REJECTNULL])
 		reply_put(&s->reply, 553, "5.7.1", "sorry, no mail from the null sender is taken here");
-	else
+	else if (auth_takes_sender(s, path->address))
 		return 1;
 	session_log_refusal(s, "MAIL", path->address, s->reply.last);
 	return 0;
@@ -285,6 +285,10 @@ static void
 run_data(struct session *s, char *arg, size_t len)
 {
 	(void)arg, (void)len;
+	if (!auth_takes_message(s)) {
+		session_reset(s);
+		return;
+	}
 	reply_put(&s->reply, 354, "", "go ahead");
 	delivery_data(s);
 }

@@ -180,6 +180,22 @@ read_chunk(struct session *s, uint64_t size, int is_kept)
 	return 1;
 }
 
+/* The first chunk: the message begins. 1, or 0: it is not taken, which was answered behind the chunk. */
+static int
+begin_chunks(struct session *s, uint64_t size, int is_last)
+{
+	s->phase = PHASE_CHUNKS;
+	if (auth_takes_message(s)) {
+		begin(s, 0);
+		return 1;
+	}
+	read_chunk(s, size, 0);
+	s->mail.has_failed = 1;
+	if (is_last)
+		session_reset(s);
+	return 0;
+}
+
 void
 delivery_chunk(struct session *s, uint64_t size, int is_last)
 {
@@ -193,9 +209,8 @@ delivery_chunk(struct session *s, uint64_t size, int is_last)
 		session_count_error(s);
 		return;
 	}
-	if (s->phase == PHASE_RECIPIENT)
-		begin(s, 0);
-	s->phase = PHASE_CHUNKS;
+	if (s->phase == PHASE_RECIPIENT && !begin_chunks(s, size, is_last))
+		return;
 	/* one that is too large is known before it comes */
 	s->mail.is_too_large |= most && (size > most + most / 8 + 4096);
 	if (!read_chunk(s, size, 1))

@@ -244,6 +244,7 @@ start(struct session *s)
 	s->octets = 0;
 	s->failures = 0;
 	s->is_authenticated = 0;
+	s->submission = -1;
 	peer_read(&s->peer);
 	s->in.fd = STDIN_FILENO;
 	s->in.timeout_ms = timeout;
@@ -272,6 +273,7 @@ session_run(struct session *s)
 			session_close(s, SESSION_CLOSED, "the client does not read");
 	}
 	session_reset(s);
+	auth_end(s);
 	say_good_bye(s);
 	return s->end;
 }

@@ -69,6 +69,7 @@ struct session {
 	int is_authenticated;
 	stralloc login;		/* NUL-terminated; valid if is_authenticated */
 	unsigned int failures;	/* of logins */
+	int submission;		/* connection to qmail-submitd; -1: it was not asked about this login */
 	int is_submitting;	/* a message has begun to go into the queue */
 
 	enum session_phase phase;

@@ -26,7 +26,7 @@ check(void)
 	home = home_open();
 	if (home < 0)
 		strerr_diefusys(EXIT_TEMP, "open the qmail home");
-	switch (login_client_check(&c, home, l.name, l.password, "")) {
+	switch (login_client_check(&c, home, l.name, l.password, "", -1)) {
 	case LOGIN_CLIENT_RIGHT: r = LOGIN_OK; break;
 	case LOGIN_CLIENT_WRONG: r = LOGIN_REFUSED; break;
 	default: r = EXIT_TEMP;

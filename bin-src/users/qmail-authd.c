@@ -22,6 +22,7 @@
 #include "monotonic.h"
 #include "readiness.h"
 #include "service_socket.h"
+#include "submission_protocol.h"
 
 #define USAGE "qmail-authd [ -c attempts ] [ -d notification-fd ] [ -n checks ] [ -u uid ] ... checkpassword [ argument ... ] [ -- session [ argument ... ] ]"
 
@@ -144,6 +145,9 @@ answer_right(struct authd *d, struct attempt *a)
 	account[n] = '\0';
 	login_throttle_right(&d->throttle, &a->ticket, monotonic_ms());
 	say(a, "login", "");
+	/* if that fails, the caller's next question to it does as well */
+	if (a->request.question == LOGIN_CHECK && a->connection >= 0)
+		service_socket_say(a->connection, SUBMISSION_LOGIN, account);
 	service_socket_say(a->caller, LOGIN_IS_RIGHT, account);
 }
 
@@ -167,7 +171,7 @@ start_check(struct authd *d, struct attempt *a)
 		answer_wrong(d, a);
 		return 0;
 	}
-	a->pid = login_chain_start(&d->chain, &a->request, a->connection, a->caller, &a->begun);
+	a->pid = login_chain_start(&d->chain, &a->request, a->request.question == LOGIN_SESSION ? a->connection : -1, a->caller, &a->begun);
 	if (a->pid < 0) {
 		answer_unknown(d, a, "unable to start the checkpassword program");
 		return 0;
@@ -263,7 +267,7 @@ option_of(int fd, int option)
 	return getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0 ? -1 : value;
 }
 
-/* A session needs a connected stream socket, a check none. */
+/* A session needs a connected stream socket; a check has none, or one to qmail-submitd. */
 static int
 is_fitting(const struct attempt *a)
 {
@@ -271,7 +275,7 @@ is_fitting(const struct attempt *a)
 	socklen_t size = sizeof address;
 
 	if (a->request.question == LOGIN_CHECK)
-		return a->connection < 0;
+		return a->connection < 0 || service_socket_is_to(a->connection, SUBMISSION_SOCKET);
 	return a->connection >= 0 && option_of(a->connection, SO_TYPE) == SOCK_STREAM && option_of(a->connection, SO_ACCEPTCONN) == 0 &&
 	    getpeername(a->connection, (struct sockaddr *)&address, &size) == 0;
 }

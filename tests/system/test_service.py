@@ -28,7 +28,7 @@ def supervised(real_server):  # noqa: F811
     scan = subprocess.Popen([*server.enter(), "env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "s6-svscan", server.home / "service"],
                             stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        for name in ("qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-mtastsd", "qmail-send"):
+        for name in ("qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-submitd", "qmail-mtastsd", "qmail-send"):
             wait_for(lambda name=name: server.inside("s6-svwait", "-U", "-t", "1000", server.home / "service" / name,
                                                      check=False).returncode == 0, what=f"{name} to be ready")
         yield server
@@ -76,7 +76,7 @@ def test_each_program_has_its_user(supervised):
     user, group = {n: ids[0] for n, ids in server.passwd.items()}, server.groups
     rules = {"qmail-queued": ("qmailq", "qmails"), "qmail-send": ("qmails", "qmails"), "qmail-rcptd": ("qmailp", "nofiles"), "qmail-keyd": ("qmailk", "nofiles"),
              "qmail-tlsd": ("qmailt", "nofiles"), "qmail-getpw": ("qmailp", "nofiles"), "qmail-rspawn": ("qmailr", "nofiles"),
-             "qmail-lspawn": ("root", "root"), "qmail-authd": ("root", "root"), "qmail-mtastsd": ("qmailm", "nofiles"), "s6-log": ("qmaill", "nofiles"), "qmail-local": ("ana", "ana")}
+             "qmail-lspawn": ("root", "root"), "qmail-authd": ("root", "root"), "qmail-submitd": ("qmailp", "nofiles"), "qmail-mtastsd": ("qmailm", "nofiles"), "s6-log": ("qmaill", "nofiles"), "qmail-local": ("ana", "ana")}
     running = programs(server)
     assert set(running) >= set(rules) - {"qmail-local", "qmail-getpw"}  # it may have left already
     for name, pids in running.items():

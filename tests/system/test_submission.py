@@ -1,8 +1,12 @@
 """Submission: AUTH through qmail-authd or a chain, ports 587 and 465, clients that others wrote, and who may not relay. Rows S3 and S11
 of the hostile inputs, as far as AUTH goes."""
 import base64
+import contextlib
+import os
 import shutil
+import signal
 import smtplib
+import socket
 import subprocess
 
 import pytest
@@ -19,11 +23,39 @@ MESSAGE = b"From: ana@shop.example\r\nTo: eva@far.example\r\nSubject: x\r\n\r\nf
 PLAIN = base64.b64encode(f"\0{ANA}\0{SECRET}".encode()).decode()
 
 
+class Submission(Pop3):
+    submitd = None
+
+    def start_submitd(self):
+        self.submitd = self.start_daemon("qmail-submitd", "qmail-submitd", *(w for uid in sorted({self.uid, os.getuid()}) for w in ("-u", uid)),
+                                         "-v", self.uid)
+
+    def stop(self):
+        if self.submitd:
+            self.end(self.submitd, signal.SIGTERM)
+        super().stop()
+
+    def ask_submitd(self, *packets, connection=None):
+        """The answers of qmail-submitd; b"" is its end of the connection."""
+        with contextlib.closing(connection or self.connect_submitd()) as c:
+            said = []
+            for packet in packets:
+                c.send(packet)
+                said.append(c.recv(1000))
+            return said
+
+    def connect_submitd(self):
+        c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        c.settimeout(WAIT)
+        c.connect(str(self.home / "run/qmail-submitd/socket"))
+        return c
+
+
 @pytest.fixture
 def idle(new_tree):
-    """A tree with a key and a keeper of logins."""
-    server = new_tree(Pop3)
-    server.need("qmail-smtpd", "qmail-authd", "qmail-loggedin", "qmail-keyd", "qmail-tlsd")
+    """A tree with a key and nobody who knows logins."""
+    server = new_tree(Submission)
+    server.need("qmail-smtpd", "qmail-authd", "qmail-loggedin", "qmail-submitd", "qmail-keyd", "qmail-tlsd")
     server.write("home/ana/.keep", "")
     server.write("tls/ec.pem", pem("P-256", HOST), 0o400)
     server.write("control/rcpthosts", f"{HOST}\n")
@@ -40,6 +72,7 @@ def queue(idle):
 @pytest.fixture
 def keeper(idle):
     idle.start_authd(session=())
+    idle.start_submitd()
     return idle
 
 
@@ -125,6 +158,7 @@ def test_a_login_ends_with_its_session(submission, queue):
 def test_a_keeper_that_is_away(idle, queue):
     with submission_at(idle) as service, Client(service) as s:
         s.starttls()
+        idle.start_submitd()
         log_in(s, 454)
         idle.start_authd(session=())
         log_in(s)
@@ -137,6 +171,90 @@ def test_commands_behind_AUTH(keeper, queue):
         s.send(f"AUTH PLAIN {PLAIN}\r\nMAIL FROM:<{ANA}>\r\n")
         assert s.reply().startswith("503 5.5.1 you did not wait ")
         assert s.rest() == []
+
+
+# --- whose senders, and how many messages ----------------------------------------------------------------------------------
+
+def test_a_sender_belongs_to_a_login(submission, queue):
+    submission.tree.write("control/submissionsenders", f"{ANA}:sales@shop.example\n")
+    with Client(submission) as s:
+        s.starttls()
+        log_in(s)
+        assert s.command("MAIL FROM:<luis@shop.example>") == "553 5.7.1 sorry, this sender does not belong to your login (#5.7.1)"
+        s.expect(250, "MAIL FROM:<>")
+        s.expect(250, f"MAIL FROM:<{ANA}>")
+        s.expect(250, "MAIL FROM:<sales@shop.example>")
+
+
+def test_an_account_has_its_share(keeper, queue):
+    keeper.write("control/submissionmessages", "2\n")
+    keeper.write("control/submissionrecipients", "4\n")
+    with submission_at(keeper) as service:
+        with Client(service) as s:
+            s.starttls()
+            log_in(s)
+            s.envelope(ANA, *(f"e{i}@far.example" for i in range(5)))
+            assert s.command("DATA") == "450 4.7.1 you have sent to too many recipients within an hour, try again later (#4.7.1)"
+            for _ in range(2):
+                assert s.message(b"x", FAR, sender=ANA).startswith("250 ")
+            s.envelope(ANA, FAR)
+            assert s.command("DATA") == "450 4.7.1 you have sent too many messages within an hour, try again later (#4.7.1)"
+        with Client(service) as s:  # a new session has no new share
+            s.starttls()
+            log_in(s)
+            s.envelope(ANA, FAR)
+            s.expect(450, "DATA")
+    assert len(queue.messages) == 2
+
+
+def test_qmail_submitd_that_was_started_anew(submission, queue):
+    tree = submission.tree
+    with Client(submission) as s:
+        s.starttls()
+        log_in(s)
+        tree.end(tree.submitd, signal.SIGTERM)
+        tree.start_submitd()
+        s.expect(421, f"MAIL FROM:<{ANA}>")
+        assert s.rest() == []
+    with Client(submission) as s:
+        s.starttls()
+        log_in(s)
+        s.expect(250, f"MAIL FROM:<{ANA}>")
+
+
+def test_qmail_submitd_and_callers_that_keep_to_nothing(keeper):
+    ask = keeper.ask_submitd
+    assert ask(b"Sx@y")[0][:1] == b"T" and ask(b"M1")[0][:1] == b"T"
+    for packet in (b"L", b"Sa\0b", b"S" + b"x" * 2000):
+        assert ask(packet) == [b""]
+    c = keeper.connect_submitd()
+    c.send(b"Lana")
+    assert ask(b"Sana", b"Sluis", b"Mx", b"M1", b"X", connection=c) == \
+        [b"Y", b"Nsorry, this sender does not belong to your login", b"Tmalformed", b"Y", b""]
+    c = keeper.connect_submitd()
+    c.send(b"Lana")
+    assert ask(b"Lluis", connection=c) == [b""]  # once
+    assert ask(b"M1")[0][:1] == b"T"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+def test_a_session_cannot_say_of_itself_that_it_has_logged_in(idle):
+    asker = 12345
+    idle.submitd = idle.start_daemon("qmail-submitd", "qmail-submitd", "-u", asker, "-u", os.getuid())
+    ends = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(idle.home)
+        os.setuid(asker)
+        c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        c.connect("run/qmail-submitd/socket")
+        c.send(b"Lana")
+        os.write(ends[1], b"closed" if c.recv(100) == b"" else b"open")
+        os._exit(0)
+    os.close(ends[1])
+    assert os.read(ends[0], 100) == b"closed"
+    os.close(ends[0])
+    os.waitpid(pid, 0)
 
 
 # --- chains, as the patches have them -------------------------------------------------------------------------------------

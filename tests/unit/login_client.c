@@ -82,7 +82,7 @@ answer_row(void **state)
 	struct login_client c;
 
 	start_keeper(OCTETS("Cana\0x\0\0"), 0, row->answer, row->len);
-	assert_int_equal(login_client_check(&c, -1, "ana", "x", ""), row->want);
+	assert_int_equal(login_client_check(&c, -1, "ana", "x", "", -1), row->want);
 	assert_string_equal(c.account, row->account);
 	assert_string_equal(c.text, row->text);
 	assert_int_equal(c.control, -1);
@@ -139,7 +139,7 @@ nobody_answers(void **state)
 
 	(void)state;
 	start_keeper(OCTETS("Cana\0x\0\0"), 0, OCTETS(""));
-	assert_int_equal(login_client_check(&c, -1, "ana", "x", ""), LOGIN_CLIENT_UNKNOWN);
+	assert_int_equal(login_client_check(&c, -1, "ana", "x", "", -1), LOGIN_CLIENT_UNKNOWN);
 	assert_non_null(strstr(c.text, "does not answer"));
 	keeper_was_content();
 }
@@ -152,7 +152,7 @@ nobody_is_there(void **state)
 	(void)state;
 	close(listener);
 	listener = -1;
-	assert_int_equal(login_client_check(&c, -1, "ana", "x", ""), LOGIN_CLIENT_UNKNOWN);
+	assert_int_equal(login_client_check(&c, -1, "ana", "x", "", -1), LOGIN_CLIENT_UNKNOWN);
 	assert_non_null(strstr(c.text, "unable to reach qmail-authd"));
 }
 

@@ -102,9 +102,10 @@ smtpd_begin(void **state)
 	session.checks = &checks;
 	session.own = &own;
 	session.queue = &client;
-	auth = (struct auth){ .runner = -1, .null = -1 };
+	auth = (struct auth){ .runner = -1, .null = -1, .owns_sender = -1 };
 	session.tls = &tls;
 	session.auth = smtpd_auth = &auth;
+	session.submission = -1;
 	session.phase = PHASE_IDLE;
 	session.reason = session.dns_lists = "";
 	session.in = (struct input){ .fd = fd[1], .timeout_ms = 20000, .session_end = UINT64_MAX, .flush = nothing, .rest = nothing,

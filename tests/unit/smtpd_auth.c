@@ -4,27 +4,34 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "directory.h"
 #include "login_client.h"
 #include "login_runner.h"
 #include "smtpd.h"
+#include "bin-src/smtpd/submission.h"
 #include "queued.h"
 
 /* What stands in for qmail-authd and for a program: ana's secret is "x", bob cannot be known. */
 static char asked[64];
+static char told[64];		/* what qmail-submitd was asked, letter first */
+static enum submission_answer verdict;
+static int submission;		/* the connection to it, -1: it is away */
 static int code;	/* of the program */
 
 enum login_client_answer __wrap_login_client_check(struct login_client *c, int home, const char *login, const char *secret,
-    const char *challenge);
+    const char *challenge, int to);
 int __wrap_login_runner_run(int runner, int connection, const char *login, const char *secret, const char *challenge, int wait_ms);
 
 enum login_client_answer
-__wrap_login_client_check(struct login_client *c, int home, const char *login, const char *secret, const char *challenge)
+__wrap_login_client_check(struct login_client *c, int home, const char *login, const char *secret, const char *challenge, int to)
 {
 	assert_int_equal(home, -1);
+	assert_int_equal(to, submission);
 	assert_string_equal(challenge, "");
 	snprintf(asked, sizeof asked, "%s/%s", login, secret);
 	strcpy(c->account, "ana@me.test");
@@ -43,14 +50,54 @@ __wrap_login_runner_run(int runner, int connection, const char *login, const cha
 	return code;
 }
 
+int __wrap_submission_connect(void);
+enum submission_answer __wrap_submission_sender(int fd, const char *sender, char text[SUBMISSION_TEXT_MAX + 1]);
+enum submission_answer __wrap_submission_message(int fd, unsigned long recipients, char text[SUBMISSION_TEXT_MAX + 1]);
+
+int
+__wrap_submission_connect(void)
+{
+	return submission;
+}
+
+enum submission_answer
+__wrap_submission_sender(int fd, const char *sender, char text[SUBMISSION_TEXT_MAX + 1])
+{
+	assert_int_equal(fd, submission);
+	snprintf(told, sizeof told, "S%s", sender);
+	strcpy(text, "because");
+	return verdict;
+}
+
+enum submission_answer
+__wrap_submission_message(int fd, unsigned long recipients, char text[SUBMISSION_TEXT_MAX + 1])
+{
+	assert_int_equal(fd, submission);
+	snprintf(told, sizeof told, "M%lu", recipients);
+	strcpy(text, "because");
+	return verdict;
+}
+
 static int
 begin(void **state)
 {
+	submission = open("/dev/null", O_RDONLY | O_CLOEXEC);	/* of which only the number counts */
+	verdict = SUBMISSION_YES;
+	told[0] = '\0';
 	smtpd_begin(state);
 	smtpd_auth->is_on = smtpd_auth->needs_tls = 1;
 	smtpd->is_tls = 1;
 	asked[0] = '\0';
 	return 0;
+}
+
+static int
+end(void **state)
+{
+	if (smtpd->submission < 0 && submission >= 0 && fcntl(submission, F_GETFD) >= 0)
+		close(submission);
+	auth_end(smtpd);
+	return smtpd_end(state);
 }
 
 static void
@@ -222,7 +269,7 @@ EHLO_offers_it_where_it_may_be_used(void **state)
 	(void)state;
 	assert_non_null(strstr(smtpd_says("EHLO x.test"), "\r\n250-AUTH PLAIN LOGIN\r\n"));
 	assert_null(strstr(smtpd_says(EHLO "AUTH PLAIN " ANA "|EHLO x.test"), "AUTH"));
-	smtpd_end(state);
+	end(state);
 	begin(state);
 	smtpd->is_tls = 0;
 	assert_null(strstr(smtpd_says("EHLO x.test"), "AUTH"));
@@ -324,6 +371,7 @@ STARTTLS_forgets_it(void **state)
 	smtpd->tls->by = SERVER_TLS_ENGINE;
 	expect(EHLO "AUTH PLAIN " ANA, "235 ");
 	smtpd_says("STARTTLS");
+	assert_int_equal(smtpd->submission, -1);
 	assert_true(smtpd->is_tls);
 	assert_false(smtpd->is_authenticated);
 	assert_string_equal(smtpd->peer.info, "");
@@ -351,6 +399,131 @@ and_TLS_first(void **state)
 	expect(EHLO MAIL, "530 5.7.0 must issue a STARTTLS command first (#5.7.0)");
 }
 
+/* --- whose senders, and how many messages -------------------------------------------------------------------------------------- */
+
+static void
+what_qmail_submitd_says_of_a_sender(void **state)
+{
+	static const struct { enum submission_answer answer; const char *want; enum session_end end; } wants[] = {
+		{ SUBMISSION_YES, "250 2.1.0 ok", SESSION_GOES_ON },
+		{ SUBMISSION_NO, "553 5.7.1 because (#5.7.1)", SESSION_GOES_ON },
+		{ SUBMISSION_FULL, "450 4.7.1 because (#4.7.1)", SESSION_GOES_ON },
+		{ SUBMISSION_UNKNOWN, "421 4.3.0 unable to check what you may send (#4.3.0)", SESSION_BROKEN },
+	};
+
+	for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
+		end(state);
+		begin(state);
+		verdict = wants[i].answer;
+		expect(EHLO "AUTH PLAIN " ANA "|" MAIL, wants[i].want);
+		assert_string_equal(told, "Ss@x.test");
+		assert_int_equal(smtpd->end, wants[i].end);
+		assert_int_equal(smtpd->phase, wants[i].answer == SUBMISSION_YES ? PHASE_SENDER : PHASE_IDLE);
+	}
+}
+
+#define TRANSACTION EHLO "AUTH PLAIN " ANA "|" MAIL "|RCPT TO:<a@far.test>|RCPT TO:<b@far.test>"
+
+static void
+a_message_is_asked_about_with_its_recipients(void **state)
+{
+	(void)state;
+	smtpd_says(TRANSACTION);
+	smtpd_sends("x\r\n.\r\n", 6);
+	expect("DATA", "354 go ahead\r\n250 ");
+	assert_string_equal(told, "M2");
+}
+
+static void
+a_message_too_many(void **state)
+{
+	(void)state;
+	smtpd_says(TRANSACTION);
+	verdict = SUBMISSION_FULL;
+	expect("DATA", "450 4.7.1 because (#4.7.1)");
+	assert_int_equal(queued.ended, 0);
+	assert_non_null(strstr(smtpd_logged(), " recipients=2 size=0 result=deferred reason=\"because\"\n"));
+	verdict = SUBMISSION_YES;
+	expect("DATA", "503 ");
+}
+
+static void
+a_message_too_many_in_chunks(void **state)
+{
+	(void)state;
+	smtpd_says(TRANSACTION);
+	verdict = SUBMISSION_FULL;
+	smtpd_sends("abcNOOP\r\n", 9);
+	expect("BDAT 3", "450 4.7.1 because (#4.7.1)");
+	expect("BDAT 0 LAST", "503 5.5.1 this message was refused");
+	assert_int_equal(queued.ended, 0);
+	assert_false(queued.is_open);
+}
+
+static void
+a_message_too_many_in_one_chunk(void **state)
+{
+	(void)state;
+	smtpd_says(TRANSACTION);
+	verdict = SUBMISSION_FULL;
+	smtpd_sends("abc", 3);
+	expect("BDAT 3 LAST", "450 4.7.1 because (#4.7.1)");
+	assert_true(input_is_empty(&smtpd->in));
+	assert_int_equal(smtpd->phase, PHASE_IDLE);
+	assert_int_equal(queued.ended, 0);
+}
+
+static void
+without_qmail_submitd_nobody_logs_in(void **state)
+{
+	(void)state;
+	close(submission);
+	submission = -1;
+	expect(EHLO "AUTH PLAIN " ANA, "454 4.7.0 unable to check logins now");
+	assert_string_equal(asked, "");
+}
+
+static void
+who_has_not_logged_in_is_not_asked_about(void **state)
+{
+	(void)state;
+	verdict = SUBMISSION_NO;
+	expect(EHLO MAIL "|RCPT TO:<a@me.test>", "250 ");
+	smtpd_sends("x\r\n.\r\n", 6);
+	expect("DATA", "354 go ahead\r\n250 ");
+	assert_string_equal(told, "");
+}
+
+static void
+FORCEAUTHMAILFROM_0_asks_about_no_sender(void **state)
+{
+	(void)state;
+	smtpd_auth->owns_sender = 0;
+	verdict = SUBMISSION_NO;
+	expect(EHLO "AUTH PLAIN " ANA "|" MAIL, "250 ");
+	assert_string_equal(told, "");
+}
+
+static void
+what_a_program_has_checked(void **state)
+{
+	static const struct { int owns; const char *line, *want; } wants[] = {
+		{ -1, MAIL, "250 " }, { 0, MAIL, "250 " }, { 1, MAIL, "553 5.7.1 sorry, this sender is not your login" },
+		{ 1, "MAIL FROM:<ana>", "250 " }, { 1, "MAIL FROM:<ANA>", "250 " },
+	};
+
+	(void)state;
+	smtpd_auth->runner = 50;
+	smtpd_auth->null = 51;
+	code = 0;
+	smtpd_says(EHLO "AUTH PLAIN " ANA);
+	for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
+		smtpd_auth->owns_sender = wants[i].owns;
+		expect(wants[i].line, wants[i].want);
+	}
+	assert_string_equal(told, "");
+}
+
 /* --- programs ------------------------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -361,7 +534,7 @@ what_a_program_says(void **state)
 	};
 
 	for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
-		smtpd_end(state);
+		end(state);
 		begin(state);
 		smtpd_auth->runner = 50;
 		smtpd_auth->null = 51;
@@ -373,12 +546,12 @@ what_a_program_says(void **state)
 	}
 }
 
-#define test(f) cmocka_unit_test_setup_teardown(f, begin, smtpd_end)
+#define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 20] = {
+	struct CMUnitTest tests[ROWS + 30] = {
 		test(a_response_above_the_bound),
 		test(a_response_with_a_NUL),
 		test(who_closes_instead_of_an_answer),
@@ -398,11 +571,20 @@ main(void)
 		test(MAIL_needs_it_where_it_is_required),
 		test(and_TLS_first),
 		test(what_a_program_says),
+		test(what_qmail_submitd_says_of_a_sender),
+		test(a_message_is_asked_about_with_its_recipients),
+		test(a_message_too_many),
+		test(a_message_too_many_in_chunks),
+		test(a_message_too_many_in_one_chunk),
+		test(without_qmail_submitd_nobody_logs_in),
+		test(who_has_not_logged_in_is_not_asked_about),
+		test(FORCEAUTHMAILFROM_0_asks_about_no_sender),
+		test(what_a_program_has_checked),
 	};
-	size_t n = 19;
+	size_t n = 28;
 
 	for (size_t i = 0; i < ROWS; i++)
-		tests[n++] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = row_is_right, .setup_func = begin, .teardown_func = smtpd_end,
+		tests[n++] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = row_is_right, .setup_func = begin, .teardown_func = end,
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
 	return _cmocka_run_group_tests("smtpd_auth", tests, n, smtpd_home, directory_remove);
 }

@@ -155,6 +155,8 @@ $(eval $(call unit,received,$S/smtpd/received $L/date822))
 $(eval $(call unit,expressions,$S/smtpd/expressions))
 $(eval $(call unit,policy,$S/smtpd/policy $S/smtpd/expressions control/control control/table,-lcdb))
 $(eval $(call unit,deliverable,$S/smtpd/deliverable $S/smtpd/fresh_routes $L/stamp $S/send/route $S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd control/control,-lcdb))
+$(eval $(call unit,allowance,$S/smtpd/allowance $L/siphash))
+$(eval $(call unit,senders,tests/unit/directory $S/smtpd/senders control/control))
 $(eval $(call unit,dnsbl,$S/smtpd/dnsbl_list))
 $(eval $(call unit,known,$S/smtpd/known))
 $(eval $(call unit,slow_lookup,tests/unit/directory $S/smtpd/slow_lookup users/passwd))
@@ -162,12 +164,12 @@ $(eval $(call unit,settings,tests/unit/directory $S/smtpd/settings $S/smtpd/expr
 $(eval $(call unit,transfer,tests/unit/directory tests/unit/queued $(addprefix $S/smtpd/,transfer netstring hops received settings expressions) \
 	$L/input $(LISTEN) $L/date822 control/control,-lcdb))
 # a session of qmail-smtpd
-SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command auth delivery recipient session_log reply path \
+SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command auth submission delivery recipient session_log reply path \
 	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $L/peer $(SERVER_TLS) $L/localaddress $L/stamp $L/date822 \
 	control/control control/table queue/envelope
 SMTPD_TLS_WRAP := $(call wrap,server_tls_reach server_tls_start server_tls_end)
 $(eval $(call unit,smtpd_command,$(SMTPD),-lcdb $(SMTPD_TLS_WRAP)))
-$(eval $(call unit,smtpd_auth,$(SMTPD),-lcdb $(SMTPD_TLS_WRAP) $(call wrap,login_client_check login_runner_run)))
+$(eval $(call unit,smtpd_auth,$(SMTPD),-lcdb $(SMTPD_TLS_WRAP) $(call wrap,login_client_check login_runner_run submission_connect submission_sender submission_message)))
 $(eval $(call unit,smtpd_delivery,$(SMTPD),-lcdb))
 $(eval $(call unit,session_log,$(SMTPD),-lcdb))
 $(eval $(call unit,recipient,$(SMTPD),-lcdb))

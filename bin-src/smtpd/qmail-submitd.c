@@ -1,0 +1,328 @@
+/* qmail-submitd: say whose an envelope sender is, and how much an account may send within an hour.
+ * Trust: it is asked by sessions of qmail-smtpd, which read the network. Runs as qmailp, never as root; reads control/ and writes nothing;
+ * shuts itself in before the first question. Who may ask is decided by uid, as the kernel says it, and so is who may say that a session
+ * has logged in: that is qmail-authd. So a session that was taken over sends as its own account, or as none. It waits for nobody. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <skalibs/strerr.h>
+#include <skalibs/types.h>
+#include "allowance.h"
+#include "control/control.h"
+#include "exitcode.h"
+#include "home.h"
+#include "monotonic.h"
+#include "readiness.h"
+#include "sandbox.h"
+#include "senders.h"
+#include "service_socket.h"
+#include "stamp.h"
+#include "submission_protocol.h"
+
+#define USAGE "qmail-submitd [ -d notification-fd ] [ -u uid ] ... [ -v uid ] ..."
+
+enum {
+	CLIENTS_MAX = 4000,		/* sessions that have logged in, or try to */
+	USERS_MAX = 8,
+	LOGIN_MS = 180000,		/* for a session to log in: longer than qmail-authd takes */
+	PAUSE_MS = 100,			/* before accepting again when there was no descriptor */
+	LOOK_MS = 1000,			/* control files are looked at as often */
+	MESSAGES = 200, RECIPIENTS = 1000,	/* of an hour: the defaults of control/submissionmessages and submissionrecipients */
+	LIMIT_MAX = 1000000000,
+	FILES = 5,
+};
+
+static const char *const files[FILES] = { "control/submissionmessages", "control/submissionrecipients", "control/submissionsenders",
+	"control/locals", "control/me" };
+
+struct client {
+	int fd;
+	char *account;		/* NULL: has not logged in */
+	uint64_t until;		/* then it has to */
+};
+
+struct users {
+	uid_t uids[USERS_MAX + 1];
+	unsigned int len;
+};
+
+static struct submitd {
+	int listener;
+	struct users askers, vouchers;
+	struct senders senders;
+	struct allowance allowance;
+	struct stamp stamps[FILES];
+	uint64_t looked_at, paused_until;
+	unsigned int len;
+	struct client clients[CLIENTS_MAX];
+	struct pollfd polled[CLIENTS_MAX + 1];
+} submitd;
+
+/* --- control files ------------------------------------------------------------------------------------------------- */
+
+/* Reads them all. NULL, or what could not be read, with errno set; all is as it was then. */
+static const char *
+read_files(struct submitd *d)
+{
+	unsigned long messages = MESSAGES, recipients = RECIPIENTS;
+	const char *file;
+
+	/* first, so that a change while they are read is seen at the next look */
+	for (int i = 0; i < FILES; i++)
+		d->stamps[i] = stamp_take(files[i]);
+	if (control_number(&messages, files[0], LIMIT_MAX) < 0)
+		return files[0];
+	if (control_number(&recipients, files[1], LIMIT_MAX) < 0)
+		return files[1];
+	if (!senders_read(&d->senders, &file))
+		return file;
+	d->allowance.messages = messages;
+	d->allowance.recipients = recipients;
+	return NULL;
+}
+
+static void
+look_at_files(struct submitd *d, uint64_t now)
+{
+	int has_changed = 0;
+	const char *file;
+
+	if (now < d->looked_at + LOOK_MS)
+		return;
+	d->looked_at = now;
+	for (int i = 0; i < FILES; i++) {
+		struct stamp is = stamp_take(files[i]);
+
+		has_changed |= !stamp_is_same(&is, &d->stamps[i]);
+	}
+	file = has_changed ? read_files(d) : NULL;
+	if (file)
+		strerr_warnwsys("unable to read control files again, the old ones stay: ", file);
+}
+
+/* --- questions ------------------------------------------------------------------------------------------------------- */
+
+static int
+say(const struct client *c, enum submission_answer answer, const char *text)
+{
+	return service_socket_say(c->fd, (char)answer, text);
+}
+
+static int
+answer_message(struct submitd *d, const struct client *c, const char *digits, uint64_t now)
+{
+	unsigned int recipients;
+
+	if (!uint0_scan(digits, &recipients))
+		return say(c, SUBMISSION_UNKNOWN, "malformed");
+	switch (allowance_take(&d->allowance, c->account, recipients, now)) {
+	case ALLOWANCE_MESSAGES: return say(c, SUBMISSION_FULL, "you have sent too many messages within an hour, try again later");
+	case ALLOWANCE_RECIPIENTS: return say(c, SUBMISSION_FULL, "you have sent to too many recipients within an hour, try again later");
+	default: return say(c, SUBMISSION_YES, "");
+	}
+}
+
+/* A packet without NUL, NUL-terminated; 1, or 0: this client is done with. */
+static int
+answer(struct submitd *d, struct client *c, const char *packet, uid_t from, uint64_t now)
+{
+	if (packet[0] == SUBMISSION_LOGIN) {
+		if (c->account || !packet[1] || !service_socket_allows(d->vouchers.uids, d->vouchers.len, from))
+			return 0;
+		c->account = strdup(packet + 1);
+		return c->account != NULL;
+	}
+	if (!c->account)
+		return say(c, SUBMISSION_UNKNOWN, "nobody has said that you have logged in");
+	look_at_files(d, now);
+	if (packet[0] == SUBMISSION_SENDER)
+		return senders_has(&d->senders, c->account, packet + 1) ? say(c, SUBMISSION_YES, "") :
+		    say(c, SUBMISSION_NO, "sorry, this sender does not belong to your login");
+	return packet[0] == SUBMISSION_MESSAGE && answer_message(d, c, packet + 1, now);
+}
+
+/* Takes a packet; 1, or 0: the client is done with. */
+static int
+hear(struct submitd *d, struct client *c, uint64_t now)
+{
+	char packet[SUBMISSION_PACKET_MAX + 1];
+	uid_t from;
+	ssize_t n = service_socket_receive_from(c->fd, packet, sizeof packet - 1, &from);
+
+	if (n < 0 && errno == EAGAIN)
+		return 1;
+	if (n <= 0 || memchr(packet, '\0', (size_t)n))
+		return 0;
+	packet[n] = '\0';
+	return answer(d, c, packet, from, now);
+}
+
+/* --- clients ------------------------------------------------------------------------------------------------------------ */
+
+/* Ends the ith; the last one takes its place. */
+static void
+forget(struct submitd *d, unsigned int i)
+{
+	close(d->clients[i].fd);
+	free(d->clients[i].account);
+	d->clients[i] = d->clients[--d->len];
+}
+
+static void
+accept_one(struct submitd *d, uint64_t now)
+{
+	int fd = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+			d->paused_until = now + PAUSE_MS;
+	} else if (service_socket_allows(d->askers.uids, d->askers.len, service_socket_peer(fd)))
+		d->clients[d->len++] = (struct client){ .fd = fd, .until = now + LOGIN_MS };
+	else
+		close(fd);
+}
+
+/* --- the loop --------------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t is_stopping;
+
+static void
+on_signal(int sig)
+{
+	(void)sig;
+	is_stopping = 1;
+}
+
+static int
+is_late(const struct client *c, uint64_t now)
+{
+	return !c->account && c->until <= now;
+}
+
+/* Sets what is waited for; returns for how many milliseconds. */
+static int
+prepare(struct submitd *d, uint64_t now)
+{
+	int is_open = d->len < CLIENTS_MAX && d->paused_until <= now;
+	uint64_t next = is_open || d->len == CLIENTS_MAX ? now + LOGIN_MS : d->paused_until;
+
+	for (unsigned int i = 0; i < d->len; i++) {
+		d->polled[i] = (struct pollfd){ .fd = d->clients[i].fd, .events = POLLIN };
+		if (!d->clients[i].account && d->clients[i].until < next)
+			next = d->clients[i].until;
+	}
+	d->polled[d->len] = (struct pollfd){ .fd = is_open ? d->listener : -1, .events = POLLIN };
+	return next > now ? (int)(next - now) : 0;
+}
+
+static void
+turn(struct submitd *d, const sigset_t *waiting)
+{
+	int ms = prepare(d, monotonic_ms());
+	struct timespec patience = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+	unsigned int polled = d->len;
+	int n = ppoll(d->polled, polled + 1, &patience, waiting);
+	uint64_t now = monotonic_ms();
+
+	if (n < 0 && errno != EINTR)
+		strerr_diefusys(EXIT_TEMP, "wait");
+	/* from the last: one that is over is replaced by one that was looked at already */
+	for (unsigned int i = polled; i--; )
+		if ((n > 0 && d->polled[i].revents && !hear(d, &d->clients[i], now)) || is_late(&d->clients[i], now))
+			forget(d, i);
+	if (n > 0 && d->polled[polled].revents)
+		accept_one(d, now);
+}
+
+/* --- the start ---------------------------------------------------------------------------------------------------------------- */
+
+static int
+add_user(struct users *u, const char *digits)
+{
+	unsigned int uid;
+
+	if (!uint0_scan(digits, &uid) || u->len >= USERS_MAX)
+		return 0;
+	u->uids[u->len++] = uid;
+	return 1;
+}
+
+static unsigned int
+parse_options(struct submitd *d, int argc, char *const *argv)
+{
+	unsigned int notify = 0;
+	int c, is_fine = 1;
+
+	while ((c = getopt(argc, argv, "d:u:v:")) >= 0)
+		switch (c) {
+		case 'd': is_fine &= uint0_scan(optarg, &notify) != 0; break;
+		case 'u': is_fine &= add_user(&d->askers, optarg); break;
+		case 'v': is_fine &= add_user(&d->vouchers, optarg); break;
+		default: is_fine = 0;
+		}
+	if (!is_fine || optind < argc)
+		strerr_dieusage(EXIT_PERM, USAGE);
+	if (!d->askers.len)	/* all is one user */
+		d->askers.uids[d->askers.len++] = d->vouchers.uids[d->vouchers.len++] = geteuid();
+	d->vouchers.uids[d->vouchers.len++] = 0;
+	return notify;
+}
+
+static void
+take_signals(sigset_t *waiting)
+{
+	struct sigaction act = { .sa_handler = on_signal };
+	sigset_t ours;
+
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGTERM);
+	signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &ours, waiting) < 0 || sigaction(SIGTERM, &act, NULL) < 0)
+		strerr_diefusys(EXIT_TEMP, "prepare for signals");
+	sigdelset(waiting, SIGTERM);
+}
+
+static void
+shut_itself_in(void)
+{
+	static const struct sandbox shut_in = { .calls = &sandbox_lookup, .read = { "control" } };
+	int lack = sandbox_enter(&shut_in);
+
+	if (lack < 0)
+		strerr_diefusys(EXIT_TEMP, "shut itself in");
+	sandbox_warn(lack);
+}
+
+int
+main(int argc, char *const *argv)
+{
+	struct submitd *d = &submitd;
+	const char *file;
+	unsigned int notify;
+	sigset_t waiting;
+
+	PROG = "qmail-submitd";
+	notify = parse_options(d, argc, argv);
+	if (geteuid() == 0)
+		strerr_dief(EXIT_PERM, "never as root: run it as qmailp");
+	if (!home_enter())
+		strerr_diefusys(EXIT_TEMP, "enter the home");
+	file = read_files(d);
+	if (file)
+		strerr_diefusys(EXIT_TEMP, "read ", file);
+	if (!allowance_init(&d->allowance))
+		strerr_diefusys(EXIT_TEMP, "get random octets");
+	take_signals(&waiting);
+	d->listener = service_socket_listen(SUBMISSION_SOCKET);
+	if (d->listener < 0 || !service_socket_tell_users(d->listener))
+		strerr_diefusys(EXIT_TEMP, "listen at " SUBMISSION_SOCKET);
+	shut_itself_in();
+	readiness_tell(notify);
+	while (!is_stopping)
+		turn(d, &waiting);
+	return EXIT_OK;
+}
