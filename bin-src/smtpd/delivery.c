@@ -21,6 +21,24 @@ delivery_abandon(struct session *s)
 	set_submitting(s, 0);
 }
 
+/* Octets of the message, on their way out of s->completion. */
+static void
+put_completed(void *data, const char *octets, size_t len)
+{
+	const struct session *s = data;
+
+	queue_client_message(s->queue, octets, len);
+}
+
+static void
+begin_completion(struct session *s)
+{
+	const stralloc *host = s->settings->me.len ? &s->settings->me : &s->settings->greeting;
+
+	s->completion = (struct completion){ .put = put_completed, .data = s, .time = time(NULL), .host = host->s, .host_len = host->len,
+	    .serial = (uint64_t)s->pid << 32 | s->mails };
+}
+
 /* The message begins: its Received field. */
 static void
 begin(struct session *s, int is_data)
@@ -33,6 +51,8 @@ begin(struct session *s, int is_data)
 	content_start(&s->mail.content, is_data);
 	queue_client_begin(s->queue);
 	set_submitting(s, 1);
+	if (s->is_authenticated)
+		begin_completion(s);
 	if (received_put(&field, &r))
 		queue_client_message(s->queue, field.s, field.len);
 	else
@@ -61,6 +81,8 @@ hand_on(struct session *s, const char *octets, size_t len)
 	s->mail.is_too_large |= most && s->mail.content.octets > most;
 	if (is_refused(s))
 		delivery_abandon(s);
+	else if (s->is_authenticated)
+		completion_take(&s->completion, octets, len);
 	else
 		queue_client_message(s->queue, octets, len);
 }
@@ -116,6 +138,10 @@ refuse(struct session *s)
 static void
 finish(struct session *s)
 {
+	if (s->is_authenticated && !is_refused(s)) {
+		completion_finish(&s->completion);
+		s->mail.has_no_memory |= s->completion.has_no_memory;
+	}
 	if (is_refused(s))
 		refuse(s);
 	else

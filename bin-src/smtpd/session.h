@@ -10,6 +10,7 @@
 #include <sys/types.h>
 #include <skalibs/stralloc.h>
 #include "auth.h"
+#include "completion.h"
 #include "content.h"
 #include "input.h"
 #include "peer.h"
@@ -87,6 +88,7 @@ struct session {
 	uint64_t octets;	/* of accepted messages */
 	pid_t pid;
 
+	struct completion completion;	/* of the message of one who has logged in */
 	size_t log_len;
 	struct reply reply;
 	struct input in;

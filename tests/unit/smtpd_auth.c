@@ -340,6 +340,24 @@ who_has_logged_in_may_relay(void **state)
 }
 
 static void
+what_is_submitted_is_completed(void **state)
+{
+	static const char data[] = "To: a\r\nBcc: b\r\n\r\n..x\r\n.\r\n";
+
+	(void)state;
+	smtpd_says(EHLO MAIL "|RCPT TO:<a@me.test>");
+	smtpd_sends(data, sizeof data - 1);
+	smtpd_says("DATA");
+	assert_non_null(strstr(queued.message, "\nTo: a\nBcc: b\n\n.x\n"));	/* a stranger's mail is as it was */
+	smtpd_says("AUTH PLAIN " ANA "|" MAIL "|RCPT TO:<a@me.test>");
+	smtpd_sends(data, sizeof data - 1);
+	smtpd_says("DATA");
+	assert_non_null(strstr(queued.message, "\nTo: a\nDate: "));
+	assert_non_null(strstr(queued.message, ".qmail@me.test>\n\n.x\n"));
+	assert_null(strstr(queued.message, "Bcc"));
+}
+
+static void
 a_failure_lets_nobody_relay(void **state)
 {
 	(void)state;
@@ -571,6 +589,7 @@ main(void)
 		test(MAIL_needs_it_where_it_is_required),
 		test(and_TLS_first),
 		test(what_a_program_says),
+		test(what_is_submitted_is_completed),
 		test(what_qmail_submitd_says_of_a_sender),
 		test(a_message_is_asked_about_with_its_recipients),
 		test(a_message_too_many),
@@ -581,7 +600,7 @@ main(void)
 		test(FORCEAUTHMAILFROM_0_asks_about_no_sender),
 		test(what_a_program_has_checked),
 	};
-	size_t n = 28;
+	size_t n = 29;
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[n++] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = row_is_right, .setup_func = begin, .teardown_func = end,
