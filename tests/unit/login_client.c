@@ -132,6 +132,22 @@ a_session(void **state)
 	close(connection[1]);
 }
 
+/* A check lends a connection to who is told of the account. */
+static void
+a_check_that_somebody_is_told_of(void **state)
+{
+	struct login_client c;
+	int told[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, told), 0);
+	start_keeper(OCTETS("Cana\0x\0\0"), 1, OCTETS("Kana"));
+	assert_int_equal(login_client_check(&c, -1, "ana", "x", "", told[0]), LOGIN_CLIENT_RIGHT);
+	keeper_was_content();
+	assert_int_equal(close(told[0]), 0);	/* it stayed ours */
+	close(told[1]);
+}
+
 static void
 nobody_answers(void **state)
 {
@@ -159,12 +175,13 @@ nobody_is_there(void **state)
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 3];
+	struct CMUnitTest tests[ROWS + 4];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = answer_row, .setup_func = next_row, .teardown_func = row_is_over };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test_setup_teardown(a_session, set_up, tear_down);
-	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test_setup_teardown(nobody_answers, set_up, tear_down);
-	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test_setup_teardown(nobody_is_there, set_up, tear_down);
+	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test_setup_teardown(a_check_that_somebody_is_told_of, set_up, tear_down);
+	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test_setup_teardown(nobody_answers, set_up, tear_down);
+	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test_setup_teardown(nobody_is_there, set_up, tear_down);
 	return cmocka_run_group_tests_name("login_client", tests, NULL, NULL);
 }

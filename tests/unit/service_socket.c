@@ -246,6 +246,72 @@ a_descriptor_waits_while_too_many_are_under_way(void **state)
 	assert_int_equal(process_run(fill_and_send, NULL), PROCESS_WENT_ON);
 }
 
+/* One who may be another user sends over a connection that is not his; run by process_run. */
+static void
+send_as_another(void *data)
+{
+	const int *fd = data;
+
+	if (getuid() == 0 && setuid(12345) < 0)
+		_exit(1);
+	_exit(!service_socket_say(*fd, 'L', "ana"));
+}
+
+static void
+who_has_sent_a_packet(void **state)
+{
+	uid_t from, other = getuid() == 0 ? 12345 : getuid();
+	char got[10];
+	int fd, accepted, descriptor;
+
+	(void)state;
+	assert_int_equal(service_socket_tell_users(listener), 1);
+	fd = service_socket_connect(home, PATH, 1000);
+	assert_true(fd >= 0);
+	assert_int_equal(service_socket_say(fd, 'S', "x"), 1);	/* before it is accepted */
+	accepted = accept(listener, NULL, NULL);
+	assert_true(accepted >= 0);
+	assert_int_equal(service_socket_receive_from(accepted, got, sizeof got, &from), 2);
+	assert_int_equal(from, getuid());
+	assert_int_equal(process_run(send_as_another, &fd), 0);
+	assert_int_equal(service_socket_receive_from(accepted, got, sizeof got, &from), 4);
+	assert_memory_equal(got, "Lana", 4);
+	assert_int_equal(from, other);
+	descriptor = open(".", O_PATH | O_CLOEXEC);
+	assert_int_equal(service_socket_send(fd, &(struct iovec){ (char *)(uintptr_t)"y", 1 }, 1, descriptor), 1);	/* it goes nowhere */
+	assert_int_equal(service_socket_receive_from(accepted, got, sizeof got, &from), 1);
+	assert_int_equal(service_socket_say(fd, 'S', "longer than ten"), 1);
+	assert_int_equal(service_socket_receive_from(accepted, got, sizeof got, &from), -1);
+	assert_int_equal(errno, EMSGSIZE);
+	assert_int_equal(service_socket_receive_from(accepted, got, sizeof got, &from), -1);
+	assert_int_equal(errno, EAGAIN);
+	close(descriptor);
+	close(fd);
+	assert_int_equal(service_socket_receive_from(accepted, got, sizeof got, &from), 0);
+	close(accepted);
+}
+
+static void
+to_whom_a_connection_is(void **state)
+{
+	int fd = service_socket_connect(home, PATH, 1000), null = open("/dev/null", O_RDONLY | O_CLOEXEC), stream[2];
+
+	(void)state;
+	assert_int_equal(service_socket_is_to(fd, PATH), 1);
+	assert_int_equal(service_socket_is_to(fd, "folder/sockets"), 0);
+	assert_int_equal(service_socket_is_to(fd, "folder/socke"), 0);
+	assert_int_equal(service_socket_is_to(listener, PATH), 0);
+	assert_int_equal(service_socket_is_to(pair[0], PATH), 0);
+	assert_int_equal(service_socket_is_to(null, PATH), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, stream), 0);
+	assert_int_equal(service_socket_is_to(stream[0], PATH), 0);
+	close(stream[0]);
+	close(stream[1]);
+	close(null);
+	close(fd);
+	close(accept(listener, NULL, NULL));
+}
+
 static void
 only_users_of_the_list_are_allowed(void **state)
 {
@@ -264,7 +330,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(to_whom_a_connection_is),
 		cmocka_unit_test(who_connects_from_elsewhere_stays_there),
+		cmocka_unit_test(who_has_sent_a_packet),
 		cmocka_unit_test(everybody_may_connect_and_nobody_list),
 		cmocka_unit_test(a_new_one_takes_the_place_of_an_old_one),
 		cmocka_unit_test(paths_that_are_too_long),
