@@ -18,8 +18,8 @@ endef
 $(eval $(call fuzzer,smtp_reply,$S/remote/smtp_reply $L/mail_data))
 $(eval $(call fuzzer,sts,$S/remote/sts_policy $S/remote/sts_record))
 $(eval $(call fuzzer,smtp_command,$S/smtpd/path $S/smtpd/parameters $S/smtpd/content $L/quote queue/envelope,-lskarnet))
-$(eval $(call fuzzer,smtp_session,$(addprefix $S/smtpd/,session command delivery recipient session_log reply path parameters content settings \
-	expressions policy received rcptcheck checkprogram dnsbl) $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 queue/envelope control/control,-lcdb -lskarnet))
+$(eval $(call fuzzer,smtp_session,$(addprefix $S/smtpd/,session command auth submission completion delivery recipient session_log reply path parameters content settings \
+	expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/message_id $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 queue/envelope control/control,-lcdb -lskarnet))
 
 .PHONY: fuzz
 fuzz: $(addprefix $(FUZZ_BUILD)/bin/,$(FUZZERS))

@@ -120,6 +120,7 @@ static struct recipient_checks checks;
 static struct localaddresses own;
 static struct queue_client client;
 static struct server_tls tls;
+static struct auth auth = { .is_on = 1, .runner = -1, .null = -1, .owns_sender = -1 };	/* there is no keeper */
 static int replies;
 
 static void
@@ -148,13 +149,14 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	write_control("control/maxsmtperrors", "50\n");
 	setenv("TCPREMOTEIP", "192.0.2.1", 1);
 	peer_read(&peer);
-	if (!settings_read(&settings, &file) || !recipient_checks_start(&checks, &peer))
+	if (!settings_read(&settings, &file) || !recipient_checks_start(&checks, &peer, 0))
 		err(1, "settings %s", file);
 	session.settings = &settings;
 	session.checks = &checks;
 	session.own = &own;
 	session.queue = &client;
 	session.tls = &tls;
+	session.auth = &auth;
 	if (system("rm -r control") || fchdir(before) || rmdir(directory) || dup2(replies, 1) < 0)
 		err(1, "clean up");
 	(void)argc;
