@@ -47,6 +47,25 @@ absolute(const char *name)
 	return path;
 }
 
+/* A path of name that is good wherever the checkpassword program goes. Below a directory that this user may not enter (a private server in
+ * root's home) that is the one of a descriptor, which stays open. */
+static char *
+reachable(const char *name)
+{
+	char *path = absolute(name);
+	int fd, high;
+
+	if (!path || access(path, X_OK) == 0)
+		return path;
+	fd = open(name, O_PATH);
+	if (fd < 0)
+		return path;	/* it may come yet */
+	high = fcntl(fd, F_DUPFD, ABOVE);
+	close(fd);
+	free(path);
+	return high >= 0 && asprintf(&path, "/proc/self/fd/%d", high) >= 0 ? path : NULL;
+}
+
 int
 login_chain_init(struct login_chain *c, char *const *argv)
 {
@@ -58,7 +77,7 @@ login_chain_init(struct login_chain *c, char *const *argv)
 		errno = EINVAL;
 		return 0;
 	}
-	c->outside = absolute(LOGIN_CHAIN_LOGGEDIN);
+	c->outside = reachable(LOGIN_CHAIN_LOGGEDIN);
 	c->null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	c->argv[0] = c->outside ? join(argv, check, c->outside, NULL, 0) : NULL;
 	c->argv[1] = c->outside && check < all ? join(argv, check, c->outside, argv + check + 1, all - check - 1) : NULL;

@@ -16,7 +16,7 @@ enum { LOGIN_CHAIN_SECRET = 3, LOGIN_CHAIN_BEGUN = 4, LOGIN_CHAIN_CALLER = 5 };
 
 struct login_chain {
 	const char **argv[2];	/* for LOGIN_CHECK and LOGIN_SESSION (NULL: there are no sessions) */
-	char *outside;		/* the path of qmail-loggedin, absolute: the checkpassword program changes the directory */
+	char *outside;		/* the path of qmail-loggedin, good in any directory: the checkpassword program changes it */
 	int null;		/* /dev/null */
 	sigset_t signals;	/* that the programs start with blocked */
 };
