@@ -11,10 +11,13 @@ import subprocess
 
 import pytest
 
-from conftest import HOST, WAIT
+import fake_smtp
+from conftest import HOST, WAIT, wait_for
+from remoting import route_to
 from serving import Service
 from smtp_session import Queue
-from test_popup import CHECKPASSWORD, SECRET, Pop3
+from test_accounts import PASSWORD, add, of_domain
+from test_popup import SECRET, Pop3
 from test_smtpd_tls import CIPHER, Client, protocol
 from test_tls import new_context, pem
 
@@ -334,3 +337,30 @@ def test_client(request, queue, port, client):
     for message, envelope in queue.messages:
         assert protocol(message) == f"ESMTPSA (TLSv1.2) tls {CIPHER}"
         assert message.rstrip().endswith(b"\n\nfirst\n..last") and f"T{FAR}\0".encode() in envelope
+
+
+# --- the whole server -----------------------------------------------------------------------------------------------------------
+
+def test_from_an_account_to_another_host(idle):
+    """A virtual account sends to a neighbour after its login, and a stranger does not."""
+    idle.need("qmail-account", "checkpassword-accounts", "qmail-queued", "qmail-send", "qmail-remote")
+    of_domain(idle)
+    add(idle, ANA)
+    idle.start_authd(check=[idle.bin / "checkpassword-accounts"], session=())
+    idle.start_submitd()
+    with contextlib.closing(fake_smtp.Server()) as far:
+        route_to(idle, far)
+        idle.start()
+        context = new_context()
+        context.check_hostname = False
+        with submission_at(idle) as service, smtplib.SMTP(*service.address, timeout=WAIT) as client:
+            client.starttls(context=context)
+            with pytest.raises(smtplib.SMTPSenderRefused):
+                client.sendmail(ANA, [FAR], MESSAGE)
+            client.login(ANA, PASSWORD)
+            client.sendmail(ANA, [FAR], b"Bcc: luis@far.example\r\n" + MESSAGE)
+        (message,) = wait_for(lambda: far.messages)
+    assert message.mail.startswith(f"MAIL FROM:<{ANA}>".encode()) and message.recipients == [FAR]
+    head, body = message.octets.split(b"\r\n\r\n", 1)
+    assert b"Bcc" not in head and b"\r\nDate: " in head and b"\r\nMessage-ID: <" in head
+    assert body.startswith(b"first\r\n")

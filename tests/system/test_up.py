@@ -77,8 +77,16 @@ def test_up_twice_and_down(copy):
             with smtplib.SMTP(sys.argv[1], int(sys.argv[2]), timeout=30) as client:
                 client.sendmail("s@x.example", ["luis@tambo.example"], "Subject: by SMTP\\r\\n\\r\\nhello\\r\\n")
             ' "$address" "$port"
+        read -r address port <run/service/qmail-submission/listen
+        python3 -c 'if True:
+            import smtplib, ssl, sys
+            with smtplib.SMTP(sys.argv[1], int(sys.argv[2]), timeout=30) as client:
+                client.starttls(context=ssl._create_unverified_context())
+                client.login("luis@tambo.example", sys.argv[3])
+                client.sendmail("luis@tambo.example", ["ana@tambo.example"], "Subject: submitted\\r\\n\\r\\nhello\\r\\n")
+            ' "$address" "$port" "$(cat run/password)"
         tries=0
-        until grep -qr "by SMTP" run/home/luis/Maildir/new; do
+        until grep -qr "by SMTP" run/home/luis/Maildir/new && grep -qr "Subject: submitted" run/home/ana/Maildir/new; do
             tries=$((tries + 1))
             [ $tries -lt 300 ] || { cat run/log/*/current; exit 1; }
             sleep 0.1
@@ -140,7 +148,7 @@ def test_services_come_back(copy):
     run(copy, """
         admin/up build >/dev/null
         cd run
-        for s in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-mtastsd qmail-send qmail-smtpd; do
+        for s in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-submitd qmail-mtastsd qmail-send qmail-smtpd qmail-submission; do
             pid=$(s6-svstat -o pid service/$s)
             kill -KILL $pid
             tries=0
