@@ -181,7 +181,8 @@ def test_setup_users_and_owners(private_root):
     home = private_root / "var/qmail"
     rules = [("queue", 0o750, "qmailq", "qmails"), ("queue/journal", 0o750, "qmailq", "qmails"),
              ("queue/damaged", 0o750, "qmailq", "qmails"), ("queue/new", 0o750, "qmailq", "qmails"),
-             ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("run/qmail-tlsd", 0o711, "qmailt", "nofiles"),
+             ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("run/qmail-submitd", 0o711, "qmailp", "nofiles"),
+             ("run/qmail-tlsd", 0o711, "qmailt", "nofiles"),
              ("run/qmail-authd", 0o711, "root", "root"), ("run/qmail-mtastsd", 0o711, "qmailm", "nofiles"),
              ("run/qmail-keyd", 0o711, "qmailk", "nofiles"), ("tls", 0o700, "qmailk", "nofiles"), ("tls/self-signed.pem", 0o400, "qmailk", "nofiles"),
              ("alias", 0o755, "alias", "nofiles"),

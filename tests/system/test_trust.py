@@ -584,3 +584,54 @@ def test_whom_the_keeper_hears(running, user, may):
     finally:
         authd.kill()
         authd.wait()
+
+
+# --- submission ----------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def submitd(running):
+    machine = running.machine  # noqa: F811
+    qmaild = machine.passwd["qmaild"][0]
+    check = machine.write("check", CHECK, 0o755)
+    machine.write("control/submissionsenders", "luis:x@luis.example\n")
+    authd = running.start("qmail-authd", "-u", qmaild, str(check), user="root:root")
+    process = running.start("qmail-submitd", "-u", qmaild, user="qmailp:nofiles")
+    yield process
+    for p in (authd, process):
+        p.kill()
+        p.wait()
+
+
+# a session of qmail-smtpd that was taken over: it says that it is luis, and then logs in as ana
+TAKEN_OVER = r"""
+import array, socket
+def connect(name):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(20)
+    s.connect(f"run/{name}/socket")
+    return s
+def ask(s, packet):
+    s.send(packet)
+    return s.recv(1000)[:1].decode()
+s = connect("qmail-submitd")
+said = ask(s, b"Lluis")
+s = connect("qmail-submitd")
+authd = connect("qmail-authd")
+authd.sendmsg([b"Cana\0ana\0\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [s.fileno()]))])
+said += authd.recv(100).decode() + ask(s, b"Sana@mail.test.example") + ask(s, b"Sx@luis.example") + ask(s, b"M1") + ask(s, b"Lluis")
+print(said)
+"""
+
+
+def test_a_session_counts_for_who_has_logged_in(running, submitd, kernel):
+    machine = running.machine  # noqa: F811
+    assert identity(submitd.pid) == {**only(machine.passwd["qmailp"][0], machine.groups["nofiles"]), "Groups": []}
+    assert shut_in(submitd.pid)
+    done = machine.run("/usr/bin/python3", "-c", TAKEN_OVER, user="qmaild:nofiles")
+    assert done.stdout.decode().strip() == "KanaYNY", done.stderr
+    assert opens(submitd.pid, "control/me") >= 0
+
+
+@pytest.mark.parametrize("attempt", [a for a in ATTEMPTS if a not in ("keys", "file")])
+def test_submitd_dies_rather_than(running, submitd, kernel, attempt):
+    assert ATTEMPTS[attempt](submitd.pid) == KILLED
