@@ -128,6 +128,7 @@ asan:	# the same tests, every program built with the sanitizers; what a program 
 bench: all
 	BUILD=$(BUILD) tests/bench/run
 	BUILD=$(BUILD) tests/bench/network
+	BUILD=$(BUILD) tests/bench/pop3
 
 fresh:	# the two commands of the README in fresh systems: root, a mirror
 	@tests/fresh/run $(RELEASES)
