@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <skalibs/blake2s.h>
+#include "known_sizes.h"
 #include "maildir.h"
 #include "maildir_quota.h"
 #include "maildrop.h"
@@ -17,6 +18,8 @@ enum {
 	TIME_DIGITS_MAX = 18,	/* of the time in a name; more is no time */
 	FIRST_ROOM = 64,
 };
+
+#define UNKNOWN UINT64_MAX	/* size of a file, until it is looked at */
 
 static const char *
 name_of(const struct maildrop *m, const struct maildrop_message *message)
@@ -46,6 +49,7 @@ maildrop_open(struct maildrop *m, const char *path)
 		m->folders[f] = open_directory(m->directory, names[f]);
 		ok = m->folders[f] >= 0;
 	}
+	m->sizes = ok ? known_sizes_open(m->directory) : -1;
 	if (!ok)
 		maildrop_close(m);
 	return ok;
@@ -59,6 +63,8 @@ maildrop_close(struct maildrop *m)
 	for (int f = 0; f < MAILDROP_FOLDERS; f++)
 		if (m->folders[f] >= 0)
 			close(m->folders[f]);
+	if (m->sizes >= 0)
+		close(m->sizes);
 	close(m->directory);
 	stralloc_free(&m->names);
 	free(m->messages);
@@ -126,27 +132,39 @@ name_time(const char *name, uint64_t *seconds)
 	return 1;
 }
 
-/* Fills in time and sizes, from the name if it tells them. Returns 1, or 0: no message. */
+/* The file's size is known, so is what the client is told. */
+static void
+set_size(struct maildrop_message *message, const char *name, uint64_t file_size)
+{
+	message->file_size = file_size;
+	if (!maildir_name_wire_size(name, &message->size) || message->size > MAILDROP_SIZE_MAX)
+		message->size = file_size;
+}
+
+/* Fills in time and sizes, from the name if it tells them; a size alone is looked for later. Returns 1, or 0: no message. */
 static int
 describe(struct maildrop_message *message, int fd, const struct dirent *entry)
 {
 	const char *name = entry->d_name;
+	uint64_t size = UNKNOWN;
 	int has_time = name_time(name, &message->time);
-	int has_size = maildir_name_size(name, &message->file_size) && message->file_size <= MAILDROP_SIZE_MAX;
+	int has_size = maildir_name_size(name, &size) && size <= MAILDROP_SIZE_MAX;
 	struct stat st;
 
 	if (entry->d_type != DT_REG && entry->d_type != DT_UNKNOWN)
 		return 0;
-	if (!has_time || !has_size || entry->d_type == DT_UNKNOWN) {
+	message->lacks_size = has_time && !has_size && entry->d_type == DT_REG;
+	if (message->lacks_size)
+		size = UNKNOWN;
+	else if (!has_time || !has_size || entry->d_type == DT_UNKNOWN) {
 		if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 			return 0;
 		if (!has_time)
 			message->time = st.st_mtime > 0 ? (uint64_t)st.st_mtime : 0;
 		if (!has_size)
-			message->file_size = (uint64_t)st.st_size;
+			size = (uint64_t)st.st_size;
 	}
-	if (!maildir_name_wire_size(name, &message->size) || message->size > MAILDROP_SIZE_MAX)
-		message->size = message->file_size;
+	set_size(message, name, size);
 	return 1;
 }
 
@@ -197,6 +215,7 @@ add(struct maildrop *m, int fd, enum maildrop_folder folder, const struct dirent
 	if (!make_room(m) || !keep_name(m, &message, entry->d_name))
 		return -1;
 	m->messages[m->count++] = message;
+	m->lacking += message.lacks_size;
 	return 1;
 }
 
@@ -208,24 +227,29 @@ compare_unique(const char *a, size_t a_len, const char *b, size_t b_len)
 	return r ? r : (a_len > b_len) - (a_len < b_len);
 }
 
+static struct known_name
+known_name(const struct maildrop *m, const struct maildrop_message *message)
+{
+	return (struct known_name){ message->time, name_of(m, message), message->unique };
+}
+
 /* By time, then by name; of two that are one message, that in cur/ is last. */
 static int
 by_time(const void *a, const void *b, void *data)
 {
 	const struct maildrop_message *x = a, *y = b;
-	const struct maildrop *m = data;
-	int r;
+	struct known_name name = known_name(data, x), other = known_name(data, y);
+	int r = known_name_compare(&name, &other);
 
-	if (x->time != y->time)
-		return x->time < y->time ? -1 : 1;
-	r = compare_unique(name_of(m, x), x->unique, name_of(m, y), y->unique);
 	return r ? r : x->folder - y->folder;
 }
 
 static int
 is_same(const struct maildrop *m, const struct maildrop_message *a, const struct maildrop_message *b)
 {
-	return a->time == b->time && compare_unique(name_of(m, a), a->unique, name_of(m, b), b->unique) == 0;
+	struct known_name name = known_name(m, a), other = known_name(m, b);
+
+	return known_name_compare(&name, &other) == 0;
 }
 
 /* Of messages that were seen twice, the last stays. */
@@ -242,18 +266,6 @@ drop_duplicates(struct maildrop *m)
 		m->messages[kept++] = *next;
 	}
 	m->count = kept;
-}
-
-int
-maildrop_list(struct maildrop *m)
-{
-	if (!visit_messages(m, add, NULL))
-		return 0;
-	if (m->count)
-		qsort_r(m->messages, m->count, sizeof *m->messages, by_time, m);
-	drop_duplicates(m);
-	maildrop_undelete(m);
-	return 1;
 }
 
 /* --- finding what was moved ------------------------------------------------------------------- */
@@ -323,6 +335,101 @@ find_again(struct maildrop *m)
 	r = visit_messages(m, find, &index);
 	free(index.sorted);
 	return r;
+}
+
+/* --- sizes that names do not tell ------------------------------------------------------------- */
+
+/* Returns 1, or 0: there is no such file. */
+static int
+look_at_file(struct maildrop *m, struct maildrop_message *message)
+{
+	struct stat st;
+
+	m->looked_at++;
+	if (fstatat(m->folders[message->folder], name_of(m, message), &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	set_size(message, name_of(m, message), (uint64_t)st.st_size);
+	return 1;
+}
+
+/* Returns how many were not where they had been seen. */
+static size_t
+find_sizes(struct maildrop *m)
+{
+	struct known_sizes known = { .at = 0 };
+	size_t missing = 0;
+	uint64_t size;
+
+	if (m->lacking)
+		known_sizes_read(&known, m->sizes);
+	for (size_t i = 0; i < m->count; i++) {
+		struct maildrop_message *message = m->messages + i;
+		struct known_name name = known_name(m, message);
+
+		if (!message->lacks_size)
+			continue;
+		if (known_sizes_find(&known, &name, &size) && size <= MAILDROP_SIZE_MAX)
+			set_size(message, name.name, size);
+		else
+			missing += !look_at_file(m, message);
+	}
+	known_sizes_free(&known);
+	return missing;
+}
+
+static void
+drop_gone(struct maildrop *m)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < m->count; i++)
+		if (!m->messages[i].is_gone)
+			m->messages[kept++] = m->messages[i];
+	m->count = kept;
+}
+
+/* Those that somebody has moved meanwhile are looked for; those that vanished are no messages. Returns 1, or 0 with errno set. */
+static int
+find_missing_sizes(struct maildrop *m)
+{
+	if (!find_again(m))
+		return 0;
+	for (size_t i = 0; i < m->count; i++)
+		if (m->messages[i].file_size == UNKNOWN && !m->messages[i].is_gone)
+			m->messages[i].is_gone = !look_at_file(m, m->messages + i);
+	drop_gone(m);
+	return 1;
+}
+
+static void
+remember_sizes(const struct maildrop *m)
+{
+	struct known_sizes known = { .at = 0 };
+
+	known_sizes_begin(&known);
+	for (size_t i = 0; i < m->count; i++) {
+		const struct maildrop_message *message = m->messages + i;
+		struct known_name name = known_name(m, message);
+
+		if (message->lacks_size && !message->is_gone && !message->is_deleted)
+			known_sizes_add(&known, &name, message->file_size);
+	}
+	known_sizes_write(&known, m->sizes);
+	known_sizes_free(&known);
+}
+
+int
+maildrop_list(struct maildrop *m)
+{
+	if (!visit_messages(m, add, NULL))
+		return 0;
+	if (m->count)
+		qsort_r(m->messages, m->count, sizeof *m->messages, by_time, m);
+	drop_duplicates(m);
+	if (find_sizes(m) && !find_missing_sizes(m))
+		return 0;
+	maildrop_undelete(m);
+	return 1;
 }
 
 /* --- one message ------------------------------------------------------------------------------ */
@@ -491,6 +598,8 @@ maildrop_update(struct maildrop *m)
 	for (size_t i = 0; i < m->count; i++)
 		if (m->messages[i].folder == MAILDROP_NEW && !m->messages[i].is_deleted && !m->messages[i].is_gone)
 			move_seen(m, m->messages + i);
+	if (m->looked_at >= KNOWN_SIZES_WORTH)
+		remember_sizes(m);
 	if (u.messages)	/* where that fails, whoever counts the maildir anew puts it right */
 		maildir_quota_record(m->directory, -(int64_t)u.octets, -(int64_t)u.messages);
 	errno = u.error;

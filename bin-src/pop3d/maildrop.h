@@ -4,10 +4,10 @@
  * Order    by the time that the name begins with, where it has none by the file's; then by name
  * Size     what is told: the name's ",W=", else its ",S=", else the file's size. The file's size, as qmail tells it, lacks the CR
  *          of each line; to know better, every file would have to be read
- * Cost     a file is looked at (stat) only if its name lacks the time or the size
+ * Cost     a file is looked at (stat) only if its name lacks the time or the size, and pop3-sizes (known_sizes.h) the latter
  * Others   who delivers, reads or removes at the same time is never in the way: no lock is taken. A message that was moved
  *          is found again; one that vanished stays in the list, and opening it fails
- * Promise  nothing is removed or moved but by maildrop_update
+ * Promise  nothing is written, removed or moved but by maildrop_update; maildrop_open makes an empty pop3-sizes
  * Trust    names and files are the user's, who may put there what he likes: any octet, links, directories, wrong sizes
  * Errors   functions return 1, or 0 with errno set */
 #ifndef MAILDROP_H
@@ -35,16 +35,20 @@ struct maildrop_message {
 	uint8_t unique;		/* octets of the name before its ':' */
 	uint8_t folder;
 	uint8_t is_deleted;
-	uint8_t is_gone;	/* somebody else removed it, or we did */
+	uint8_t is_gone : 1;	/* somebody else removed it, or we did */
+	uint8_t lacks_size : 1;	/* its name tells the time, but no size */
 };
 
 struct maildrop {
 	int directory, folders[MAILDROP_FOLDERS];
+	int sizes;		/* pop3-sizes, -1 none */
 	stralloc names;		/* each ends with NUL */
 	struct maildrop_message *messages;
 	size_t count, room;
 	size_t left;		/* messages that are not marked as deleted, and their octets */
 	uint64_t octets;
+	size_t lacking;		/* messages that were found without a size in the name */
+	size_t looked_at;	/* files, for their sizes */
 	int is_cut;		/* there are more than MAILDROP_MESSAGES_MAX */
 };
 
@@ -70,7 +74,8 @@ void maildrop_delete(struct maildrop *m, size_t i);
 void maildrop_undelete(struct maildrop *m);
 
 /* The UPDATE state: removes what is marked, says so in maildirsize, the file of a Maildir++ quota, if there is one, and moves
- * all else from new/ to cur/. Returns how many messages could not be removed, with errno set; those that vanished do not count. */
+ * all else from new/ to cur/; writes pop3-sizes, if many files were looked at. Returns how many messages could not be removed, with
+ * errno set; those that vanished do not count. */
 size_t maildrop_update(struct maildrop *m);
 
 void maildrop_close(struct maildrop *m);

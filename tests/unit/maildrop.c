@@ -166,6 +166,37 @@ empty(void **state)
 	maildrop_close(&m);
 }
 
+/* Files are looked at once, if there are many; messages that are removed or new are none of the file's business. */
+static void
+sizes_are_kept(void **state)
+{
+	enum { MANY = 60 };
+	struct maildrop m;
+	char name[PATH];
+
+	(void)state;
+	for (int i = 0; i < MANY; i++) {
+		snprintf(name, sizeof name, "new/%d.a.h", 100 + i);
+		put(name, "abc");
+	}
+	begin(&m);
+	assert_int_equal(m.looked_at, MANY);
+	assert_int_equal(m.octets, 3 * MANY);
+	maildrop_close(&m);
+	begin(&m);
+	assert_int_equal(m.looked_at, MANY);	/* there was no QUIT */
+	maildrop_delete(&m, 0);
+	assert_int_equal(maildrop_update(&m), 0);
+	maildrop_close(&m);
+	put("new/90.a.h", "ab");
+	put("cur/500.a.h,W=8:2,", "abcdef");
+	begin(&m);
+	assert_int_equal(m.looked_at, 2);
+	assert_int_equal(m.count, MANY + 1);
+	assert_int_equal(m.octets, 3 * (MANY - 1) + 2 + 8);
+	maildrop_close(&m);
+}
+
 /* What the file system says is 3 octets. A number that was told is not looked up: that is the use of it. */
 static const struct size_row { const char *rule, *name; uint64_t size, file_size; } sizes[] = {
 	{ "size: the file's", "1.h", 3, 3 },
@@ -550,7 +581,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(which_and_in_which_order), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
+		TEST(which_and_in_which_order), TEST(sizes_are_kept), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
 		TEST(not_a_maildir), TEST(unique_ids), TEST(unique_ids_stay), TEST(moved_messages_are_found),
 		TEST(vanished_messages_are_told), TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
 		TEST(nothing_is_replaced), TEST(what_cannot_be_removed), TEST(quota), TEST(no_quota), TEST(old_files_in_tmp),

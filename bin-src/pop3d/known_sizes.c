@@ -1,0 +1,171 @@
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <skalibs/allreadwrite.h>
+#include <skalibs/blake2s.h>
+#include <skalibs/types.h>
+#include <skalibs/uint64.h>
+#include "known_sizes.h"
+
+enum { DIGEST = 32, LENGTH = 8, HEADER = DIGEST + LENGTH };
+
+int
+known_name_compare(const struct known_name *a, const struct known_name *b)
+{
+	int r;
+
+	if (a->time != b->time)
+		return a->time < b->time ? -1 : 1;
+	r = memcmp(a->name, b->name, a->len < b->len ? a->len : b->len);
+	return r ? r : (a->len > b->len) - (a->len < b->len);
+}
+
+int
+known_sizes_open(int maildir)
+{
+	int fd = openat(maildir, "pop3-sizes", O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+	struct stat st;
+
+	if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+void
+known_sizes_free(struct known_sizes *k)
+{
+	stralloc_free(&k->text);
+	k->has_next = 0;
+}
+
+static void
+digest(char value[DIGEST], const char *s, size_t len)
+{
+	blake2s_ctx context = BLAKE2S_INIT(DIGEST);
+
+	blake2s_update(&context, s, len);
+	blake2s_final(&context, value);
+}
+
+/* --- reading ------------------------------------------------------------------------------ */
+
+/* A number and the blank behind it. Returns their length, or 0. */
+static size_t
+scan(const char *s, uint64_t *number)
+{
+	size_t len = uint64_scan(s, number);
+
+	return len && s[len] == ' ' ? len + 1 : 0;
+}
+
+/* Takes the next line, behind which there is a NUL, apart. */
+static void
+advance(struct known_sizes *k)
+{
+	const char *line = k->text.s + k->at, *end = k->at < k->text.len ? memchr(line, '\0', k->text.len - k->at) : NULL;
+	struct known_name last = k->next;
+	int has_last = k->has_next;
+	size_t time, both;
+
+	k->has_next = 0;
+	if (!end)
+		return;
+	time = scan(line, &k->next.time);
+	both = time ? time + scan(line + time, &k->size) : 0;
+	k->next.name = line + both;
+	k->next.len = (size_t)(end - line) - both;
+	k->at += (size_t)(end - line) + 1;
+	k->has_next = both > time && k->next.len && (!has_last || known_name_compare(&last, &k->next) < 0);
+}
+
+/* Reads all of it into k->text. Returns 1, or 0: it does not count. */
+static int
+load(struct known_sizes *k, int fd)
+{
+	char value[DIGEST];
+	struct stat st;
+	uint64_t len;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size < HEADER || st.st_size > KNOWN_SIZES_MAX ||
+	    !stralloc_ready(&k->text, (size_t)st.st_size) || lseek(fd, 0, SEEK_SET) < 0)
+		return 0;
+	k->text.len = allread(fd, k->text.s, (size_t)st.st_size);
+	if (k->text.len < HEADER)
+		return 0;
+	uint64_unpack_big(k->text.s + DIGEST, &len);
+	if (len > k->text.len - HEADER)
+		return 0;
+	k->text.len = HEADER + (size_t)len;
+	digest(value, k->text.s + DIGEST, LENGTH + (size_t)len);
+	return memcmp(value, k->text.s, DIGEST) == 0;
+}
+
+void
+known_sizes_read(struct known_sizes *k, int fd)
+{
+	k->at = HEADER;
+	if (load(k, fd))
+		advance(k);
+}
+
+int
+known_sizes_find(struct known_sizes *k, const struct known_name *name, uint64_t *size)
+{
+	int r = -1;
+
+	while (k->has_next && (r = known_name_compare(&k->next, name)) < 0)
+		advance(k);
+	*size = k->size;
+	return k->has_next && r == 0;
+}
+
+/* --- writing ------------------------------------------------------------------------------ */
+
+/* Without memory nothing is kept, and nothing is written. */
+static void
+append(struct known_sizes *k, const char *s, size_t len)
+{
+	if (k->text.len && !stralloc_catb(&k->text, s, len))
+		k->text.len = 0;
+}
+
+void
+known_sizes_begin(struct known_sizes *k)
+{
+	static const char header[HEADER];
+
+	if (!stralloc_catb(&k->text, header, HEADER))
+		k->text.len = 0;
+}
+
+static void
+append_number(struct known_sizes *k, uint64_t number)
+{
+	char digits[UINT64_FMT + 1];
+	size_t len = uint64_fmt(digits, number);
+
+	digits[len++] = ' ';
+	append(k, digits, len);
+}
+
+void
+known_sizes_add(struct known_sizes *k, const struct known_name *name, uint64_t size)
+{
+	append_number(k, name->time);
+	append_number(k, size);
+	append(k, name->name, name->len);
+	append(k, "", 1);
+}
+
+void
+known_sizes_write(struct known_sizes *k, int fd)
+{
+	if (fd < 0 || k->text.len < HEADER || k->text.len > KNOWN_SIZES_MAX || lseek(fd, 0, SEEK_SET) < 0)
+		return;
+	uint64_pack_big(k->text.s + DIGEST, k->text.len - HEADER);
+	digest(k->text.s, k->text.s + DIGEST, k->text.len - DIGEST);
+	allwrite(fd, k->text.s, k->text.len);
+}
