@@ -74,10 +74,11 @@ static enum sasl_result
 take_plain(struct sasl *s, const char *line)
 {
 	int len = decode(s->first, line);
-	const char *end = s->first + len, *login, *secret;
+	const char *end, *login, *secret;
 
 	if (len < 0)
 		return SASL_MALFORMED;
+	end = s->first + len;
 	login = s->first + strlen(s->first) + 1;
 	secret = login <= end ? login + strlen(login) + 1 : login;
 	if (secret > end || secret + strlen(secret) != end || !*login || !*secret)
