@@ -12,7 +12,7 @@ define fuzzer
 FUZZERS += $(1)
 $(FUZZ_BUILD)/bin/$(1): $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(wildcard bin-src/*/*.h queue/*.h control/*.h)
 	@mkdir -p $(FUZZ_BUILD)/bin
-	$$(say) clang $$(CPPFLAGS) $$(FUZZ_FLAGS) -o $$@ $$(filter %.c,$$^) $(3)
+	$$(say) clang $$(CPPFLAGS) $$(FUZZ_FLAGS) -o $$@ $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(3)
 endef
 
 $(eval $(call fuzzer,smtp_reply,$S/remote/smtp_reply $L/mail_data))
@@ -20,6 +20,16 @@ $(eval $(call fuzzer,sts,$S/remote/sts_policy $S/remote/sts_record))
 $(eval $(call fuzzer,smtp_command,$S/smtpd/path $S/smtpd/parameters $S/smtpd/content $L/quote queue/envelope,-lskarnet))
 $(eval $(call fuzzer,smtp_session,$(addprefix $S/smtpd/,session command auth submission completion delivery recipient session_log reply path parameters content settings \
 	expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/message_id $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 queue/envelope control/control,-lcdb -lskarnet))
+$(eval $(call fuzzer,pop3_login,$S/pop3d/authorization $S/pop3d/capabilities $S/pop3d/output $L/sasl $L/mail_data $L/input $L/peer control/control,-lskarnet))
+$(eval $(call fuzzer,pop3_session,$(addprefix $S/pop3d/,session command capabilities output top) $L/mail_data $L/input $L/peer control/control,-lskarnet))
+$(eval $(call fuzzer,login,$L/sasl $L/login_protocol,-lskarnet))
+$(eval $(call fuzzer,accounts,users/virtual users/account control/table,-lcdb -lskarnet))
+$(eval $(call fuzzer,certificates,$S/remote/server_chain $S/tls/keypair $L/certificate,-lbearssl -lskarnet))
+$(eval $(call fuzzer,tls_records,$(addprefix $S/tls/,tunnel server_policy keypair) $L/suites $L/certificate,-lbearssl -lskarnet))
+$(eval $(call fuzzer,tls_packets,$L/server_tls $L/tls_engine $L/service_socket,-lskarnet $(call wrap,service_socket_connect)))
+$(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/service_socket $L/home control/control,-lbearssl -lskarnet))
+
+$(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c	# which its target has in it
 
 .PHONY: fuzz
 fuzz: $(addprefix $(FUZZ_BUILD)/bin/,$(FUZZERS))

@@ -1,0 +1,98 @@
+/* A connection to qmail-keyd on which any packets come: the input is packets, an octet for the length of each. Nothing but what is
+ * laid down comes back, and no signature of anything but an exchange. */
+#include <assert.h>
+#include <err.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tests/unit/pem.h"
+#define main keyd_main
+#include "bin-src/tls/qmail-keyd.c"	/* NOLINT(bugprone-suspicious-include): what answers is static there */
+#undef main
+
+int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+
+static struct worker worker;
+
+/* --- no question reaches these --------------------------------------------------------------- */
+
+const struct sandbox_filter sandbox_signer;
+
+int
+sandbox_enter(const struct sandbox *s)
+{
+	(void)s;
+	abort();
+}
+
+void
+sandbox_warn(int lack)
+{
+	(void)lack;
+	abort();
+}
+
+/* --- questions ----------------------------------------------------------------------------------- */
+
+int
+LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	static const char *const files[] = { PEM_RSA, PEM_P256, PEM_SELF };
+	enum { FILES = sizeof files / sizeof *files };
+	static struct keystore_entry entries[FILES];
+	static struct keypair pairs[FILES];
+
+	(void)argc, (void)argv, (void)keyd_main;
+	for (size_t i = 0; i < FILES; i++) {
+		if (keypair_read(pairs + i, files[i], strlen(files[i])))
+			errx(1, "a key cannot be read");
+		entries[i] = (struct keystore_entry){ pairs + i, NULL };
+	}
+	worker.keys.entries = entries;
+	worker.keys.len = FILES;
+	if (!stralloc_catb(&worker.keys.me, "mail.test.example", 18))
+		errx(1, "out of memory");
+	return 0;
+}
+
+static void
+check_answer(const uint8_t *question, size_t len, const uint8_t *said, size_t said_len)
+{
+	if (said_len == 1 && said[0] == 'N')
+		return;
+	assert(said[0] == question[0]);
+	if (said[0] == 'C')
+		assert(said_len > 6 + 3 && said_len <= 6 + KEY_CHAIN_MAX && said[1] & question[1]);
+	else
+		assert(said[0] == 'S' && said_len <= 1 + KEY_SIGNATURE_MAX && len > 7 + 64 && question[7 + 64] == 3);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
+{
+	unsigned char said[6 + KEY_CHAIN_MAX + 1];
+	int pair[2], is_open = 1;
+	ssize_t n;
+	size_t some;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair))
+		err(1, "socketpair");
+	worker.answers[pair[0]] = 0;
+	for (; is_open && len; octets += some, len -= some) {
+		some = *octets++;
+		len--;
+		if (some > len)
+			some = len;
+		if (send(pair[1], octets, some, 0) != (ssize_t)some)
+			err(1, "send");
+		is_open = answer(&worker, pair[0]);
+		n = recv(pair[1], said, sizeof said, MSG_DONTWAIT);
+		if (n > 0)
+			check_answer(octets, some, said, (size_t)n);
+		assert(is_open ? n > 0 || !some : 1);
+		assert(worker.answers[pair[0]] <= KEY_QUESTIONS_MAX + 1);
+	}
+	close(pair[0]), close(pair[1]);
+	return 0;
+}
