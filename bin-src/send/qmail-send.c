@@ -34,6 +34,7 @@
 enum {
 	LSPAWN_FD = 3, RSPAWN_FD = 4,
 	OWN_FILES = 64,			/* descriptors for all but workers */
+	LOCK_TRIES = 50, LOCK_PAUSE_US = 20000,
 	LEAVE_BOUNCES_MS = 60 * 1000,	/* a child that submits bounces may take so long when everything else has ended */
 	WAIT_MAX = 86400,		/* seconds in one wait */
 	LEAVE_LOG_MS = 2000,		/* the last log lines the same */
@@ -167,16 +168,22 @@ reload_settings(struct send *s)
 
 /* --- start ----------------------------------------------------------------------------- */
 
-/* One qmail-send a queue: the keeper would serve two in turn. The lock ends with the process. */
+/* One qmail-send a queue: the keeper would serve two in turn. The lock ends with the process; a child that one that was killed has just
+ * made holds it an instant longer. */
 static void
 lock_queue(struct send *s)
 {
-	int fd = open("queue/info", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open("queue/info", O_RDONLY | O_DIRECTORY | O_CLOEXEC), tries = 0;
 
 	if (fd < 0)
 		cannot_start(s, "unable to open queue/info");
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		cannot_start(s, errno == EWOULDBLOCK ? "qmail-send is already running" : "unable to lock queue/info");
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		if (errno != EWOULDBLOCK)
+			cannot_start(s, "unable to lock queue/info");
+		else if (tries++ == LOCK_TRIES)
+			cannot_start(s, "qmail-send is already running");
+		else
+			usleep(LOCK_PAUSE_US);
 }
 
 static void
