@@ -67,7 +67,7 @@ def test_strings_of_jobs(world):
 def test_no_recipients_and_no_local_part(world):
     world.start()
     world.ended(world.message(), world.message("@mail.test.example"))
-    assert "starting delivery 1: msg 2 to local @mail.test.example\ndelivery 1: success: \n" in world.log
+    world.logged("starting delivery 1: msg 2 to local @mail.test.example\ndelivery 1: success: \n")
     assert not world.jobs
 
 
