@@ -181,6 +181,7 @@ def test_success(world, reports, recipient, letter, text, action):
     assert report.whole["Original-Envelope-Id"] == "q"
     assert report.returned.get_content_type() == "text/rfc822-headers"
     assert m.outcomes == [(0, "S")]  # and the end says the rest
+    world.logged("end msg 1\n")
     assert re.search(r"^report msg 1 qp \d+\nend msg 1$", world.log, re.M)
 
 

@@ -3,6 +3,7 @@
 Wanted each time: the right exit code or a closed connection, nothing half-queued, bounded memory, and a keeper that takes
 the next good message at once."""
 import array
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -466,7 +467,8 @@ def test_S20_read_only(small):
     server, directory = small("tmpfs", 40)
     keeper = Keeper(server)
     server.stop_keeper()
-    subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
+    # a writer may end a little later, and has files open
+    wait_for(lambda: subprocess.run(["mount", "-o", "remount,ro", directory], check=False).returncode == 0, what="the last writer to end")
     done = server.run("qmail-queued")
     assert done.returncode == 111 and b"Read-only file system" in done.stderr
     subprocess.run(["mount", "-o", "remount,rw", directory], check=True)
@@ -632,7 +634,8 @@ def test_L3_nonsense_on_the_submit_socket(keeper):
     for name, octets in NONSENSE.items():
         for before in (b"", frame("M", b"y" * 100_000) * 4):  # within a large message as well
             with keeper.connect() as s:
-                s.sendall(before + octets)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # closed before all was sent
+                    s.sendall(before + octets)
                 assert closes(s), name
     keeper.check()
     assert keeper.log().count("warning: a submitter broke the protocol; uid") >= len(NONSENSE)

@@ -38,6 +38,10 @@ class Supervisor(threading.Thread):
             except ProcessLookupError:
                 continue
             self.kills[victim] += 1
+            # one that is about to end must not look alive: who is started then waits for it in vain
+            for process in (self.server.keeper, self.server.send):
+                if process.pid == pid:
+                    process.wait()
 
     def revive(self):
         for attribute, start in (("keeper", self.server.start_keeper), ("send", self.server.start_send)):
