@@ -59,8 +59,8 @@ REMOTE_HOST := $L/dns $L/domain $L/localaddress $(addprefix $S/remote/,mx smtpro
 $(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session smtp_login connection tls_client server_chain server_proof trust_anchors authorities tlspolicy dane tlsa sts sts_client sts_policy sts_record smtp_reply smtp_command report) $L/service_socket $L/suites $L/certificate $L/mail_data \
 	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),-lbearssl $(CARES) $(IDN) $(SK),$(STATIC)))
 # policies of MTA-STS: what fetches them is the only program with libcurl
-$(eval $(call program,qmail-mtastsd,$(addprefix $S/remote/,qmail-mtastsd sts_service sts_cache sts_policy sts_fetch authorities) $L/dns $L/siphash $L/service_socket \
-	$L/sandbox $(HOME_CONTROL),-lcurl $(CARES) $(SK),-pie))
+$(eval $(call program,qmail-mtastsd,$(addprefix $S/remote/,qmail-mtastsd sts_service sts_cache sts_policy) $L/siphash $L/service_socket $L/sandbox $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-mtastsfetch,$(addprefix $S/remote/,qmail-mtastsfetch authorities) $L/dns $L/sandbox $(HOME_CONTROL),-lcurl $(CARES) $(SK),-pie))
 $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),-pie))
 $(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(IDN) $(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpto,$S/remote/qmail-tcpto $S/remote/tcpto $L/sandbox $L/home,$(SK),$(STATIC)))

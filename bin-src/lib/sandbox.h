@@ -42,7 +42,7 @@ extern const struct sandbox_filter
 	sandbox_tunnel,		/* connected sockets: talk, by TCP without delay (qmail-tlsd) */
 	sandbox_remote,		/* internet sockets: make, bind, connect, talk; files: open for reading (qmail-remote, qmail-route) */
 	sandbox_policies,	/* files as the next; accept, talk, and pairs of sockets (qmail-mtastsd) */
-	sandbox_fetcher,	/* internet sockets, as libcurl uses them (qmail-mtastsd) */
+	sandbox_fetcher,	/* internet sockets, as libcurl uses them (qmail-mtastsfetch) */
 	sandbox_keeper;		/* files: make, change, rename, remove, flush; accept, talk, epoll; fork (qmail-queued) */
 
 struct sandbox {

@@ -1,11 +1,13 @@
 /* qmail-mtastsd: say what the policy of MTA-STS of a domain is.
- * Trust: policies come from web servers, which are hostile, and domains from whoever is sent mail. Runs as qmailm, never as root. Three
- * kinds of processes: the service, which qmail-remote asks, has the cache, and no network; a process a fetch has the network, and
- * neither a file nor another process's answer; and their parent, which reads nothing but domains that the service sends it. */
+ * Trust: policies come from web servers, which are hostile, and domains from whoever is sent mail. Runs as qmailm, never as root. Two
+ * processes: the service, which qmail-remote asks, has the cache, and no network; its parent reads nothing but domains that the service
+ * sends it, and starts a qmail-mtastsfetch for each, which has the network, and neither a file nor another one's answer. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -22,7 +24,6 @@
 #include "readiness.h"
 #include "sandbox.h"
 #include "service_socket.h"
-#include "sts_fetch.h"
 #include "sts_service.h"
 
 #define USAGE "qmail-mtastsd [ -d notification-fd ] [ uid ... ]"
@@ -33,7 +34,7 @@ enum {
 	KILL_MS = STS_SERVICE_FETCH_MS + 5000,
 };
 
-/* A process that fetches. */
+/* A qmail-mtastsfetch. */
 struct child {
 	pid_t pid;		/* 0: free */
 	uint64_t deadline;	/* it ends by itself before */
@@ -83,6 +84,20 @@ leave_parent(const struct parent *p)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* In a new child. */
+static _Noreturn void
+become_fetch(int fd, const char *domain)
+{
+	static const char program[] = "bin/qmail-mtastsfetch";
+	const char *argv[] = { program, domain, NULL };
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (null >= 0 && dup2(null, 0) >= 0 && dup2(fd, 1) >= 0)
+		execv(program, (char **)(uintptr_t)argv);
+	strerr_warnwu1sys("run bin/qmail-mtastsfetch");
+	_exit(EXIT_TEMP);
+}
+
 static void
 start_fetch(struct parent *p, int fd, const char *domain)
 {
@@ -96,8 +111,7 @@ start_fetch(struct parent *p, int fd, const char *domain)
 	pid = fork();
 	if (pid == 0) {
 		leave_parent(p);
-		close(p->service);
-		sts_fetch_run(fd, domain);
+		become_fetch(fd, domain);
 	}
 	if (pid > 0)
 		p->children[i] = (struct child){ pid, monotonic_ms() + KILL_MS };
@@ -261,7 +275,6 @@ main(int argc, char *const *argv)
 	take_users(&s, argv + optind);
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the home");
-	sts_fetch_prepare();
 	start(&p, &s);
 	run_parent(&p);
 	return EXIT_OK;

@@ -44,7 +44,7 @@ struct sts_fetching {
 struct sts_service {
 	/* the caller's */
 	int listener;		/* does not block */
-	int fetcher;		/* who is sent, for each fetch, a packet with the domain and a socket for the answer of sts_fetch.h */
+	int fetcher;		/* who is sent, for each fetch, a packet with the domain and a socket for the answer: 'P' and text, or 'E' and why not */
 	uid_t users[STS_SERVICE_USERS];	/* who may ask */
 	unsigned int users_len;
 	struct sts_cache cache;	/* opened */

@@ -170,7 +170,8 @@ def test_old_TLS(server):
     only_tls_1_1(server.web)
     assert ask(server, DOMAIN, "1") is None
     server.said("no policy could be fetched: ")
-    assert not server.web.requests and server.web.refused
+    wait_for(lambda: server.web.refused, what="the web server to see it")
+    assert not server.web.requests
 
 
 @pytest.mark.parametrize("way, why", [("NODATA", "the host has no address"), ("NXDOMAIN", "the host has no address"),

@@ -1,5 +1,10 @@
+/* qmail-mtastsfetch: fetch the MTA-STS policy of a domain from its web server (RFC 8461 section 3.3).
+ * Trust: the web server is hostile, and so may be the domain. Runs as qmailm, never as root; shuts itself in before the first octet from
+ * the network: internet sockets, no file, no program. It is the only program that has libcurl, which resolves no name: lib/dns does.
+ * Says one packet on descriptor 1: 'P' and the text, or 'E' and the reason. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +18,15 @@
 #include "authorities.h"
 #include "dns.h"
 #include "exitcode.h"
+#include "home.h"
 #include "monotonic.h"
 #include "sandbox.h"
-#include "service_socket.h"
-#include "sts_fetch.h"
+#include "sts_policy.h"
+
+#define USAGE "qmail-mtastsfetch domain"
 
 enum {
+	FETCH_SECONDS = 60,	/* for all of it; section 3.3: a minute is a reasonable time-out */
 	HTTPS_PORT = 443,
 	DNS_SECONDS = 20,
 	CONNECT_SECONDS = 20,
@@ -43,10 +51,11 @@ struct fetch {
 };
 
 static _Noreturn void
-fail(int fd, const char *why)
+fail(const char *why)
 {
-	service_socket_say(fd, 'E', why);
-	_exit(EXIT_TEMP);
+	struct iovec said[] = { { (char *)(uintptr_t)"E", 1 }, { (char *)(uintptr_t)why, strlen(why) } };
+
+	_exit(writev(1, said, 2) < 0 ? EXIT_PERM : EXIT_TEMP);
 }
 
 /* --- addresses ------------------------------------------------------------------------------------------------------ */
@@ -176,7 +185,7 @@ set_up(struct fetch *f, CURL *curl)
 	    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
 	    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
 	    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS) == CURLE_OK &&
-	    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)STS_FETCH_SECONDS - DNS_SECONDS) == CURLE_OK &&
+	    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)FETCH_SECONDS - DNS_SECONDS) == CURLE_OK &&
 	    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, f->trouble) == CURLE_OK &&
 	    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
 	    curl_easy_setopt(curl, CURLOPT_HEADERDATA, f) == CURLE_OK &&
@@ -214,37 +223,53 @@ choose_port(struct fetch *f)
 		f->port = HTTPS_PORT;
 }
 
-void
-sts_fetch_prepare(void)
+/* OpenSSL reads its configuration here, and libc the time zone, while they can. */
+static void
+prepare_libraries(void)
 {
-	/* OpenSSL reads its configuration here, and libc the time zone, while they can */
 	tzset();
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		strerr_dief(EXIT_TEMP, "libcurl could not be set up");
+		fail("libcurl could not be set up");
 }
 
-void
-sts_fetch_run(int fd, const char *domain)
+static void
+read_authorities(struct fetch *f)
+{
+	int fd;
+
+	if (!authorities_open(&fd) || fd < 0 || !authorities_read(&f->authorities, fd))
+		fail("no certificate authority is known here, by control/tlscafile");
+}
+
+int
+main(int argc, char *const *argv)
 {
 	static struct fetch f = { .answer = "P" };
-	struct dns *dns = dns_open();
+	struct dns *dns;
 	const char *why;
-	int authorities;
 
+	PROG = "qmail-mtastsfetch";
+	if (argc != 2)
+		strerr_dieusage(EXIT_PERM, USAGE);
+	if (geteuid() == 0)
+		strerr_dief(EXIT_PERM, "never as root: run it as qmailm");
+	if (!home_enter())
+		strerr_diefusys(EXIT_TEMP, "enter the home");
+	alarm(FETCH_SECONDS);
 	choose_port(&f);
-	if (snprintf(f.host, sizeof f.host, "mta-sts.%s", domain) >= (int)sizeof f.host)
-		fail(fd, "the name of the host would be too long");
+	if (snprintf(f.host, sizeof f.host, "mta-sts.%s", argv[1]) >= (int)sizeof f.host)
+		fail("the name of the host would be too long");
+	prepare_libraries();
+	dns = dns_open();
 	if (!dns)
-		fail(fd, "control/dnsservers or /etc/resolv.conf cannot be read");
-	if (!authorities_open(&authorities) || authorities < 0 || !authorities_read(&f.authorities, authorities))
-		fail(fd, "no certificate authority is known here, by control/tlscafile");
-	alarm(STS_FETCH_SECONDS);
+		fail("control/dnsservers or /etc/resolv.conf cannot be read");
+	read_authorities(&f);
 	if (sandbox_enter(&shut_in) < 0)
-		fail(fd, "the process could not shut itself in");
+		fail("the process could not shut itself in");
 	why = find_addresses(&f, dns);
 	if (!why)
 		why = fetch(&f);
 	if (why)
-		fail(fd, why);
-	_exit(service_socket_send(fd, &(struct iovec){ f.answer, 1 + f.len }, 1, -1) ? EXIT_OK : EXIT_TEMP);
+		fail(why);
+	return write(1, f.answer, 1 + f.len) == (ssize_t)(1 + f.len) ? EXIT_OK : EXIT_TEMP;
 }
