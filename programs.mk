@@ -59,7 +59,7 @@ REMOTE_HOST := $L/dns $L/domain $L/localaddress $(addprefix $S/remote/,mx smtpro
 $(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction session smtp_login connection tls_client server_chain server_proof trust_anchors authorities tlspolicy dane tlsa sts sts_client sts_policy sts_record smtp_reply smtp_command report) $L/service_socket $L/suites $L/certificate $L/mail_data \
 	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),-lbearssl $(CARES) $(IDN) $(SK),$(STATIC)))
 # policies of MTA-STS: what fetches them is the only program with libcurl
-$(eval $(call program,qmail-mtastsd,$(addprefix $S/remote/,qmail-mtastsd sts_service sts_cache sts_policy) $L/siphash $L/service_socket $L/sandbox $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-mtastsd,$(addprefix $S/remote/,qmail-mtastsd sts_service sts_cache sts_policy) $L/siphash $L/service_socket $L/sandbox $L/home,$(SK),-pie))
 $(eval $(call program,qmail-mtastsfetch,$(addprefix $S/remote/,qmail-mtastsfetch authorities) $L/dns $L/sandbox $(HOME_CONTROL),-lcurl $(CARES) $(SK),-pie))
 $(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),-pie))
 $(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(IDN) $(SK),$(STATIC)))
@@ -75,7 +75,7 @@ $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session comm
 	settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 $L/message_id $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp $L/service_socket \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
-$(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders allowance) $L/siphash $L/stamp $L/service_socket $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
+$(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders allowance) $L/siphash $L/stamp $L/service_socket $L/sandbox $(HOME_CONTROL),$(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/service_socket $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))

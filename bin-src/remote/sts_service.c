@@ -425,8 +425,6 @@ sts_service_start(struct sts_service *s)
 {
 	for (size_t i = 0; i < STS_SERVICE_FETCHES; i++)
 		s->fetches[i].fd = -1;
-	for (size_t i = 0; i < STS_SERVICE_CLIENTS; i++)
-		s->clients[i].fd = -1;
 	look_at_clock(s);
 	return getrandom(&s->key, sizeof s->key, 0) == sizeof s->key;
 }

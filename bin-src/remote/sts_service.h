@@ -53,7 +53,7 @@ struct sts_service {
 	uint64_t sweep;		/* when to look for what is to be refreshed */
 	uint64_t listen_again;	/* 0: accepting is not paused */
 	uint64_t said;		/* that somebody was turned away */
-	unsigned int clients_len;	/* none at and above is taken */
+	unsigned int clients_len;	/* none at and above is taken, nor was touched before it was needed */
 	struct sts_asking clients[STS_SERVICE_CLIENTS];
 	struct sts_fetching fetches[STS_SERVICE_FETCHES];
 	struct siphash_key key;
