@@ -6,7 +6,7 @@
  * A script ends with {0}: then the server reads on until the client closes. */
 struct server_step { const char *wait, *say; };
 
-/* Starts a server, one at a time. steps stay the caller's. Returns the client's end, which does not block. */
+/* Starts a server, one at a time. steps are copied. Returns the client's end, which does not block. */
 int server_start(const struct server_step *steps);
 
 /* The same on a connection that a listening socket gives. */
