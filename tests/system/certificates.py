@@ -14,8 +14,9 @@ def openssl(*args, input=None):
 def authority():
     """Key and certificate of an authority that signs the tests' certificates, in a directory that the process removes."""
     made = tempfile.TemporaryDirectory()
+    # RFC 5280 as Python 3.13 has it looked at: an authority says what its key is for, a certificate by which key it is signed
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 30, "-subj", "/CN=test authority",
-            "-keyout", f"{made.name}/ca.key", "-out", f"{made.name}/ca.pem")
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", f"{made.name}/ca.key", "-out", f"{made.name}/ca.pem")
     return made
 
 
@@ -33,7 +34,7 @@ def pem(kind, *names, days=30):
     new = ["-newkey", "rsa:2048"] if kind == "rsa" else ["-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{kind}"]
     openssl("req", *new, "-nodes", "-subj", f"/CN={names[0]}", "-keyout", f"{path}/key", "-out", f"{path}/request")
     with open(f"{path}/extensions", "w") as f:
-        f.write("subjectAltName=" + ",".join(f"DNS:{name}" for name in names))
+        f.write("subjectAltName=" + ",".join(f"DNS:{name}" for name in names) + "\nauthorityKeyIdentifier=keyid\n")
     chain = openssl("x509", "-req", "-in", f"{path}/request", "-CA", f"{path}/ca.pem", "-CAkey", f"{path}/ca.key", "-CAcreateserial",
                     *validity(days), "-extfile", f"{path}/extensions")
     with open(f"{path}/key", "rb") as key, open(f"{path}/ca.pem", "rb") as ca:
