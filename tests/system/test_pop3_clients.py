@@ -170,7 +170,7 @@ def test_mutt(pop3):
     ours, theirs = pty.openpty()
     command = ["/usr/bin/mutt", "-n", "-F", "/dev/null", *(x for s in settings for x in ("-e", f"set {s}")), "-e",
                "push '<fetch-mail><quit>'", "-f", "spool"]
-    process = pop3.popen(*command, env={"HOME": str(pop3.home / "client"), "TERM": "vt100"}, cwd=pop3.home / "client",
+    process = pop3.popen(*command, env={"HOME": str(pop3.home / "client"), "TERM": "vt100", "LINES": "24", "COLUMNS": "80"}, cwd=pop3.home / "client",
                          stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     said = b""
