@@ -1,10 +1,13 @@
 """qmail-pop3d and clients that others wrote, behind tcpserver and a checkpassword program: what each fetches is what was
 delivered, and only what it means to remove is removed."""
+import fcntl
 import mailbox
 import os
 import pty
 import re
+import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -168,9 +171,10 @@ def test_mutt(pop3):
                 "pop_authenticators=user", "ssl_starttls=no", "ssl_force_tls=no", "spoolfile=spool", "record=sent", "mbox_type=mbox", "folder=.", "move=no", "quit=yes",
                 "pop_checkinterval=0", "pop_last=no", "wait_key=no", "delete=no"]
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # ncurses of 2025 opens no terminal without a size
     command = ["/usr/bin/mutt", "-n", "-F", "/dev/null", *(x for s in settings for x in ("-e", f"set {s}")), "-e",
                "push '<fetch-mail><quit>'", "-f", "spool"]
-    process = pop3.popen(*command, env={"HOME": str(pop3.home / "client"), "TERM": "vt100", "LINES": "24", "COLUMNS": "80"}, cwd=pop3.home / "client",
+    process = pop3.popen(*command, env={"HOME": str(pop3.home / "client"), "TERM": "vt100"}, cwd=pop3.home / "client",
                          stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     said = b""
