@@ -94,7 +94,7 @@ $(eval $(call program,qmail-popup,$(addprefix $S/pop3d/,qmail-popup authorizatio
 # --- tls ---------------------------------------------------------------------
 # who holds the keys does not speak TLS, and who speaks it has no key
 $(eval $(call program,qmail-keyd,$(addprefix $S/tls/,qmail-keyd keystore keypair) $L/certificate $L/service_socket $L/sandbox $(HOME_CONTROL),-lbearssl $(SK),-pie))
-$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy key_client) $L/suites $L/service_socket $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
+$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy) $L/key_client $L/key_chain $L/suites $L/service_socket $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
 
 # --- users -------------------------------------------------------------------
 # what makes the tables of virtual accounts

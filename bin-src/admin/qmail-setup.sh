@@ -113,6 +113,7 @@ directories() {
 	directory 0711 root root run/qmail-authd
 	directory 0711 qmailp nofiles run/qmail-submitd
 	directory 0700 qmailk nofiles tls
+	directory 0700 qmailk nofiles tls/client
 	directory 0750 qmailq qmails queue queue/journal queue/mess queue/info queue/new queue/damaged
 	# shellcheck disable=SC2046 # one word a name
 	directory 0750 qmailq qmails $(queue_folders)

@@ -218,30 +218,55 @@ static const struct hash {
 };
 
 static size_t
-hash(const struct hash *h, const unsigned char *s, size_t len, unsigned char value[64])
+octets_of(const struct hash *h)
 {
-	br_hash_compat_context context;
-
-	h->class->init(&context.vtable);
-	h->class->update(&context.vtable, s, len);
-	h->class->out(&context.vtable, value);
 	return (h->class->desc >> BR_HASHDESC_OUT_OFF) & BR_HASHDESC_OUT_MASK;
+}
+
+/* The hash of an algorithm, NULL if it is not for the key. */
+static const struct hash *
+hash_for(const struct keypair *k, unsigned int algorithm)
+{
+	unsigned int which = algorithm >> 8;
+
+	if (which >= sizeof hashes / sizeof *hashes || !hashes[which].class ||
+	    (algorithm & 0xff) != (k->kind == KEY_RSA ? KEY_ALGORITHM_RSA : KEY_ALGORITHM_ECDSA))
+		return NULL;
+	return &hashes[which];
+}
+
+static size_t
+sign(const struct keypair *k, const struct hash *h, const unsigned char *value, unsigned char signature[KEY_SIGNATURE_MAX])
+{
+	const br_rsa_private_key *rsa;
+
+	if (k->kind != KEY_RSA)
+		return br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), h->class, value, br_skey_decoder_get_ec(&k->key), signature);
+	rsa = br_skey_decoder_get_rsa(&k->key);
+	return br_rsa_pkcs1_sign_get_default()(h->oid, value, octets_of(h), rsa, signature) ? (rsa->n_bitlen + 7) / 8 : 0;
 }
 
 size_t
 keypair_sign(const struct keypair *k, unsigned int algorithm, const unsigned char *exchange, size_t len,
     unsigned char signature[KEY_SIGNATURE_MAX])
 {
-	unsigned int which = algorithm >> 8;
-	unsigned char value[64];
-	const br_rsa_private_key *rsa;
+	const struct hash *h = hash_for(k, algorithm);
+	unsigned char value[KEY_HASH_MAX];
+	br_hash_compat_context context;
 
-	if (which >= sizeof hashes / sizeof *hashes || !hashes[which].class || !is_exchange(exchange, len) ||
-	    (algorithm & 0xff) != (k->kind == KEY_RSA ? KEY_ALGORITHM_RSA : KEY_ALGORITHM_ECDSA))
+	if (!h || !is_exchange(exchange, len))
 		return 0;
-	len = hash(&hashes[which], exchange, len, value);
-	if (k->kind != KEY_RSA)
-		return br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), hashes[which].class, value, br_skey_decoder_get_ec(&k->key), signature);
-	rsa = br_skey_decoder_get_rsa(&k->key);
-	return br_rsa_pkcs1_sign_get_default()(hashes[which].oid, value, len, rsa, signature) ? (rsa->n_bitlen + 7) / 8 : 0;
+	h->class->init(&context.vtable);
+	h->class->update(&context.vtable, exchange, len);
+	h->class->out(&context.vtable, value);
+	return sign(k, h, value, signature);
+}
+
+size_t
+keypair_sign_hash(const struct keypair *k, unsigned int algorithm, const unsigned char *hash, size_t len,
+    unsigned char signature[KEY_SIGNATURE_MAX])
+{
+	const struct hash *h = hash_for(k, algorithm);
+
+	return h && len == octets_of(h) ? sign(k, h, hash, signature) : 0;
 }

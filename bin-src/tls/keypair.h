@@ -27,6 +27,10 @@ const char *keypair_read(struct keypair *k, const char *pem, size_t len);
 size_t keypair_sign(const struct keypair *k, unsigned int algorithm, const unsigned char *exchange, size_t len,
     unsigned char signature[KEY_SIGNATURE_MAX]);
 
+/* The same for a hash of len octets, whatever it is of: for keys of clients. 0 also if the algorithm's are of another length. */
+size_t keypair_sign_hash(const struct keypair *k, unsigned int algorithm, const unsigned char *hash, size_t len,
+    unsigned char signature[KEY_SIGNATURE_MAX]);
+
 void keypair_free(struct keypair *k);
 
 #endif

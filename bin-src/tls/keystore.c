@@ -99,9 +99,7 @@ take_files(struct keystore *k, const char *directory, DIR *list, stralloc *troub
 		if (why)
 			return complain(trouble, directory, entry->d_name, why);
 	}
-	if (errno)
-		return complain(trouble, directory, NULL, strerror(errno));
-	return k->len || complain(trouble, directory, NULL, "there is no file NAME.pem in it");
+	return !errno || complain(trouble, directory, NULL, strerror(errno));
 }
 
 static int
@@ -133,7 +131,8 @@ keystore_load(struct keystore *k, const char *directory, const char *me, strallo
 		return 0;
 	}
 	case_lowerb(k->me.s, k->me.len);
-	qsort(k->entries, k->len, sizeof *k->entries, compare);
+	if (k->len)
+		qsort(k->entries, k->len, sizeof *k->entries, compare);
 	return 1;
 }
 
@@ -192,4 +191,16 @@ keystore_find(const struct keystore *k, unsigned int kinds, const char *host)
 		if (k->entries[i].pair->kind & kinds)
 			found = (int)i;
 	return found;
+}
+
+int
+keystore_find_file(const struct keystore *k, const char *name, size_t len)
+{
+	for (unsigned int i = 0; i < k->len; i++) {
+		const char *file = k->entries[i].file;
+
+		if (strlen(file) == len + 4 && memcmp(file, name, len) == 0)
+			return (int)i;
+	}
+	return -1;
 }

@@ -1,8 +1,8 @@
 /* qmail-keyd: hold the private keys of TLS, and sign handshakes with them.
- * Trust: whoever asks may have been taken over by the network. Runs as qmailk; only qmailt may ask, as the kernel says it. The
- * workers read tls/ when they start, and shut themselves in before the first question: from then on they have no file, no network
- * and no program, and sign nothing but TLS 1.2 handshakes. New keys are read by new workers. The parent never has a key, and
- * reads nothing that others write. */
+ * Trust: whoever asks may have been taken over by the network. Runs as qmailk; only qmailt may ask, and for the keys of clients only
+ * qmailr, as the kernel says it. The workers read tls/ when they start, and shut themselves in before the first question: from then on
+ * they have no file, no network and no program. With a server's key they sign nothing but TLS 1.2 handshakes, with a client's the hash that
+ * they are given. New keys are read by new workers. The parent never has a key, and reads nothing that others write. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -26,8 +26,9 @@
 #include "sandbox.h"
 #include "service_socket.h"
 
-#define USAGE "qmail-keyd [ -d notification-fd ] [ -w workers ] [ uid ... ]"
+#define USAGE "qmail-keyd [ -c uid ] [ -d notification-fd ] [ -w workers ] [ uid ... ]"
 #define FOLDER "tls"
+#define CLIENT_FOLDER FOLDER "/client"
 
 enum {
 	WORKERS_MAX = 64,
@@ -38,10 +39,17 @@ enum {
 	RETIRE_MS = 60000,	/* for the connections of a worker that another has taken the place of */
 };
 
+/* Which keys a connection may use. */
+enum right { SERVER_KEYS = 1 << 0, CLIENT_KEYS = 1 << 1 };
+
+struct users {
+	uid_t uids[USERS_MAX];
+	unsigned int len;
+};
+
 struct keyd {
 	int listener;
-	uid_t users[USERS_MAX];	/* who may ask */
-	unsigned int users_len;
+	struct users servers, clients;	/* who may use keys of servers, and who those of clients */
 	unsigned int workers;
 	sigset_t outside;	/* signals that were blocked at the start */
 	/* the workers that serve: they end when they read the end of this pipe, and retire when they read an octet */
@@ -53,12 +61,14 @@ struct keyd {
 
 struct worker {
 	const struct keyd *keyd;
-	struct keystore keys;
+	struct keystore keys, client_keys;
 	int epoll, life;
 	unsigned int clients;
 	uint64_t retired_until;		/* 0: it serves */
 	uint64_t paused_until;		/* accepting; 0: it is not paused */
-	unsigned char answers[CLIENTS_MAX];	/* that each connection has had, by descriptor */
+	/* of each connection, by descriptor */
+	unsigned char rights[CLIENTS_MAX];
+	uint16_t answers[CLIENTS_MAX];	/* that it has had */
 };
 
 static int
@@ -67,22 +77,17 @@ answer_nothing(int fd)
 	return service_socket_say(fd, 'N', "");
 }
 
+/* The chain of keypair i, -1 none. letter: of the question. */
 static int
-answer_chain(const struct worker *w, int fd, const unsigned char *packet, size_t len)
+send_chain(const struct keystore *keys, int i, int fd, char letter)
 {
-	char host[KEY_HOST_MAX + 1], head[6] = "C";
+	char head[6] = { letter };
 	const struct keypair *pair;
 	struct iovec v[2] = { { head, sizeof head } };
-	int i;
 
-	if (len < 2 || len > 2 + KEY_HOST_MAX)
-		return 0;
-	memcpy(host, packet + 2, len - 2);
-	host[len - 2] = '\0';
-	i = keystore_find(&w->keys, packet[1], host);
 	if (i < 0)
 		return answer_nothing(fd);
-	pair = w->keys.entries[i].pair;
+	pair = keys->entries[i].pair;
 	head[1] = (char)pair->kind;
 	uint32_pack_big(head + 2, (uint32_t)i);
 	v[1] = (struct iovec){ pair->chain.s, pair->chain.len };
@@ -90,9 +95,32 @@ answer_chain(const struct worker *w, int fd, const unsigned char *packet, size_t
 }
 
 static int
-answer_signature(const struct worker *w, int fd, const unsigned char *packet, size_t len)
+answer_chain(const struct worker *w, int fd, const unsigned char *packet, size_t len)
 {
-	unsigned char signature[1 + KEY_SIGNATURE_MAX] = "S";
+	char host[KEY_HOST_MAX + 1];
+
+	if (len < 2 || len > 2 + KEY_HOST_MAX)
+		return 0;
+	memcpy(host, packet + 2, len - 2);
+	host[len - 2] = '\0';
+	return send_chain(&w->keys, keystore_find(&w->keys, packet[1], host), fd, 'C');
+}
+
+static int
+answer_pair(const struct worker *w, int fd, const unsigned char *packet, size_t len)
+{
+	if (len < 2 || len > 1 + KEY_NAME_MAX)
+		return 0;
+	return send_chain(&w->client_keys, keystore_find_file(&w->client_keys, (const char *)packet + 1, len - 1), fd, 'P');
+}
+
+typedef size_t sign_function(const struct keypair *k, unsigned int algorithm, const unsigned char *s, size_t len,
+    unsigned char signature[KEY_SIGNATURE_MAX]);
+
+static int
+answer_signature(const struct keystore *keys, sign_function *sign, int fd, const unsigned char *packet, size_t len)
+{
+	unsigned char signature[1 + KEY_SIGNATURE_MAX] = { packet[0] };
 	uint32_t number;
 	uint16_t algorithm;
 	size_t n;
@@ -101,8 +129,14 @@ answer_signature(const struct worker *w, int fd, const unsigned char *packet, si
 		return 0;
 	uint32_unpack_big((const char *)packet + 1, &number);
 	uint16_unpack_big((const char *)packet + 5, &algorithm);
-	n = number < w->keys.len ? keypair_sign(w->keys.entries[number].pair, algorithm, packet + 7, len - 7, signature + 1) : 0;
+	n = number < keys->len ? sign(keys->entries[number].pair, algorithm, packet + 7, len - 7, signature + 1) : 0;
 	return n ? service_socket_send(fd, &(struct iovec){ signature, 1 + n }, 1, -1) : answer_nothing(fd);
+}
+
+static int
+may_have_more(const struct worker *w, int fd)
+{
+	return w->answers[fd] < (w->rights[fd] & CLIENT_KEYS ? KEY_CLIENT_QUESTIONS_MAX : KEY_QUESTIONS_MAX);
 }
 
 /* Takes one question. 1, or 0: the connection is to be closed. */
@@ -111,14 +145,21 @@ answer(struct worker *w, int fd)
 {
 	unsigned char packet[7 + KEY_EXCHANGE_MAX + KEY_HOST_MAX];
 	ssize_t n = service_socket_receive(fd, packet, sizeof packet, NULL);
+	enum right needed;
 
 	if (n < 0 && errno == EAGAIN)
 		return 1;
-	if (n <= 0 || w->answers[fd]++ == KEY_QUESTIONS_MAX)
+	if (n <= 0 || !may_have_more(w, fd))
+		return 0;
+	w->answers[fd]++;
+	needed = packet[0] == 'C' || packet[0] == 'S' ? SERVER_KEYS : CLIENT_KEYS;
+	if (!(w->rights[fd] & needed))
 		return 0;
 	switch (packet[0]) {
 	case 'C': return answer_chain(w, fd, packet, (size_t)n);
-	case 'S': return answer_signature(w, fd, packet, (size_t)n);
+	case 'S': return answer_signature(&w->keys, keypair_sign, fd, packet, (size_t)n);
+	case 'P': return answer_pair(w, fd, packet, (size_t)n);
+	case 'H': return answer_signature(&w->client_keys, keypair_sign_hash, fd, packet, (size_t)n);
 	default: return 0;
 	}
 }
@@ -131,11 +172,22 @@ watch(const struct worker *w, int operation, int fd, uint32_t events)
 	return epoll_ctl(w->epoll, operation, fd, &(struct epoll_event){ .events = events, .data.fd = fd }) == 0;
 }
 
+/* What the user who connected fd may use. */
+static unsigned int
+rights_of(const struct keyd *k, int fd)
+{
+	uid_t peer = service_socket_peer(fd);
+
+	return (service_socket_allows(k->servers.uids, k->servers.len, peer) ? SERVER_KEYS : 0) |
+	    (service_socket_allows(k->clients.uids, k->clients.len, peer) ? CLIENT_KEYS : 0);
+}
+
 static void
 accept_some(struct worker *w)
 {
 	for (int i = 0; i < EVENTS; i++) {
 		int fd = accept4(w->keyd->listener, NULL, NULL, SOCK_CLOEXEC);
+		unsigned int rights;
 
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
 			w->paused_until = monotonic_ms() + PAUSE_MS;
@@ -143,11 +195,12 @@ accept_some(struct worker *w)
 		}
 		if (fd < 0)
 			return;
-		if (fd >= CLIENTS_MAX || !service_socket_allows(w->keyd->users, w->keyd->users_len, service_socket_peer(fd)) ||
-		    !watch(w, EPOLL_CTL_ADD, fd, EPOLLIN)) {
+		rights = rights_of(w->keyd, fd);
+		if (fd >= CLIENTS_MAX || !rights || !watch(w, EPOLL_CTL_ADD, fd, EPOLLIN)) {
 			close(fd);
 			continue;
 		}
+		w->rights[fd] = (unsigned char)rights;
 		w->answers[fd] = 0;
 		w->clients++;
 	}
@@ -201,19 +254,29 @@ turn(struct worker *w)
 	}
 }
 
-/* Reads the keys. What is wrong ends the worker, and is said by the first: the others see the same. */
+/* What is wrong with the keys ends the worker, and is said by the first: the others see the same. */
+static _Noreturn void
+give_up(const char *trouble, int is_first)
+{
+	if (is_first)
+		strerr_warn("alert: ", PROG, ": ", trouble);
+	_exit(EXIT_TEMP);
+}
+
+/* Reads the keys. Servers have one at least, clients need none. */
 static void
 load(struct worker *w, int is_first)
 {
 	stralloc me = STRALLOC_ZERO, trouble = STRALLOC_ZERO;
+	int has_client_keys = access(CLIENT_FOLDER, F_OK) == 0 || errno != ENOENT;
 
 	if (control_line(&me, "control/me") < 0 || !stralloc_0(&me))
 		strerr_diefusys(EXIT_TEMP, "read control/me");
-	if (!keystore_load(&w->keys, FOLDER, me.s, &trouble)) {
-		if (is_first)
-			strerr_warn("alert: ", PROG, ": ", trouble.len ? trouble.s : "out of memory");
-		_exit(EXIT_TEMP);
-	}
+	if (!keystore_load(&w->keys, FOLDER, me.s, &trouble) ||
+	    (has_client_keys && !keystore_load(&w->client_keys, CLIENT_FOLDER, "", &trouble)))
+		give_up(trouble.len ? trouble.s : "out of memory", is_first);
+	if (!w->keys.len)
+		give_up(FOLDER ": there is no file NAME.pem in it", is_first);
 	stralloc_free(&me);
 }
 
@@ -352,25 +415,31 @@ serve(struct keyd *k, const sigset_t *signals)
 		}
 }
 
+/* 1, or 0 if it is no uid or one too many. */
+static int
+add_user(struct users *u, const char *uid)
+{
+	return u->len < USERS_MAX && uint0_scan(uid, &u->uids[u->len]) && ++u->len;
+}
+
 static void
 parse_options(struct keyd *k, int argc, char *const *argv, unsigned int *notify)
 {
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned int uid;
 	int c;
 
 	k->workers = processors < 1 ? 1 : processors > 8 ? 8 : (unsigned int)processors;
-	while ((c = getopt(argc, argv, "d:w:")) >= 0)
-		if ((c != 'd' || !uint0_scan(optarg, notify)) &&
+	while ((c = getopt(argc, argv, "c:d:w:")) >= 0)
+		if ((c != 'c' || !add_user(&k->clients, optarg)) && (c != 'd' || !uint0_scan(optarg, notify)) &&
 		    (c != 'w' || !uint0_scan(optarg, &k->workers) || k->workers < 1 || k->workers > WORKERS_MAX))
 			strerr_dieusage(EXIT_PERM, USAGE);
-	for (argv += optind; *argv; argv++) {
-		if (!uint0_scan(*argv, &uid) || k->users_len == USERS_MAX)
+	for (argv += optind; *argv; argv++)
+		if (!add_user(&k->servers, *argv))
 			strerr_dieusage(EXIT_PERM, USAGE);
-		k->users[k->users_len++] = uid;
-	}
-	if (!k->users_len)
-		k->users[k->users_len++] = geteuid();
+	if (!k->servers.len)
+		k->servers.uids[k->servers.len++] = geteuid();
+	if (!k->clients.len)
+		k->clients.uids[k->clients.len++] = geteuid();
 }
 
 int

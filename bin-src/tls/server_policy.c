@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <string.h>
+#include "key_chain.h"
 #include "server_policy.h"
 
 const char *
@@ -42,23 +43,6 @@ choose_kinds(const br_ssl_server_context *context)
 	return kinds;
 }
 
-/* Takes the list of certificates apart. Returns how many, 0 if it is malformed. */
-static size_t
-take_chain(struct server_policy *p, const unsigned char *s)
-{
-	size_t left = p->key.chain_len, n = 0, len;
-
-	for (; left >= 3 && n < KEY_CERTIFICATES_MAX; n++) {
-		len = (size_t)s[0] << 16 | (size_t)s[1] << 8 | s[2];
-		if (len > left - 3)
-			return 0;
-		p->chain[n] = (br_x509_certificate){ (unsigned char *)(uintptr_t)s + 3, len };
-		s += 3 + len;
-		left -= 3 + len;
-	}
-	return left ? 0 : n;
-}
-
 static int
 choose(const br_ssl_server_policy_class **class, const br_ssl_server_context *context, br_ssl_server_choices *choices)
 {
@@ -77,7 +61,7 @@ choose(const br_ssl_server_policy_class **class, const br_ssl_server_context *co
 		return 0;
 	}
 	choices->chain = p->chain;
-	choices->chain_len = take_chain(p, chain);
+	choices->chain_len = key_chain_take(p->chain, chain, p->key.chain_len);
 	if (!choices->chain_len)
 		return 0;
 	if (p->key.kind == KEY_RSA)

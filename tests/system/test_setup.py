@@ -184,7 +184,7 @@ def test_setup_users_and_owners(private_root):
              ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("run/qmail-submitd", 0o711, "qmailp", "nofiles"),
              ("run/qmail-tlsd", 0o711, "qmailt", "nofiles"),
              ("run/qmail-authd", 0o711, "root", "root"), ("run/qmail-mtastsd", 0o711, "qmailm", "nofiles"),
-             ("run/qmail-keyd", 0o711, "qmailk", "nofiles"), ("tls", 0o700, "qmailk", "nofiles"), ("tls/self-signed.pem", 0o400, "qmailk", "nofiles"),
+             ("run/qmail-keyd", 0o711, "qmailk", "nofiles"), ("tls", 0o700, "qmailk", "nofiles"), ("tls/client", 0o700, "qmailk", "nofiles"), ("tls/self-signed.pem", 0o400, "qmailk", "nofiles"),
              ("alias", 0o755, "alias", "nofiles"),
              ("alias/Maildir", 0o700, "alias", "nofiles"), ("control", 0o755, "root", "root"),
              ("bin", 0o755, "root", "root"), ("libexec", 0o755, "root", "root"), ("users", 0o755, "root", "root")]

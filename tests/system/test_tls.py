@@ -654,8 +654,50 @@ def test_qmail_keyd_signs_handshakes_and_nothing_else(idle, question, answer):
         assert client.ask(b"C\x0f").startswith(b"C")
 
 
+@pytest.fixture
+def clients(idle):
+    """With key pairs of clients as well, which nobody else than the test may use."""
+    for name, kind in (("rsa", "rsa"), ("ec", "secp384r1")):
+        idle.write(f"tls/client/{name}.pem", pem(kind, "client.example"), 0o400)
+    return idle
+
+
+@pytest.mark.parametrize("question, answer", [
+    (b"Pec", b"P\4\0\0\0\0"), (b"Prsa", b"P\1\0\0\0\1"), (b"Pself-signed", b"N"), (b"P../x", b"N"), (b"P" + b"x" * 100, b"N"),
+    (b"P" + b"x" * 101, b""), (b"P", b""), (b"H\0\0\0\0\4\3" + bytes(32), b"H"), (b"H\0\0\0\1\6\1" + bytes(64), b"H"),
+    (b"H\0\0\0\0\4\1" + bytes(32), b"N"), (b"H\0\0\0\0\2\3" + bytes(20), b"N"), (b"H\0\0\0\0\4\3" + bytes(33), b"N"), (b"H\0\0\0\2\4\3" + bytes(32), b"N"),
+    (b"H\0\0\0\0\4", b""), (b"C\x0f", b""), (b"S\0\0\0\0\4\3" + EXCHANGE, b""), (b"X", b"")])
+def test_keys_of_clients_sign_a_hash(clients, question, answer):
+    """And who may use them may not use those of servers."""
+    clients.start_keyd("-c", os.getuid(), 54321)
+    with Asking(clients, "qmail-keyd") as client:
+        said = client.ask(question)
+        assert said.startswith(answer) if answer else said == b""
+
+
+@pytest.mark.parametrize("question", [b"Pec", b"H\0\0\0\0\4\3" + bytes(32)])
+def test_who_may_use_keys_of_servers_may_not_use_those_of_clients(clients, question):
+    clients.start_keyd("-c", 54321, os.getuid())
+    with Asking(clients, "qmail-keyd") as client:
+        assert client.ask(b"C\x0f")[:1] == b"C"
+        assert client.ask(question) == b""
+
+
+def test_clients_may_ask_more(clients):
+    clients.start_keyd("-c", os.getuid(), 54321)
+    with Asking(clients, "qmail-keyd") as client:
+        assert {client.ask(b"Pec")[:1] for _ in range(4000)} == {b"P"}
+        assert client.ask(b"Pec") == b""
+
+
+def test_a_key_of_a_client_that_cannot_be_used(clients):
+    (clients.home / "tls/client/bad.pem").write_text("no PEM")
+    done = clients.run("qmail-keyd")
+    assert done.returncode == 111 and b"tls/client/bad.pem: there is no certificate in it" in done.stderr
+
+
 def test_questions_are_bounded(idle):
-    idle.start_keyd()
+    idle.start_keyd("-c", 54321, *idle.users())
     with Asking(idle, "qmail-keyd") as client:
         assert [client.ask(b"C\x0f")[:1] for _ in range(4)] == [b"C"] * 4
         assert client.ask(b"C\x0f") == b""

@@ -112,6 +112,36 @@ files_that_cannot_be_used(void **state)
 	assert_string_equal(trouble.s, "none: No such file or directory");
 }
 
+static void
+a_directory_without_a_file_has_no_chain(void **state)
+{
+	(void)state;
+	assert_int_equal(mkdir("empty", 0700), 0);
+	assert_int_equal(keystore_load(&k, "empty", "me", &trouble), 1);
+	assert_int_equal(k.len, 0);
+	assert_int_equal(keystore_find(&k, ANY, "me"), -1);
+	assert_int_equal(keystore_find_file(&k, "", 0), -1);
+}
+
+static void
+each_file_has_its_name(void **state)
+{
+	static const struct { const char *name, *file; } rows[] = {
+		{ "0-self", "0-self.pem" }, { "2-p256", "2-p256.pem" }, { "2-P256", NULL }, { "2-p25", NULL }, { "2-p256.", NULL }, { "2-p256.pem", NULL },
+		{ ".hidden", NULL }, { "", NULL }, { "../tls/0-self", NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		int found = keystore_find_file(&k, rows[i].name, strlen(rows[i].name));
+
+		if (rows[i].file)
+			assert_string_equal(k.entries[found].file, rows[i].file);
+		else
+			assert_int_equal(found, -1);
+	}
+}
+
 /* A key with another's certificate: the one is cut off before the certificate, the other after it. */
 static void
 a_key_of_another_certificate(void **state)
@@ -164,26 +194,35 @@ new_exchange(unsigned char curve, unsigned char point, size_t *len)
 	return s;
 }
 
-/* Whether the signature is that of the pair's certificate. */
+/* Whether the signature of the hash, one of SHA-256, is that of the pair's certificate. */
 static int
-is_valid(const struct keypair *pair, const unsigned char *exchange, size_t len, const unsigned char *signature, size_t signature_len)
+is_valid_of_hash(const struct keypair *pair, const unsigned char hash[32], const unsigned char *signature, size_t signature_len)
 {
 	const unsigned char *chain = (const unsigned char *)pair->chain.s;
-	unsigned char hash[32], signed_hash[32];
+	unsigned char signed_hash[32];
 	br_x509_decoder_context decoder;
-	br_sha256_context sha;
 	const br_x509_pkey *key;
 
-	br_sha256_init(&sha);
-	br_sha256_update(&sha, exchange, len);
-	br_sha256_out(&sha, hash);
 	br_x509_decoder_init(&decoder, NULL, NULL);
 	br_x509_decoder_push(&decoder, chain + 3, (size_t)chain[0] << 16 | (size_t)chain[1] << 8 | chain[2]);
 	key = br_x509_decoder_get_pkey(&decoder);
 	if (pair->kind != KEY_RSA)
-		return (int)br_ecdsa_vrfy_asn1_get_default()(br_ec_get_default(), hash, sizeof hash, &key->key.ec, signature, signature_len);
-	return br_rsa_pkcs1_vrfy_get_default()(signature, signature_len, BR_HASH_OID_SHA256, sizeof hash, &key->key.rsa, signed_hash) &&
-	    memcmp(hash, signed_hash, sizeof hash) == 0;
+		return (int)br_ecdsa_vrfy_asn1_get_default()(br_ec_get_default(), hash, 32, &key->key.ec, signature, signature_len);
+	return br_rsa_pkcs1_vrfy_get_default()(signature, signature_len, BR_HASH_OID_SHA256, 32, &key->key.rsa, signed_hash) &&
+	    memcmp(hash, signed_hash, 32) == 0;
+}
+
+/* The same, the signature being that of an exchange. */
+static int
+is_valid(const struct keypair *pair, const unsigned char *exchange, size_t len, const unsigned char *signature, size_t signature_len)
+{
+	unsigned char hash[32];
+	br_sha256_context sha;
+
+	br_sha256_init(&sha);
+	br_sha256_update(&sha, exchange, len);
+	br_sha256_out(&sha, hash);
+	return is_valid_of_hash(pair, hash, signature, signature_len);
 }
 
 static void
@@ -234,6 +273,39 @@ nothing_else_is_signed(void **state)
 	test_free(exchange);
 }
 
+static void
+hashes_are_signed(void **state)
+{
+	unsigned char hash[KEY_HASH_MAX + 1], signature[KEY_SIGNATURE_MAX];
+
+	(void)state;
+	memset(hash, 7, sizeof hash);
+	for (unsigned int i = 0; i < k.len; i++) {
+		const struct keypair *pair = k.entries[i].pair;
+		unsigned int kind = pair->kind == KEY_RSA ? KEY_ALGORITHM_RSA : KEY_ALGORITHM_ECDSA;
+		size_t n = keypair_sign_hash(pair, KEY_SHA256 << 8 | kind, hash, 32, signature);
+
+		assert_true(n > 0 && is_valid_of_hash(pair, hash, signature, n));
+		assert_true(keypair_sign_hash(pair, KEY_SHA384 << 8 | kind, hash, 48, signature));
+		assert_true(keypair_sign_hash(pair, KEY_SHA512 << 8 | kind, hash, 64, signature));
+	}
+}
+
+static void
+no_hash_of_another_length_or_kind_is_signed(void **state)
+{
+	static const struct { unsigned int algorithm; size_t len; } rows[] = {
+		{ 0x0401, 31 }, { 0x0401, 33 }, { 0x0401, 0 }, { 0x0401, 48 }, { 0x0501, 32 }, { 0x0501, 64 }, { 0x0601, 48 }, { 0x0601, 65 }, { 0x0403, 32 },
+		{ 0x0201, 20 }, { 0x0101, 16 }, { 0x0001, 36 }, { 0x0301, 28 }, { 0x0701, 64 }, { 0xff01, 32 },
+	};
+	const struct keypair *rsa = k.entries[keystore_find(&k, KEY_RSA, "")].pair;
+	unsigned char hash[KEY_HASH_MAX + 1] = { 0 }, signature[KEY_SIGNATURE_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		assert_int_equal(keypair_sign_hash(rsa, rows[i].algorithm, hash, rows[i].len, signature), 0);
+}
+
 int
 main(void)
 {
@@ -241,6 +313,10 @@ main(void)
 		cmocka_unit_test_setup_teardown(each_host_gets_its_chain, load_three, forget),
 		cmocka_unit_test_setup_teardown(handshakes_are_signed, load_three, forget),
 		cmocka_unit_test_setup_teardown(nothing_else_is_signed, load_three, forget),
+		cmocka_unit_test_setup_teardown(hashes_are_signed, load_three, forget),
+		cmocka_unit_test_setup_teardown(no_hash_of_another_length_or_kind_is_signed, load_three, forget),
+		cmocka_unit_test_setup_teardown(each_file_has_its_name, load_three, forget),
+		cmocka_unit_test_teardown(a_directory_without_a_file_has_no_chain, forget),
 		cmocka_unit_test_teardown(files_that_cannot_be_used, forget),
 		cmocka_unit_test(a_key_of_another_certificate),
 		cmocka_unit_test(chains_that_are_too_long),

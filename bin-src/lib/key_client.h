@@ -1,4 +1,4 @@
-/* key_client: asks qmail-keyd for a certificate chain and for the signature of a handshake.
+/* key_client: asks qmail-keyd for a certificate chain and for the signature of a handshake: that of a server, or that of a client.
  * Wire     one packet a question and one an answer over KEY_SOCKET, a Unix SOCK_SEQPACKET socket; numbers have their most
  *          significant octet first
  *            'C' kinds (1 octet: bits of enum key_kind), host (0 to KEY_HOST_MAX octets)
@@ -7,13 +7,23 @@
  *            'S' number of the key (4 octets), algorithm (2 octets), exchange (up to KEY_EXCHANGE_MAX octets)
  *                   'S' signature
  *                   'N'                                            qmail-keyd does not sign this
+ *            'P' name of a client's key pair (1 to KEY_NAME_MAX octets)
+ *                   'P' kind, number, chain                        the same, of that pair
+ *                   'N'                                            there is none
+ *            'H' number of a client's key, algorithm, hash (as long as the algorithm's are)
+ *                   'H' signature
+ *                   'N'                                            qmail-keyd does not sign this
  *          chain       the list of a TLS Certificate message (RFC 5246 section 7.4.2): for each certificate, that of the host first,
  *                      its length (3 octets) and its DER
  *          algorithm   enum key_algorithm: SignatureAndHashAlgorithm of RFC 5246 section 7.4.1.4.1
  *          exchange    what the signature of a ServerKeyExchange message is about (RFC 8422 section 5.4): 32 random octets of
  *                      the client, 32 of the server, octet 3 (named_curve), curve (2 octets), length (1 octet), point. It is
  *                      hashed by qmail-keyd, so that it signs nothing else
- *          The number of a key counts on that connection only. A connection gets KEY_QUESTIONS_MAX answers.
+ *          hash        of all messages of a handshake (RFC 5246 section 7.4.8), which only its client has; so these keys are good for
+ *                      nothing else, and are never a server's
+ *          The number of a key counts on that connection only, and a server's says nothing of a client's. 'C' and 'S' are answered to
+ *          who may use the keys of servers, 'P' and 'H' to who may use those of clients. The first gets KEY_QUESTIONS_MAX answers a
+ *          connection, the other, who keeps it for many handshakes, KEY_CLIENT_QUESTIONS_MAX
  * Trust    qmail-keyd is believed; its packets are checked and bounded
  * Waits    KEY_WAIT_MS at most for an answer
  * Sandbox  once connected: sending and receiving */
@@ -25,11 +35,14 @@
 #define KEY_SOCKET "run/qmail-keyd/socket"
 enum {
 	KEY_HOST_MAX = 255,		/* octets */
+	KEY_NAME_MAX = 100,		/* octets */
 	KEY_CHAIN_MAX = 32 << 10,	/* octets of a chain */
 	KEY_CERTIFICATES_MAX = 10,	/* of a chain */
 	KEY_EXCHANGE_MAX = 64 + 4 + 133,	/* octets; the point is one of secp521r1 */
 	KEY_SIGNATURE_MAX = 512,	/* octets: RSA with 4096 bits */
+	KEY_HASH_MAX = 64,		/* octets: SHA-512 */
 	KEY_QUESTIONS_MAX = 4,
+	KEY_CLIENT_QUESTIONS_MAX = 4000,
 	KEY_WAIT_MS = 10000,
 };
 
@@ -55,6 +68,11 @@ const unsigned char *key_client_chain(struct key_client *k, unsigned int kinds, 
 
 /* Asks for a signature with the key of that chain. Returns its length, or 0 with errno set (EPERM: it was refused). */
 size_t key_client_sign(struct key_client *k, unsigned int algorithm, const unsigned char *exchange, size_t len,
+    unsigned char signature[KEY_SIGNATURE_MAX]);
+
+/* The same two for the client's key pair of that name: a chain whose key is of any kind; and a signature of the len octets of hash. */
+const unsigned char *key_client_pair(struct key_client *k, const char *name);
+size_t key_client_sign_hash(struct key_client *k, unsigned int algorithm, const unsigned char *hash, size_t len,
     unsigned char signature[KEY_SIGNATURE_MAX]);
 
 /* Closes the connection. */

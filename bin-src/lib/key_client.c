@@ -45,12 +45,11 @@ ask(const struct key_client *k, const struct iovec *v, unsigned int n, unsigned 
 	return (size_t)r >= least && answer[0] == letter ? r : -1;
 }
 
-const unsigned char *
-key_client_chain(struct key_client *k, unsigned int kinds, const char *host)
+/* Asks for a chain. Returns it as key_client_chain does. */
+static const unsigned char *
+ask_chain(struct key_client *k, const struct iovec *v, unsigned int n, unsigned int kinds)
 {
-	unsigned char head[2] = { 'C', (unsigned char)kinds };
-	struct iovec v[2] = { { head, sizeof head }, { (char *)(uintptr_t)host, strnlen(host, KEY_HOST_MAX) } };
-	ssize_t r = ask(k, v, 2, k->packet, CHAIN_HEADER + 1, sizeof k->packet, ENOENT);
+	ssize_t r = ask(k, v, n, k->packet, CHAIN_HEADER + 1, sizeof k->packet, ENOENT);
 
 	if (r < 0)
 		return NULL;
@@ -64,13 +63,35 @@ key_client_chain(struct key_client *k, unsigned int kinds, const char *host)
 	return k->packet + CHAIN_HEADER;
 }
 
-size_t
-key_client_sign(struct key_client *k, unsigned int algorithm, const unsigned char *exchange, size_t len,
+const unsigned char *
+key_client_chain(struct key_client *k, unsigned int kinds, const char *host)
+{
+	unsigned char head[2] = { 'C', (unsigned char)kinds };
+	struct iovec v[2] = { { head, sizeof head }, { (char *)(uintptr_t)host, strnlen(host, KEY_HOST_MAX) } };
+
+	return ask_chain(k, v, 2, kinds);
+}
+
+const unsigned char *
+key_client_pair(struct key_client *k, const char *name)
+{
+	struct iovec v[2] = { { (char *)(uintptr_t)"P", 1 }, { (char *)(uintptr_t)name, strlen(name) } };
+
+	if (strlen(name) > KEY_NAME_MAX) {
+		errno = ENOENT;
+		return NULL;
+	}
+	return ask_chain(k, v, 2, KEY_RSA | KEY_P256 | KEY_P384 | KEY_P521);
+}
+
+/* Asks by this letter for a signature of the octets. Returns its length, or 0 with errno set. */
+static size_t
+ask_signature(const struct key_client *k, char letter, unsigned int algorithm, const unsigned char *s, size_t len,
     unsigned char signature[KEY_SIGNATURE_MAX])
 {
 	unsigned char answer[1 + KEY_SIGNATURE_MAX];
-	char head[7] = "S";
-	struct iovec v[2] = { { head, sizeof head }, { (void *)(uintptr_t)exchange, len } };
+	char head[7] = { letter };
+	struct iovec v[2] = { { head, sizeof head }, { (void *)(uintptr_t)s, len } };
 	ssize_t r;
 
 	uint32_pack_big(head + 1, k->number);
@@ -80,4 +101,18 @@ key_client_sign(struct key_client *k, unsigned int algorithm, const unsigned cha
 		return 0;
 	memcpy(signature, answer + 1, (size_t)r - 1);
 	return (size_t)r - 1;
+}
+
+size_t
+key_client_sign(struct key_client *k, unsigned int algorithm, const unsigned char *exchange, size_t len,
+    unsigned char signature[KEY_SIGNATURE_MAX])
+{
+	return ask_signature(k, 'S', algorithm, exchange, len, signature);
+}
+
+size_t
+key_client_sign_hash(struct key_client *k, unsigned int algorithm, const unsigned char *hash, size_t len,
+    unsigned char signature[KEY_SIGNATURE_MAX])
+{
+	return ask_signature(k, 'H', algorithm, hash, len, signature);
 }
