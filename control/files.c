@@ -151,6 +151,8 @@ const struct control_file control_files[] = {
 	    "seconds for an SMTP client to say something" },
 	{ "tlscafile", CONTROL_LINE, "/etc/ssl/certs/ca-certificates.crt", 0, "qmail-remote, qmail-mtastsfetch",
 	    "file with the certificates of the authorities that tlspolicy's verify and MTA-STS believe" },
+	{ "tlsclientcert", CONTROL_MAP, "", 0, "qmail-remote",
+	    "certificate that this host shows to a relay or domain which asks for one: name of a key pair in tls/client/" },
 	{ "tlspolicy", CONTROL_MAP, "", 0, "qmail-remote",
 	    "TLS towards a domain or relay: none, may, encrypt, verify, fingerprint, dane" },
 	{ "virtualdomains", CONTROL_MAP, "", 0, "qmail-send, qmail-rcptd",

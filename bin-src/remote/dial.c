@@ -70,12 +70,41 @@ read_timeout(unsigned long *seconds, unsigned long standard, const char *file)
 	return NULL;
 }
 
+static int
+find_route(const struct dial *d, const char *host, struct smtproute *route)
+{
+	char ascii[DOMAIN_MAX + 1];
+
+	return smtproute_find(&d->routes, host, domain_other_form(ascii, host), route);
+}
+
+/* The certificate of this host for host, "" none. */
+static const char *
+find_certificate(const struct dial *d, const struct smtproute *route, const char *host)
+{
+	char ascii[DOMAIN_MAX + 1];
+	const char *domain = *route->relay ? route->relay : host;
+
+	return tlsclientcert_find(&d->certificates, domain, domain_other_form(ascii, domain), *route->relay);
+}
+
+/* Connects to qmail-keyd if host needs it: only then this process may use what is there. */
+static void
+open_certificate(struct dial *d, const char *host)
+{
+	struct smtproute route;
+
+	if (find_route(d, host, &route) >= 0 && *find_certificate(d, &route, host))
+		client_certificate_open(&d->certificate);
+}
+
 const char *
-dial_open(struct dial *d)
+dial_open(struct dial *d, const char *host)
 {
 	const char *failed;
 
 	d->authorities_file = -1;
+	client_certificate_init(&d->certificate);
 	if ((failed = read_helo(d)) || (failed = read_outgoing(d)) ||
 	    (failed = read_timeout(&d->timeout_connect, 60, "control/timeoutconnect")) ||
 	    (failed = read_timeout(&d->timeout_remote, 1200, "control/timeoutremote")))
@@ -84,6 +113,9 @@ dial_open(struct dial *d)
 		return "control/smtproutes";
 	if (!tlspolicies_read(&d->policies))
 		return "control/tlspolicy";
+	if (!tlsclientcerts_read(&d->certificates))
+		return "control/tlsclientcert";
+	open_certificate(d, host);
 	sts_open(&d->sts);
 	if ((d->policies.has_verify || !d->sts.is_absent) && !authorities_open(&d->authorities_file))
 		return "control/tlscafile";
@@ -259,13 +291,13 @@ is_loopback(const ip46 *ip)
 	return ip46_is6(ip) ? memcmp(ip->ip, loopback, 16) == 0 : ip->ip[0] == 127;
 }
 
-/* A login goes by TLS, unless the relay is on this host. */
+/* A login goes by TLS, unless the relay is on this host; a certificate always. */
 static enum session_tls
 choose_tls(const struct dial *d, const struct session *s, const struct mx_address *a)
 {
 	if (a->port == SMTPS_PORT)
 		return SESSION_TLS_AT_ONCE;
-	if (d->policy.level > TLS_MAY || d->dane.kind != DANE_NONE || (*s->user && !is_loopback(&a->ip)))
+	if (d->policy.level > TLS_MAY || d->dane.kind != DANE_NONE || d->tls.certificate || (*s->user && !is_loopback(&a->ip)))
 		return SESSION_TLS_MUST;
 	return d->policy.level == TLS_NONE ? SESSION_CLEAR : SESSION_TLS_MAY;
 }
@@ -428,12 +460,10 @@ clean(stralloc *text)
 			text->s[i] = '?';
 }
 
-static int
-find_route(const struct dial *d, const char *host, struct smtproute *route)
+int
+dial_service(const struct dial *d)
 {
-	char ascii[DOMAIN_MAX + 1];
-
-	return smtproute_find(&d->routes, host, domain_other_form(ascii, host), route);
+	return d->certificate.key.fd;
 }
 
 int
@@ -471,6 +501,28 @@ choose_policy(struct dial *d, const struct smtproute *route, const char *host, s
 	if (d->policy.level == TLS_VERIFY)
 		read_authorities(d);
 	return 1;
+}
+
+/* What this host shows the server. Returns 1, or 0 with text. */
+static int
+choose_certificate(struct dial *d, const struct smtproute *route, const char *host, stralloc *text)
+{
+	const char *name = find_certificate(d, route, host);
+
+	d->tls.certificate = NULL;
+	if (!*name)
+		return 1;
+	d->tls.certificate = &d->certificate;
+	switch (client_certificate_take(&d->certificate, name)) {
+	case 1:
+		return 1;
+	case 0:
+		add(text, "control/tlsclientcert has ", name, " for ", d->policy_of, ", and qmail-keyd has no such key pair. (#4.3.5)\n", NULL);
+		return 0;
+	default:
+		add(text, "qmail-keyd does not say which certificate is for ", d->policy_of, ". (#4.3.0)\n", NULL);
+		return 0;
+	}
 }
 
 /* Whether what the domain says of itself counts. */
@@ -514,11 +566,12 @@ dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 	text->len = 0;
 	if (find_route(d, host, &route) < 0)
 		add(text, "The line of control/smtproutes for ", host, " makes no sense. (#4.3.5)\n", NULL);
-	else if (choose_policy(d, &route, host, text)) {
+	else if (choose_policy(d, &route, host, text) && choose_certificate(d, &route, host, text)) {
 		letter = find_servers(d, &mx, &route, host, text);
 		if (letter == 'K' && !try_all(d, &mx, host, s, text))
 			letter = 'Z';
 	}
+	d->is_spent |= d->tls.certificate && d->certificate.key.fd < 0;
 	if (letter != 'K')
 		clean(text);
 	return letter;

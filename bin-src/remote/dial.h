@@ -5,6 +5,8 @@
  * TLS          as control/tlspolicy has it: by itself where a server offers it, with any certificate; where that fails, a second
  *              connection to it goes on without. DANE (dane.h) where a host has TLSA records: they are looked for before the first
  *              connection to it
+ * Certificate  of this host, as control/tlsclientcert has it: then never without TLS, and never without qmail-keyd, who is connected to before
+ *              the host is known to be the one that is called (dial_open)
  * MTA-STS      a domain without a relay whose policy is enforced gets mail by TLS only, from an MX host of the policy whose certificate
  *              is valid for that host; in testing mode the report says what would have been in the way. A host with TLSA records that can be used
  *              has to be in the policy as well, and is held to DANE (RFC 8461 section 2)
@@ -17,6 +19,7 @@
 #define DIAL_H
 #include <skalibs/ip46.h>
 #include <skalibs/stralloc.h>
+#include "client_certificate.h"
 #include "dane.h"
 #include "dns.h"
 #include "localaddress.h"
@@ -25,6 +28,7 @@
 #include "smtproute.h"
 #include "sts.h"
 #include "tcpto.h"
+#include "tlsclientcert.h"
 #include "tlspolicy.h"
 #include "trust_anchors.h"
 
@@ -56,15 +60,21 @@ struct dial {
 	struct dane dane;		/* of the server that is called */
 	struct sts sts;
 	enum sts_mode sts_mode;		/* of the host that is called */
+	struct tlsclientcerts certificates;
+	struct client_certificate certificate;
+	int is_spent;			/* no host that needs qmail-keyd will be reached any more */
 };
 
-/* Reads the control files of the current directory, the qmail home, and opens what is needed; before sandbox_enter.
+/* Reads the control files of the current directory, the qmail home, and opens what is needed for mail to host; before sandbox_enter.
  * *d is all zero: most of it is room for TLS, pages that a worker without has not touched.
  * Returns NULL, or what cannot be read, with errno (0: it makes no sense). */
-const char *dial_open(struct dial *d);
+const char *dial_open(struct dial *d, const char *host);
 
 /* Whether mail for both hosts goes to the same server: they are one, or control/smtproutes names the same relay and login. */
 int dial_is_same(const struct dial *d, const char *host, const char *other);
+
+/* A descriptor of a service that has nothing to say; what comes there is its end, after which another process does better. -1: none. */
+int dial_service(const struct dial *d);
 
 /* Opens a session with a server of host. Returns 'K', or 'Z' or 'D' with text, which is set. */
 char dial_host(struct dial *d, const char *host, struct session *s, stralloc *text);

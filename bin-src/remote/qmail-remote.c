@@ -161,11 +161,11 @@ trouble_text(stralloc *text, const char *file, int error)
 }
 
 static int
-work(void)
+work(const char *host)
 {
 	static struct dial d;
 	stralloc text = STRALLOC_ZERO;
-	const char *failed = dial_open(&d);
+	const char *failed = dial_open(&d, host);
 	const char *trouble = failed ? trouble_text(&text, failed, errno) : NULL;
 
 	if (trouble)
@@ -186,10 +186,10 @@ main(int argc, const char *const *argv)
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
 	if (argc == 3 && strcmp(argv[1], "-W") == 0)
-		return work();
+		return work(argv[2]);
 	if (argc < 4)
 		defer("qmail-remote was started with wrong arguments: host, sender and recipients are needed", "");
-	failed = dial_open(&d);
+	failed = dial_open(&d, argv[1]);
 	if (failed)
 		defer(trouble_text(&text, failed, errno), "");
 	send_one(&d, argv[1], argv[2], argv + 3, (unsigned int)argc - 3);

@@ -207,7 +207,7 @@ failed_handshake(struct session *s)
 	char why[SESSION_SECURITY_MAX];
 
 	snprintf(why, sizeof why, "TLS failed: %s", s->tls_client->trouble);
-	return insecure(s, why, tls_failed);
+	return insecure(s, why, s->tls_client->is_own_trouble ? "4.3.0" : tls_failed);
 }
 
 /* Returns 1, or 0: the connection is of no use. */

@@ -33,6 +33,11 @@ complain_of(struct tls_client *t, int error)
 		{ BR_ERR_OK, "it ended TLS" },
 	};
 
+	if (t->certificate && t->certificate->trouble) {
+		complain(t, t->certificate->trouble);
+		t->is_own_trouble = 1;
+		return;
+	}
 	if (t->chain.trouble) {
 		complain(t, t->chain.trouble);
 		return;
@@ -181,6 +186,9 @@ prepare(struct tls_client *t, const char *name, int resumes)
 	br_ssl_engine_set_buffer(&c->eng, t->records, sizeof t->records, 1);
 	server_chain_set(&t->chain, &c->eng);
 	t->chain.trouble = NULL;
+	t->is_own_trouble = 0;
+	if (t->certificate)
+		client_certificate_set(t->certificate, c);
 	if (getrandom(seed, sizeof seed, 0) != sizeof seed)
 		return 0;
 	br_ssl_engine_inject_entropy(&c->eng, seed, sizeof seed);

@@ -1,6 +1,7 @@
 /* tls_client: TLS towards a server, by BearSSL, on a socket that does not wait.
  * Protocol   TLS 1.2 with the suites of suites.h, no renegotiation; a session is resumed where the same server still knows it
  * Name       is sent to the server (SNI), and says nothing about its certificate: that is the chain's demand
+ * Own name   a server that asks for a certificate gets the caller's, or an empty one
  * Memory     what is in the struct
  * Errors     in errno, as those of connection.h: ECONNRESET after an end, with close_notify or without, and after an alert;
  *            EPROTO where what comes is no TLS, or was tampered with
@@ -11,16 +12,19 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <bearssl.h>
+#include "client_certificate.h"
 #include "server_chain.h"
 
 enum { TLS_CLIENT_KEY_MAX = 700 };
 
 struct tls_client {
 	struct server_chain chain;	/* demand and of are the caller's */
+	struct client_certificate *certificate;	/* the caller's: what a server is shown that asks for it; NULL nothing */
 	br_ssl_client_context context;
 	br_ssl_session_parameters session;	/* the last one that worked */
 	char session_key[TLS_CLIENT_KEY_MAX];	/* whose it is, "" nobody's */
 	char trouble[128];		/* why there was no handshake, for a report */
+	int is_own_trouble;		/* it is this host's */
 	unsigned char records[BR_SSL_BUFSIZE_BIDI];
 };
 

@@ -144,7 +144,7 @@ do_jobs(struct worker *w, const char *trouble)
 			close(job.fd);
 		if (!ok)
 			return 0;
-		w->is_over |= ++w->jobs >= JOB_WORKER_JOBS || trouble;
+		w->is_over |= ++w->jobs >= JOB_WORKER_JOBS || trouble || w->relay.dial->is_spent;
 	}
 	return n >= 0;
 }
@@ -165,12 +165,14 @@ shrink(struct worker *w)
 		stralloc_free(&w->relay.report.texts);
 }
 
-/* Waits for a job, and meanwhile for the server, who has nothing to say but that the session is over. Returns 0 if the
- * worker has waited long enough. */
+/* Waits for a job, and meanwhile for the server, who has nothing to say but that the session is over, and the service. Returns 0 if the
+ * worker has waited long enough, or has lost that. */
 static int
 wait_for_job(struct worker *w)
 {
-	struct pollfd p[2] = { { .fd = w->channel.fd, .events = POLLIN }, { .events = POLLIN } };
+	struct pollfd p[3] = {
+		{ .fd = w->channel.fd, .events = POLLIN }, { .events = POLLIN }, { .fd = dial_service(w->relay.dial), .events = POLLIN },
+	};
 
 	shrink(w);
 	for (;;) {
@@ -178,14 +180,14 @@ wait_for_job(struct worker *w)
 		int r;
 
 		p[1].fd = w->relay.session.connection.fd;	/* -1: poll leaves it out */
-		r = poll(p, 2, now < w->deadline ? (int)(w->deadline - now) : 0);
+		r = poll(p, 3, now < w->deadline ? (int)(w->deadline - now) : 0);
 		if (r < 0 && errno != EINTR)
 			return 0;
 		if (r > 0 && p[1].revents)
 			connection_close(&w->relay.session.connection);
 		if (r > 0 && p[0].revents)
 			return 1;
-		if (r == 0)
+		if (r == 0 || (r > 0 && p[2].revents))
 			return 0;
 	}
 }

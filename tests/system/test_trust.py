@@ -348,8 +348,10 @@ def test_root_and_qmails_may_look_at_the_queue(running):
 def tls(running):
     """With qmail-keyd, qmail-tlsd and a server, each as its user, and a client that is in the middle of a session."""
     machine = running.machine  # noqa: F811
-    uid = {user: machine.passwd[user][0] for user in ("qmaild", "qmailt", "qmailk")}
-    running.keyd = running.start("qmail-keyd", uid["qmailt"], user="qmailk:nofiles")
+    uid = {user: machine.passwd[user][0] for user in ("qmaild", "qmailt", "qmailr")}
+    client = shutil.copy(machine.home / "tls/self-signed.pem", machine.home / "tls/client/client.pem")
+    os.chown(client, *machine.passwd["qmailk"])
+    running.keyd = running.start("qmail-keyd", "-c", uid["qmailr"], uid["qmailt"], user="qmailk:nofiles")
     running.tlsd = running.start("qmail-tlsd", uid["qmaild"], user="qmailt:nofiles")
     listener = socket.create_server(("127.0.0.1", 0))
     echo = machine.popen(str(shutil.copy(echo_program(), machine.bin / "tls-echo")), "tls", user="qmaild:nofiles", stdin=listener)
@@ -432,9 +434,19 @@ def test_a_session_within_tls_has_its_plain_end_and_no_connection(tls, kernel):
              what="a message that came by TLS")
 
 
+@pytest.mark.parametrize("user, gets", [("qmailt:nofiles", "CS"), ("qmailr:nofiles", "PH"), ("qmaild:nofiles", ""), ("ana", "")])
+def test_whose_keys_sign_for_whom(tls, user, gets):
+    """qmail-remote has the keys of clients only, and qmail-tlsd those of servers only."""
+    attempt = ("import socket\n"
+               "for q in (b'C\\x0f', b'S\\0\\0\\0\\0\\4\\3' + bytes(64) + b'\\3\\0\\x1d\\x20' + bytes(32), b'Pclient', b'H\\0\\0\\0\\0\\4\\3' + bytes(32)):\n"
+               "    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n    s.settimeout(20)\n    s.connect('run/qmail-keyd/socket')\n"
+               "    try:\n        s.send(q)\n        print(s.recv(1).decode(), end='')\n    except (BrokenPipeError, ConnectionResetError): pass\n")
+    assert tls.machine.run("/usr/bin/python3", "-c", attempt, user=user).stdout.decode() == gets
+
+
 @pytest.mark.parametrize("user", ["ana", "qmaild:nofiles", "qmailt:nofiles", "qmailp:nofiles", "qmailr:nofiles"])
 def test_nobody_else_reads_the_keys(machine, user):  # noqa: F811
-    for path in ("tls", "tls/self-signed.pem"):
+    for path in ("tls", "tls/self-signed.pem", "tls/client"):
         assert not machine.can(user, "-r", path)
     assert machine.can("qmailk:nofiles", "-r", "tls/self-signed.pem")
 

@@ -19,6 +19,7 @@
 #include "directory.h"
 #include "process.h"
 #include "server.h"
+#include "service_socket.h"
 
 enum { PEERS_MAX = MX_ADDRESSES_MAX };
 
@@ -223,7 +224,7 @@ set_up(void **state)
 static int
 tear_down(void **state)
 {
-	static const char *const files[] = { "helohost", "outgoingip", "smtproutes", "tlspolicy", "timeoutconnect", "timeoutremote", "moreipme" };
+	static const char *const files[] = { "helohost", "outgoingip", "smtproutes", "tlspolicy", "tlsclientcert", "timeoutconnect", "timeoutremote", "moreipme" };
 	char path[64];
 
 	(void)state;
@@ -233,6 +234,8 @@ tear_down(void **state)
 	smtproutes_free(&dial.routes);
 	localaddresses_free(&dial.local);
 	tlspolicies_free(&dial.policies);
+	tlsclientcerts_free(&dial.certificates);
+	key_client_close(&dial.certificate.key);
 	trust_anchors_free(&dial.authorities);
 	if (dial.authorities_file > 2)
 		close(dial.authorities_file);
@@ -248,7 +251,7 @@ static void
 defaults(void **state)
 {
 	(void)state;
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	assert_string_equal(dial.helo.s, "me.test");
 	assert_int_equal(dial.timeout_connect, 60);
 	assert_int_equal(dial.timeout_remote, 1200);
@@ -262,7 +265,7 @@ values_out_of_bounds_become_the_nearest(void **state)
 	directory_write("control/timeoutconnect", "0\n");
 	directory_write("control/timeoutremote", "86401\n");
 	directory_write("control/helohost", "helo.test\n");
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	assert_string_equal(dial.helo.s, "helo.test");
 	assert_int_equal(dial.timeout_connect, 1);
 	assert_int_equal(dial.timeout_remote, DIAL_TIMEOUT_MAX);
@@ -273,7 +276,7 @@ an_address_of_each_kind_to_come_from(void **state)
 {
 	(void)state;
 	directory_write("control/outgoingip", "192.0.2.77\n2001:db8::77\n");
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	assert_true(dial.has_from[0] && !ip46_is6(&dial.from[0]) && dial.from[0].ip[3] == 77);
 	assert_true(dial.has_from[1] && ip46_is6(&dial.from[1]) && dial.from[1].ip[15] == 0x77);
 }
@@ -283,7 +286,7 @@ any_address_to_come_from(void **state)
 {
 	(void)state;
 	directory_write("control/outgoingip", "0.0.0.0\n::\n");
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	assert_false(dial.has_from[0] || dial.has_from[1]);
 }
 
@@ -296,6 +299,8 @@ static const struct unreadable { const char *rule, *file, *text, *want; int erro
 	{ "outgoingip is a directory", "control/outgoingip", NULL, "control/outgoingip", EINVAL },
 	{ "timeoutconnect is a directory", "control/timeoutconnect", NULL, "control/timeoutconnect", EINVAL },
 	{ "timeoutremote is a directory", "control/timeoutremote", NULL, "control/timeoutremote", EINVAL },
+	{ "a certificate for nobody", "control/tlsclientcert", "name\n", "control/tlsclientcert", 0 },
+	{ "tlsclientcert is a directory", "control/tlsclientcert", NULL, "control/tlsclientcert", EINVAL },
 	{ "smtproutes is a directory", "control/smtproutes", NULL, "control/smtproutes", EINVAL },
 	{ "an own address that is none", "control/moreipme", "here\n", "the addresses of this host, control/moreipme and control/notipme", EINVAL },
 	{ "no resolver", NULL, NULL, "control/dnsservers or /etc/resolv.conf", -1 },
@@ -312,7 +317,7 @@ what_cannot_be_read_is_said(void **state)
 		directory_write(row->file, row->text);
 	else if (row->file)
 		assert_int_equal(mkdir(row->file, 0700), 0);
-	assert_string_equal(dial_open(&dial), row->want);
+	assert_string_equal(dial_open(&dial, "x.test"), row->want);
 	if (row->error >= 0)
 		assert_int_equal(errno, row->error);
 }
@@ -322,7 +327,7 @@ no_name_of_this_host(void **state)
 {
 	(void)state;
 	unlink("control/me");
-	assert_string_equal(dial_open(&dial), "control/helohost and control/me");
+	assert_string_equal(dial_open(&dial, "x.test"), "control/helohost and control/me");
 }
 
 /* --- which server -------------------------------------------------------------------------------------------------- */
@@ -341,7 +346,7 @@ dials(const struct peer *p, size_t len)
 	peers = p;
 	peers_len = len;
 	if (!dial.helo.s)
-		assert_null(dial_open(&dial));
+		assert_null(dial_open(&dial, "x.test"));
 	letter = dial_host(&dial, "x.test", &session, &text);
 	if (letter == 'K')
 		return letter;
@@ -374,7 +379,7 @@ row_is_right(void **state)
 	const struct peer two[] = { row->peer, { 0, good, 0 } };
 	unsigned int before;
 
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	before = process_descriptors();
 	assert_int_equal(dials(two, 1), 'Z');
 	assert_non_null(strstr(text.s, row->text));
@@ -406,7 +411,7 @@ a_connection_that_takes_too_long(void **state)
 	int fd[2];
 
 	(void)state;
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	dial.timeout_connect = 0;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd), 0);
 	while (send(fd[0], octets, sizeof octets, MSG_NOSIGNAL) > 0)
@@ -453,7 +458,7 @@ the_host_is_cleaned(void **state)
 	static const struct peer one[] = { { ECONNREFUSED, NULL, 0 } };
 
 	(void)state;
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	peers = one;
 	peers_len = 1;
 	assert_int_equal(dial_host(&dial, "x\r\033[1m\177.test", &session, &text), 'Z');
@@ -535,7 +540,7 @@ hosts_whose_mail_goes_to_the_same_server(void **state)
 	directory_write("control/smtproutes", "a.test:relay.test\nb.test:relay.test:25\nport.test:relay.test:26\nlogin.test:relay.test|u|p\n"
 	    "login2.test:relay.test|u|q\nempty.test:\nempty2.test:\nbad.test:relay.test:x\nbad2.test:relay.test:x\n.below.test:relay.test\n"
 	    "capital.test:Relay.TEST\n");
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
 		if (dial_is_same(&dial, pairs[i].host, pairs[i].other) != pairs[i].is_same ||
 		    dial_is_same(&dial, pairs[i].other, pairs[i].host) != pairs[i].is_same)
@@ -626,6 +631,82 @@ the_next_host_has_records_of_its_own(void **state)
 	    "Connected to 192.0.2.4 but it does not offer TLS. (#4.7.4)\n");
 }
 
+/* --- a certificate of this host ---------------------------------------------------------------------------------------- */
+
+#define NO_ANSWER "qmail-keyd does not say which certificate is for x.test. (#4.3.0)\n"
+#define CHAIN "P\1\0\0\0\0" "\0\0\1x"
+
+/* What qmail-keyd answers (NULL: it is away), and what becomes of mail to a server without TLS. text: NULL if it is taken. */
+static const struct certificate_row { const char *rule, *line, *policy, *answer; size_t answer_len; const char *text; int is_spent; unsigned int connects; }
+certificate_rows[] = {
+	{ "no certificate for that host", "y.test:a", "may", NULL, 0, NULL, 0, 1 },
+	{ "for relays only", ":a", "may", NULL, 0, NULL, 0, 1 },
+	{ "an exemption", "x.test:", "may", NULL, 0, NULL, 0, 1 },
+	{ "qmail-keyd is away", "x.test:a", "may", NULL, 0, NO_ANSWER, 1, 0 },
+	{ "no such key pair", "x.test:a", "may", "N", 1, "control/tlsclientcert has a for x.test, and qmail-keyd has no such key pair. (#4.3.5)\n", 0, 0 },
+	{ "an answer that makes no sense", "x.test:a", "may", "P", 1, NO_ANSWER, 1, 0 },
+	{ "a chain that is none", "x.test:a", "may", CHAIN, sizeof CHAIN - 2, NO_ANSWER, 1, 0 },
+	{ "never in clear text", "x.test:a", "may", CHAIN, sizeof CHAIN - 1, NO_TLS, 0, 1 },
+	{ "never in clear text, whatever tlspolicy says", ".test:a", "none", CHAIN, sizeof CHAIN - 1, NO_TLS, 0, 1 },
+};
+enum { CERTIFICATE_ROWS = sizeof certificate_rows / sizeof *certificate_rows };
+
+static void
+certificate_row_is_right(void **state)
+{
+	static const struct peer one[] = { { 0, good, 0 } };
+	const struct certificate_row *row = *state;
+	int keyd[2];
+	char line[64];
+
+	directory_write("control/tlsclientcert", row->line);
+	snprintf(line, sizeof line, "x.test:%s\n", row->policy);
+	directory_write("control/tlspolicy", line);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, keyd), 0);
+	assert_null(dial_open(&dial, "x.test"));
+	assert_int_equal(dial_service(&dial), -1);
+	if (row->answer) {
+		dial.certificate.key.fd = keyd[0];
+		assert_int_equal(send(keyd[1], row->answer, row->answer_len, 0), row->answer_len);
+	} else {
+		close(keyd[0]);
+	}
+	if (row->text) {
+		assert_int_equal(dials(one, 1), 'Z');
+		assert_string_equal(text.s, row->text);
+	} else {
+		assert_int_equal(dials(one, 1), 'K');
+	}
+	assert_int_equal(seen.connects, row->connects);
+	assert_int_equal(dial.is_spent, row->is_spent);
+	assert_int_equal(dial_service(&dial), row->answer && !row->is_spent ? keyd[0] : -1);
+	close(keyd[1]);
+}
+
+/* Who needs no key does not get near them. */
+static const struct needy { const char *host; int connects; } needy[] = {
+	{ "x.test", 1 }, { "X.test", 1 }, { "a.relay.test", 1 }, { "b.relay.test", 1 }, { "c.relay.test", 0 }, { "y.test", 0 }, { "relay.test", 1 },
+	{ "bad.test", 0 },
+};
+enum { NEEDY = sizeof needy / sizeof *needy };
+
+static void
+who_connects_to_qmail_keyd(void **state)
+{
+	const struct needy *row = *state;
+	int listener;
+
+	assert_true(mkdir("run", 0700) == 0 || errno == EEXIST);
+	listener = service_socket_listen(KEY_SOCKET);
+	assert_true(listener >= 0);
+	directory_write("control/smtproutes", "a.relay.test:relay.test\nb.relay.test:other.test\nc.relay.test:third.test\nbad.test:relay.test:x\n");
+	directory_write("control/tlsclientcert", "x.test:a\nrelay.test:b\n:c\nthird.test:\n");
+	assert_null(dial_open(&dial, row->host));
+	assert_int_equal(dial_service(&dial) >= 0, row->connects);
+	close(listener);
+	unlink(KEY_SOCKET);
+}
+
 static int
 remove_directory(void **state)
 {
@@ -680,7 +761,7 @@ a_domain_in_other_letters(void **state)
 	says(STS_NO_POLICY, NULL);
 	peers = two_good;
 	peers_len = 1;
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	assert_int_equal(dial_host(&dial, "f\xc3\xbc.test", &session, &text), 'K');
 	assert_string_equal(sts.question, "xn--f-eha.test a1");
 }
@@ -786,7 +867,7 @@ what_is_exempt(void **state)
 	directory_write(row->file, row->line);
 	peers = two_good;
 	peers_len = 1;
-	assert_null(dial_open(&dial));
+	assert_null(dial_open(&dial, "x.test"));
 	assert_int_equal(dial_host(&dial, row->host, &session, &text), 'K');
 	assert_int_equal(sts.records + sts.asked, 0);
 }
@@ -817,7 +898,7 @@ main(void)
 		TEST(an_enforced_policy), TEST(a_policy_that_is_tested), TEST(another_domain),
 		TEST(encrypt_is_less_than_enforce), TEST(an_enforced_policy_and_TLSA_records),
 	};
-	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + DANE_ROWS + EXEMPTS + TROUBLES + sizeof others / sizeof *others], *next = tests;
+	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + DANE_ROWS + EXEMPTS + TROUBLES + CERTIFICATE_ROWS + NEEDY + sizeof others / sizeof *others], *next = tests;
 
 	for (size_t i = 0; i < UNREADABLES; i++)
 		*next++ = (struct CMUnitTest){ unreadables[i].rule, what_cannot_be_read_is_said, set_up, tear_down, (void *)(uintptr_t)&unreadables[i] };
@@ -833,6 +914,11 @@ main(void)
 	for (size_t i = 0; i < TROUBLES; i++)
 		*next++ = (struct CMUnitTest){ "a qmail-mtastsd that does not serve", a_qmail_mtastsd_that_does_not_serve, set_up, tear_down,
 		    (void *)(uintptr_t)&troubles[i] };
+	for (size_t i = 0; i < CERTIFICATE_ROWS; i++)
+		*next++ = (struct CMUnitTest){ certificate_rows[i].rule, certificate_row_is_right, set_up, tear_down,
+		    (void *)(uintptr_t)&certificate_rows[i] };
+	for (size_t i = 0; i < NEEDY; i++)
+		*next++ = (struct CMUnitTest){ needy[i].host, who_connects_to_qmail_keyd, set_up, tear_down, (void *)(uintptr_t)&needy[i] };
 	memcpy(next, others, sizeof others);
 	return cmocka_run_group_tests_name("dial", tests, directory_make, remove_directory);
 }

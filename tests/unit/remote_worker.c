@@ -23,6 +23,16 @@ static int clients[SERVERS];
 
 /* --- in the worker's process ----------------------------------------------------------------------------------- */
 
+static struct dial dial;
+static int service[2];	/* the worker's end of a connection to a service, and the other one; -1 none */
+
+int
+dial_service(const struct dial *d)
+{
+	(void)d;
+	return service[0];
+}
+
 char
 dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 {
@@ -57,8 +67,9 @@ run(void)
 {
 	for (unsigned int i = 0; i < SERVERS; i++)
 		close(servers[i]);
+	close(service[1]);
 	PROG = "qmail-remote";
-	_exit(worker_run(NULL, trouble));
+	_exit(worker_run(&dial, trouble));
 }
 
 static void
@@ -73,6 +84,7 @@ static int
 set_up(void **state)
 {
 	(void)state;
+	service[0] = service[1] = -1;
 	/* 3 is the worker's socket's: nothing else may be there */
 	if (fcntl(JOB_WORKER_FD, F_GETFD) < 0)
 		assert_int_equal(dup2(STDERR_FILENO, JOB_WORKER_FD), JOB_WORKER_FD);
@@ -93,6 +105,7 @@ tear_down(void **state)
 	for (unsigned int i = 0; i < SERVERS; i++)
 		close(servers[i]);
 	trouble = NULL;
+	dial.is_spent = 0;
 	return worker_end(state);
 }
 
@@ -195,6 +208,36 @@ trouble_defers_every_recipient_and_ends_the_worker(void **state)
 	worker_expect("end");
 	assert_int_equal(worker_exit(), 0);
 	assert_string_equal(hears(0, ""), "");
+}
+
+static void
+a_worker_that_lost_a_service_ends_with_its_job(void **state)
+{
+	(void)state;
+	dial.is_spent = 1;
+	start_worker();
+	worker_job(1, ONE, "hello\n", -1, 0);
+	takes_message(0, OK OK "354 go\r\n");
+	worker_expect("1 0 K ");
+	worker_expect("end");
+	assert_int_equal(worker_exit(), 0);
+}
+
+/* While it waits; what comes for it first is done. */
+static void
+a_worker_ends_with_its_service(void **state)
+{
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, service), 0);
+	start_worker();
+	close(service[0]);
+	worker_job(1, ONE, "hello\n", -1, 0);
+	takes_message(0, OK OK "354 go\r\n");
+	worker_expect("1 0 K ");
+	close(service[1]);
+	worker_expect("end");
+	assert_int_equal(worker_exit(), 0);
+	assert_string_equal(hears(0, "QUIT\r\n"), "QUIT\r\n");
 }
 
 static void
@@ -333,7 +376,9 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest others[] = {
 		TEST(jobs_are_answered_by_their_ids_and_recipients), TEST(recipients_of_several_hosts_keep_their_numbers),
-		TEST(trouble_defers_every_recipient_and_ends_the_worker), TEST(a_session_ends_with_the_socket_of_the_worker),
+		TEST(trouble_defers_every_recipient_and_ends_the_worker),
+		TEST(a_worker_that_lost_a_service_ends_with_its_job), TEST(a_worker_ends_with_its_service),
+		TEST(a_session_ends_with_the_socket_of_the_worker),
 		TEST(a_server_that_speaks_or_closes_while_nothing_is_to_be_done_is_left), TEST(a_file_is_sent_and_closed),
 		TEST(a_session_with_the_longest_host_is_kept), TEST(a_session_with_a_longer_host_is_not),
 		TEST(more_recipients_than_a_job_may_have),

@@ -65,7 +65,7 @@ $(eval $(call unit,lookup,$S/local/lookup $S/local/kept_getpw $(USER_TABLES) $L/
 $(eval $(call unit,remote_report,$S/remote/remote_report))
 $(eval $(call unit,smtp_reply,$S/remote/smtp_reply))
 # a connection, with TLS or without
-REMOTE_CONNECTION := $(addprefix $S/remote/,connection tls_client server_chain smtp_reply) $L/suites
+REMOTE_CONNECTION := $(addprefix $S/remote/,connection tls_client client_certificate server_chain smtp_reply) $L/key_client $L/key_chain $L/service_socket $L/suites
 $(eval $(call unit,connection,$(REMOTE_CONNECTION),-lbearssl))
 $(eval $(call unit,mail_data,$L/mail_data))
 $(eval $(call unit,report,$S/remote/report $S/remote/remote_report))
@@ -75,7 +75,7 @@ REMOTE_SESSION := $S/remote/session $S/remote/smtp_login $(REMOTE_CONNECTION)
 REMOTE_TRANSACTION := $(REMOTE_SESSION) $(addprefix $S/remote/,transaction smtp_command report) $L/mail_data $L/domain $L/quote queue/envelope
 $(eval $(call unit,remote_session,tests/unit/server $(REMOTE_SESSION),-lbearssl))
 $(eval $(call unit,transaction,tests/unit/server $(REMOTE_TRANSACTION),-lbearssl $(IDN)))
-$(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/server $S/remote/dial $S/remote/smtproute $S/remote/domain_map $L/localaddress control/control $L/domain $(addprefix $S/remote/,server_proof trust_anchors authorities tlspolicy sts sts_policy sts_record) $L/certificate $(REMOTE_SESSION),-lbearssl $(IDN)))
+$(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/server $S/remote/dial $S/remote/smtproute $S/remote/domain_map $L/localaddress control/control $L/domain $(addprefix $S/remote/,server_proof trust_anchors authorities tlspolicy tlsclientcert sts sts_policy sts_record) $L/certificate $(REMOTE_SESSION),-lbearssl $(IDN)))
 $(eval $(call unit,sts_policy,$S/remote/sts_policy))
 $(eval $(call unit,sts_record,$S/remote/sts_record))
 $(eval $(call unit,sts_cache,tests/unit/directory $S/remote/sts_cache $S/remote/sts_policy,$(call wrap,fsync)))
@@ -86,6 +86,8 @@ $(eval $(call unit,server_chain,tests/unit/der $S/remote/server_chain,-lbearssl)
 $(eval $(call unit,tlsa,tests/unit/der $S/remote/tlsa $L/certificate,-lbearssl))
 $(eval $(call unit,dane,tests/unit/der $(addprefix $S/remote/,dane tlsa server_proof trust_anchors authorities server_chain) $L/certificate control/control,-lbearssl))
 $(eval $(call unit,tlspolicy,tests/unit/directory $S/remote/tlspolicy $S/remote/domain_map $L/domain control/control,$(IDN)))
+$(eval $(call unit,client_certificate,$S/remote/client_certificate $L/key_client $L/key_chain $L/service_socket,-lbearssl))
+$(eval $(call unit,tlsclientcert,tests/unit/directory $S/remote/tlsclientcert $S/remote/domain_map $L/domain control/control,$(IDN)))
 $(eval $(call unit,smtp_login,$S/remote/smtp_login))
 $(eval $(call unit,classic,tests/unit/directory tests/unit/unit_worker $S/remote/classic $S/remote/remote_report $L/spawner $L/job $L/channel))
 $(eval $(call unit,dns,control/control,-lcares))
