@@ -55,9 +55,8 @@ take_environment(struct server_tls *t)
 	t->is_on = 1;
 }
 
-/* The engine gets one descriptor: 0 and 1 have to be one socket. Behind a proxy they are pipes. */
-static int
-is_one_socket(void)
+int
+server_tls_is_one_socket(void)
 {
 	struct stat in, out;
 
@@ -86,7 +85,7 @@ server_tls_find(struct server_tls *t, int accepts)
 			t->by = SERVER_TLS_UCSPI;
 	} else if (!accepts && getenv("SSL_PROTOCOL"))
 		take_environment(t);
-	else if (!is_off && has_engine() && (accepts || is_one_socket()))
+	else if (!is_off && has_engine() && (accepts || server_tls_is_one_socket()))
 		t->by = SERVER_TLS_ENGINE;
 }
 
@@ -118,8 +117,8 @@ read_variables(int control, char s[SERVER_TLS_VARIABLES_MAX])
 }
 
 /* "Y": the variables come back when the handshake is done. */
-static int
-start_ucspi(struct server_tls *t)
+int
+server_tls_start_ucspi(struct server_tls *t)
 {
 	char s[SERVER_TLS_VARIABLES_MAX];
 	size_t len = write(t->control, "Y", 1) == 1 ? read_variables(t->control, s) : 0;
@@ -131,7 +130,13 @@ start_ucspi(struct server_tls *t)
 	tls_engine_take(&t->engine, s, len);
 	close(t->control);
 	t->control = -1;
-	return place_connection(t->in, t->out);
+	return 1;
+}
+
+static int
+start_ucspi(struct server_tls *t)
+{
+	return server_tls_start_ucspi(t) && place_connection(t->in, t->out);
 }
 
 /* --- all of them ------------------------------------------------------------------------------------------------------- */

@@ -44,6 +44,13 @@ int server_tls_reach(struct server_tls *t);
 /* The handshake. alpn: as for tls_engine_start. Returns 1, or 0 with t->text: 0 and 1 are closed then, and nothing more can be said. */
 int server_tls_start(struct server_tls *t, const char *const *alpn);
 
+/* The handshake of a UCSPI-TLS server, for who has the plain ends in t->in and t->out, not on 0 and 1. Returns 1, or 0 with t->text: nothing more can
+ * be said. */
+int server_tls_start_ucspi(struct server_tls *t);
+
+/* Whether 0 and 1 are one socket, which can be handed over. Behind a proxy they are pipes. */
+int server_tls_is_one_socket(void);
+
 /* After the end of what the client sends: "" if the client meant it, or nobody knows; else how it ended, for a log. */
 const char *server_tls_end(struct server_tls *t);
 

@@ -234,12 +234,33 @@ throw_away(const struct authorization *a)
 		;
 }
 
-/* The engine was reached; the client begins now. */
+static int
+reach_tls(struct authorization *a)
+{
+	return a->front || tls_engine_reach(&a->engine, -1);
+}
+
+/* Returns the plain end of TLS, or -1. */
+static int
+shake_hands(struct authorization *a)
+{
+	static const char *const alpn[] = { "pop3", NULL };
+
+	if (!a->front)
+		return tls_engine_start(&a->engine, a->in.fd, alpn);
+	if (!server_tls_start_ucspi(a->front)) {
+		snprintf(a->engine.text, sizeof a->engine.text, "%.*s", TLS_ENGINE_TEXT_MAX, a->front->text);
+		return -1;
+	}
+	a->engine = a->front->engine;
+	return a->front->in;
+}
+
+/* It was reached; the client begins now. */
 static void
 start_tls(struct authorization *a)
 {
-	static const char *const alpn[] = { "pop3", NULL };
-	int plain = tls_engine_start(&a->engine, a->in.fd, alpn);
+	int plain = shake_hands(a);
 
 	if (plain < 0) {
 		a->end = AUTHORIZATION_NO_TLS;
@@ -267,7 +288,7 @@ run_stls(struct authorization *a, char *argument)
 		fail(a, a->is_encrypted ? "-ERR TLS is there already\r\n" : "-ERR there is no TLS here\r\n");
 		return;
 	}
-	if (!tls_engine_reach(&a->engine, -1)) {
+	if (!reach_tls(a)) {
 		fail(a, "-ERR [SYS/TEMP] TLS cannot begin now\r\n");
 		return;
 	}
@@ -392,7 +413,7 @@ authorization_run(struct authorization *a, int in, int out, int (*is_stopping)(v
 {
 	start(a, in, out, is_stopping);
 	if (a->settings->starts_tls) {
-		if (tls_engine_reach(&a->engine, -1))
+		if (reach_tls(a))
 			start_tls(a);
 		else
 			a->end = AUTHORIZATION_NO_TLS;

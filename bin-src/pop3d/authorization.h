@@ -12,7 +12,7 @@
 #include "input.h"
 #include "output.h"
 #include "sasl.h"
-#include "tls_engine.h"
+#include "server_tls.h"
 
 enum {
 	AUTHORIZATION_LOGIN_MAX = 512,	/* octets of login, secret and challenge, with their NULs, as checkpassword programs take them */
@@ -56,6 +56,7 @@ enum authorization_end {
 struct authorization {
 	/* the caller's */
 	const struct authorization_settings *settings;
+	struct server_tls *front;	/* a UCSPI-TLS server that does TLS when asked: in and out are one socket; NULL: qmail-tlsd does it */
 	int is_encrypted;	/* set at the start: by somebody before us */
 
 	enum authorization_end end;

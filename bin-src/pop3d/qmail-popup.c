@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include "authorization.h"
@@ -17,7 +18,10 @@
 #include "listener.h"
 #include "login_client.h"
 #include "login_runner.h"
+#include "place.h"
+#include "pump.h"
 #include "sandbox.h"
+#include "server_tls.h"
 
 #define USAGE "qmail-popup [ -S ] " LISTENER_USAGE " [ host [ checkpassword [ argument ... ] ] ]"
 #define USER "qmaild"
@@ -25,6 +29,7 @@
 enum {
 	TIMEOUT = 1200, TIMEOUT_MAX = 30 * 86400,	/* seconds */
 	FILES_MAX = 32,
+	PUMP_SOCKET = 3,	/* in the process that has a connection of two descriptors */
 #ifdef __SANITIZE_ADDRESS__
 	MEMORY_MAX = 0,		/* a sanitizer reserves address space by the terabyte */
 #else
@@ -117,15 +122,77 @@ shut_in(const struct popup *p)
 		sandbox_warn(lack);
 }
 
+/* The process that has a connection of two descriptors, and nothing else. */
+static _Noreturn void
+run_pump(int in, int out, int socket)
+{
+	static const struct sandbox box = { .calls = &sandbox_tunnel, .files = FILES_MAX, .memory = MEMORY_MAX };
+
+	if (!place_connection(in, out) || dup2(socket, PUMP_SOCKET) < 0)
+		strerr_diefusys(EXIT_TEMP, "place a connection");
+	closefrom(PUMP_SOCKET + 1);
+	drop_rights();
+	if (sandbox_enter(&box) < 0)
+		strerr_diefusys(EXIT_TEMP, "shut myself in");
+	pump_run(STDIN_FILENO, STDOUT_FILENO, PUMP_SOCKET);
+	_exit(EXIT_OK);
+}
+
+/* Makes one socket of two descriptors, which are closed then. */
+static int
+join(int in, int out)
+{
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		strerr_diefusys(EXIT_TEMP, "make a pair of sockets");
+	pid = fork();
+	if (pid < 0)
+		strerr_diefusys(EXIT_TEMP, "fork");
+	if (pid == 0) {
+		close(pair[0]);
+		run_pump(in, out, pair[1]);
+	}
+	close(pair[1]);
+	close(in);
+	close(out);
+	return pair[0];
+}
+
+/* What is handed over is one socket: pipes of a server in front become one. */
+static void
+join_ends(struct server_tls *t)
+{
+	static const char *const names[] = { "SSLCTLFD", "SSLREADFD", "SSLWRITEFD" };
+	int connection;
+
+	if (t->by == SERVER_TLS_UCSPI)
+		t->in = t->out = join(t->in, t->out);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		unsetenv(names[i]);
+	if (server_tls_is_one_socket())
+		return;
+	connection = join(STDIN_FILENO, STDOUT_FILENO);
+	if (!place_connection(connection, connection))
+		strerr_diefusys(EXIT_TEMP, "place the connection");
+}
+
 static void
 serve(struct popup *p)
 {
+	static struct server_tls tls;
 	struct authorization *a = &authorization;
 
-	p->settings.needs_tls = needs_tls(p);
-	p->settings.offers_tls = access(TLS_ENGINE_SOCKET, F_OK) == 0;
+	server_tls_find(&tls, p->is_listening);
+	if (!p->is_listening)
+		join_ends(&tls);
+	p->settings.needs_tls = needs_tls(p) || tls.is_required;
+	p->settings.offers_tls = server_tls_is_offered(&tls);
+	p->settings.starts_tls &= !tls.is_on;
 	a->settings = &p->settings;
-	a->is_encrypted = !p->settings.starts_tls && getenv("SSL_PROTOCOL");
+	a->front = tls.by == SERVER_TLS_UCSPI ? &tls : NULL;
+	a->is_encrypted = tls.is_on;
 	if (p->programs) {
 		p->runner = login_runner_start(p->programs, p->directory, 1);
 		if (p->runner < 0)

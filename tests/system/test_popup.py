@@ -8,6 +8,7 @@ import poplib
 import re
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import textwrap
@@ -18,6 +19,7 @@ from conftest import HOST, SOURCE, WAIT, processes_of, wait_for
 from pop3 import deliver, message
 from probe import is_sanitized
 from serving import Service, read_all
+from test_smtpd_tls import Ucspi, chain  # noqa: F401 (a fixture)
 from test_tls import Tls, new_context, pem, read_tls
 
 SECRET = "secret"
@@ -347,7 +349,8 @@ def test_p12_stls_injection(tls, injected):
 def test_p12_stls_when_it_cannot_be(keeper):
     with Service(keeper, "qmail-popup", env={"FORCETLS": "0"}) as service:
         assert replies(service.ask(b"STLS\r\nCAPA\r\nQUIT\r\n"))[1] == b"-ERR"
-        keeper.write("run/qmail-tlsd/socket", "")
+        (keeper.home / "run/qmail-tlsd").mkdir(exist_ok=True)
+        os.mknod(keeper.home / "run/qmail-tlsd/socket", 0o666 | stat.S_IFSOCK)
         said = service.ask(b"STLS\r\nUSER ana\r\nQUIT\r\n")
         assert b"-ERR [SYS/TEMP] TLS cannot begin now\r\n+OK\r\n+OK\r\n" in said
 
@@ -548,3 +551,69 @@ def test_a_checkpassword_program_that_hangs_stops_nobody(keeper):
 def test_usage(pop3, args):
     done = pop3.run("qmail-authd", *args)
     assert done.returncode == 100 and b"usage" in done.stderr
+
+
+# --- TLS by a server in front ----------------------------------------------------------------------------------------------------
+
+class UcspiClient(poplib.POP3):
+    def __init__(self, server):
+        self.server = server
+        super().__init__(HOST)
+        self.socket = server.session = self  # what is closed at the end
+
+    def _create_socket(self, timeout):
+        return self.server.client
+
+
+@pytest.fixture(params=["keeper", "chain"])
+def program(request, pop3):
+    """qmail-popup and its arguments, in both ways to log in."""
+    if request.param == "keeper":
+        pop3.start_authd()
+        return ("qmail-popup",)
+    return ("qmail-popup", "h.example", pop3.checkpassword, "qmail-pop3d", "Maildir")
+
+
+def test_ucspi_tls(pop3, chain, program):  # noqa: F811
+    """The session, and its whole output, go through the pipes of that server."""
+    deliver(pop3, message(3) + (b"x" * 70 + b"\n") * 5000)
+    with Ucspi(pop3, program=program, UCSPITLS="", FORCETLS="1") as server:
+        client = UcspiClient(server)
+        assert "STLS" in client.capa() and "USER" not in client.capa()
+        client.stls(new_context())
+        assert "STLS" not in client.capa()
+        client.user("ana")
+        client.pass_(SECRET)
+        assert client.stat()[0] == 3
+        assert max(client.retr(n)[1].count(b"x" * 70) for n in (1, 2, 3)) == 5000
+        client.quit()
+    assert server.letter == b"Y"
+    assert "tls=TLSv1.3 " in server.log.read_text()
+
+
+def test_ucspi_tls_and_a_wrong_login(pop3, chain, program):  # noqa: F811
+    with Ucspi(pop3, program=program, UCSPITLS="") as server:
+        client = UcspiClient(server)
+        client.stls(new_context())
+        client.user("ana")
+        with pytest.raises(poplib.error_proto, match="AUTH"):
+            client.pass_("wrong")
+
+
+def test_ucspi_tls_that_is_not_wanted(pop3, chain, program):  # noqa: F811
+    with Ucspi(pop3, program=program, FORCETLS="0") as server:
+        client = UcspiClient(server)
+        assert "STLS" not in client.capa()
+        client.user("ana")
+        client.pass_(SECRET)
+        assert client.stat()[0] == 2
+        client.quit()
+    assert server.letter == b""
+
+
+@pytest.mark.parametrize("env", [{"SSL_PROTOCOL": "TLSv1.2"}, {"FORCETLS": "0"}], ids=["tls", "clear"])
+def test_a_connection_of_two_pipes(pop3, program, env):
+    """As sslserver gives it, or a proxy."""
+    done = pop3.run(*program, input=b"USER ana\r\nPASS secret\r\nSTAT\r\nQUIT\r\n", env=env)
+    assert done.returncode == 0
+    assert re.search(rb"\r\n\+OK 2 \d+\r\n\+OK[^\r]*\r\n$", done.stdout), done

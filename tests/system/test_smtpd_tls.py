@@ -589,7 +589,7 @@ class Ucspi:
     """The least that such a server does: waits for a letter on the control socket, does the handshake, tells variables, and passes octets.
     variables: what it tells."""
 
-    def __init__(self, tree, variables=(b"SSL_PROTOCOL=TLSv1.3", b"SSL_CIPHER=TLS_AES_256_GCM_SHA384", b"SSL_TLS_SNI_SERVERNAME=mail.client.example"), **env):
+    def __init__(self, tree, variables=(b"SSL_PROTOCOL=TLSv1.3", b"SSL_CIPHER=TLS_AES_256_GCM_SHA384", b"SSL_TLS_SNI_SERVERNAME=mail.client.example"), program=("qmail-smtpd",), **env):
         listener = socket.create_server(("127.0.0.1", 0))
         self.client = socket.create_connection(listener.getsockname(), WAIT)
         self.accepted, _ = listener.accept()
@@ -600,7 +600,7 @@ class Ucspi:
         self.variables, self.letter = variables, None
         self.log = tree.home / "output/ucspi"
         with open(self.log, "wb") as errors:
-            self.process = tree.popen("qmail-smtpd", stdin=self.accepted, stdout=self.accepted, stderr=errors, pass_fds=[control.fileno(), read, write],
+            self.process = tree.popen(*program, stdin=self.accepted, stdout=self.accepted, stderr=errors, pass_fds=[control.fileno(), read, write],
                                       env={"TCPREMOTEIP": "192.0.2.7", "SSLCTLFD": str(control.fileno()), "SSLREADFD": str(read), "SSLWRITEFD": str(write), **env})
         for fd in (read, write):
             os.close(fd)

@@ -1,4 +1,5 @@
-/* POP3 before the login: replies to commands, and which login is tried; without TLS, which tests/system/test_popup.py has. */
+/* POP3 before the login: replies to commands, and which login is tried; TLS by a UCSPI-TLS server, which is played here, while
+ * tests/system/test_popup.py has that of qmail-tlsd. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -165,10 +166,90 @@ errors_without_end(void **state)
 	assert_int_equal(n, AUTHORIZATION_ERRORS_MAX);
 }
 
+/* --- a UCSPI-TLS server in front ------------------------------------------------------------------------------------------ */
+
+static const struct front_row {
+	const char *rule, *clear, *variables;
+	size_t variables_len;
+	const char *within, *want, *want_within, *tried;
+	enum authorization_end end;
+	int begins;
+} front_rows[] = {
+	{ "STLS", "USER eve\r\nSTLS\r\nPASS x\r\n", "SSL_PROTOCOL=TLSv1.3\0", 22, "PASS x\r\nUSER ana\r\nPASS x\r\n", HI OK "+OK begin now\r\n",
+	    ERR("USER comes first") OK, "ana/x/", AUTHORIZATION_LOGGED_IN, 0 },
+	{ "no STLS within", "STLS\r\n", "\0\0", 2, "CAPA\r\nSTLS\r\nQUIT\r\n", HI "+OK begin now\r\n", NULL, "", AUTHORIZATION_QUIT, 0 },
+	{ "a handshake that fails", "STLS\r\nUSER ana\r\nPASS x\r\n", NULL, 0, "USER ana\r\nPASS x\r\n", HI "+OK begin now\r\n", "", "", AUTHORIZATION_NO_TLS, 0 },
+	{ "from the first octet", "", "\0\0", 2, "USER ana\r\nPASS x\r\n", "", HI OK, "ana/x/", AUTHORIZATION_LOGGED_IN, 1 },
+	{ "not asked", "QUIT\r\n", NULL, 0, "USER ana\r\nPASS x\r\n", HI OK, "", "", AUTHORIZATION_QUIT, 0 },
+};
+enum { FRONT_ROWS = sizeof front_rows / sizeof *front_rows };
+
+/* All that comes on fd, which is closed. */
+static const char *
+rest_of(int fd, char got[MOST])
+{
+	size_t n = 0;
+	ssize_t r;
+
+	while ((r = recv(fd, got + n, MOST - 1 - n, 0)) > 0)
+		n += (size_t)r;
+	got[n] = '\0';
+	close(fd);
+	return got;
+}
+
+/* Nothing of what came in clear text counts, and nothing is said there once TLS began. */
+static void
+front_row_is_right(void **state)
+{
+	static struct authorization a;
+	const struct front_row *row = *state;
+	struct authorization_settings settings = plain;
+	struct server_tls front = { .by = SERVER_TLS_UCSPI, .engine.control = -1 };
+	int clear[2], within[2], control[2];
+	char got[MOST], letter = 0;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, clear) | socketpair(AF_UNIX, SOCK_STREAM, 0, within) |
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, control), 0);
+	front.in = front.out = within[0];
+	front.control = control[0];
+	assert_int_equal(send(clear[1], row->clear, strlen(row->clear), 0), strlen(row->clear));
+	assert_int_equal(send(within[1], row->within, strlen(row->within), 0), strlen(row->within));
+	if (row->variables)
+		assert_int_equal(send(control[1], row->variables, row->variables_len, 0), row->variables_len);
+	else
+		shutdown(control[1], SHUT_WR);
+	settings.offers_tls = 1;
+	settings.starts_tls = row->begins;
+	memset(&a, 0, sizeof a);
+	a.settings = &settings;
+	a.front = &front;
+	tried[0] = '\0';
+	answer = AUTHORIZATION_RIGHT;
+	assert_int_equal(authorization_run(&a, clear[0], clear[0], NULL), row->end);
+	recv(control[1], &letter, 1, MSG_DONTWAIT);
+	assert_int_equal(letter, row->end == AUTHORIZATION_QUIT && !row->variables ? 0 : 'Y');
+	if (!a.is_encrypted)
+		close(clear[0]);
+	close(within[0]);
+	assert_string_equal(rest_of(clear[1], got), row->want);
+	rest_of(within[1], got);
+	if (row->want_within)
+		assert_string_equal(got, row->want_within);
+	else {
+		assert_null(strstr(got, "\r\nSTLS"));
+		assert_non_null(strstr(got, ERR("TLS is there already")));
+	}
+	assert_string_equal(tried, row->tried);
+	close(control[1]);
+	if (front.control >= 0)
+		close(front.control);
+}
+
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 4];
+	struct CMUnitTest tests[ROWS + 4 + FRONT_ROWS];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = octets_row, .initial_state = (void *)(uintptr_t)&rows[i] };
@@ -176,5 +257,7 @@ main(void)
 	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(a_challenge);
 	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test(tls_is_needed);
 	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test(errors_without_end);
+	for (size_t i = 0; i < FRONT_ROWS; i++)
+		tests[ROWS + 4 + i] = (struct CMUnitTest){ .name = front_rows[i].rule, .test_func = front_row_is_right, .initial_state = (void *)(uintptr_t)&front_rows[i] };
 	return cmocka_run_group_tests_name("authorization", tests, NULL, NULL);
 }
