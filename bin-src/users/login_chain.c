@@ -36,34 +36,32 @@ join(char *const *check, size_t check_len, const char *loggedin, char *const *se
 	return argv;
 }
 
+/* A path of name, which is relative to the current directory, that is good wherever the checkpassword program goes. Below a directory that
+ * this user may not enter (a private server in root's home) it begins with a descriptor, which stays open: qmail-pop3d finds the home by it. */
 static char *
-absolute(const char *name)
+reachable(const char *name)
 {
 	char *here = getcwd(NULL, 0), *path = NULL;
+	int directory = -1, high;
 
-	if (here && asprintf(&path, "%s/%s", here, name) < 0)
+	if (!here || access(here, X_OK) < 0)
+		directory = open(".", O_PATH | O_DIRECTORY);
+	if (directory >= 0) {
+		high = fcntl(directory, F_DUPFD, ABOVE);
+		close(directory);
+		if (high < 0 || asprintf(&path, "/proc/self/fd/%d/%s", high, name) < 0)
+			path = NULL;
+	} else if (here && asprintf(&path, "%s/%s", here, name) < 0)
 		path = NULL;
 	free(here);
 	return path;
 }
 
-/* A path of name that is good wherever the checkpassword program goes. Below a directory that this user may not enter (a private server in
- * root's home) that is the one of a descriptor, which stays open. */
-static char *
-reachable(const char *name)
+/* The session program, if it is named by a path of the home. */
+static int
+is_of_home(const char *program)
 {
-	char *path = absolute(name);
-	int fd, high;
-
-	if (!path || access(path, X_OK) == 0)
-		return path;
-	fd = open(name, O_PATH);
-	if (fd < 0)
-		return path;	/* it may come yet */
-	high = fcntl(fd, F_DUPFD, ABOVE);
-	close(fd);
-	free(path);
-	return high >= 0 && asprintf(&path, "/proc/self/fd/%d", high) >= 0 ? path : NULL;
+	return program && *program != '/' && strchr(program, '/');
 }
 
 int
@@ -81,7 +79,10 @@ login_chain_init(struct login_chain *c, char *const *argv)
 	c->null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	c->argv[0] = c->outside ? join(argv, check, c->outside, NULL, 0) : NULL;
 	c->argv[1] = c->outside && check < all ? join(argv, check, c->outside, argv + check + 1, all - check - 1) : NULL;
-	return c->null >= 0 && c->argv[0] && (check == all || c->argv[1]);
+	c->session = c->argv[1] && is_of_home(argv[check + 1]) ? reachable(argv[check + 1]) : NULL;
+	if (c->session)
+		c->argv[1][check + 1] = c->session;
+	return c->null >= 0 && c->argv[0] && (check == all || (c->argv[1] && (c->session || !is_of_home(argv[check + 1]))));
 }
 
 void
@@ -90,6 +91,7 @@ login_chain_free(struct login_chain *c)
 	free(c->argv[0]);
 	free(c->argv[1]);
 	free(c->outside);
+	free(c->session);
 	close(c->null);
 }
 

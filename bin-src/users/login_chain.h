@@ -16,12 +16,14 @@ enum { LOGIN_CHAIN_SECRET = 3, LOGIN_CHAIN_BEGUN = 4, LOGIN_CHAIN_CALLER = 5 };
 
 struct login_chain {
 	const char **argv[2];	/* for LOGIN_CHECK and LOGIN_SESSION (NULL: there are no sessions) */
-	char *outside;		/* the path of qmail-loggedin, good in any directory: the checkpassword program changes it */
+	/* paths that are good in any directory, because the checkpassword program changes it: that of qmail-loggedin, and that of SESSION where
+	 * it is one of the home, else NULL */
+	char *outside, *session;
 	int null;		/* /dev/null */
 	sigset_t signals;	/* that the programs start with blocked */
 };
 
-/* Takes CHECKPASSWORD ... [-- SESSION ...]; the current directory is the home. Returns 1, or 0 with errno set (EINVAL: there is no
+/* Takes CHECKPASSWORD ... [-- SESSION ...]; the current directory is the home, where a SESSION with a '/' in its name lies. Returns 1, or 0 with errno set (EINVAL: there is no
  * program). c->signals is the caller's. */
 int login_chain_init(struct login_chain *c, char *const *argv);
 

@@ -92,6 +92,10 @@ def test_up_twice_and_down(copy):
             sleep 0.1
         done
         until run/bin/qmail-qstat | grep -q "queue: 0"; do sleep 0.1; done
+        as=
+        [ "$(id -u)" != 0 ] || as='s6-setuidgid tambo'
+        printf 'USER luis@tambo.example\\r\\nPASS %s\\r\\nSTAT\\r\\nQUIT\\r\\n' "$(cat run/password)" |
+            (cd run && FORCETLS=0 $as bin/qmail-popup) | grep '^[+]OK 1 '   # which it takes out of new
         PATH=$PATH:/sbin:/usr/sbin run/bin/qmailctl stat
         admin/down
         [ "$(id -u)" != 0 ] || [ "$(count)" = 0 ]

@@ -126,6 +126,14 @@ a_session(void **state)
 	login_chain_free(&chain);
 }
 
+/* The checkpassword program goes to the user's home. */
+static void
+a_session_of_the_home(void **state)
+{
+	directory_write_script("check", "#!/bin/sh\ncat <&3 >/dev/null\nexec 3<&-\ncd /\nexec \"$@\"\n");
+	a_session(state);
+}
+
 static void
 command_lines(void **state)
 {
@@ -148,7 +156,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_check, set_up, directory_remove), cmocka_unit_test_setup_teardown(what_is_found, set_up, directory_remove),
-		cmocka_unit_test_setup_teardown(a_session, set_up, directory_remove), cmocka_unit_test_setup_teardown(command_lines, set_up, directory_remove),
+		cmocka_unit_test_setup_teardown(a_session, set_up, directory_remove), cmocka_unit_test_setup_teardown(a_session_of_the_home, set_up, directory_remove),
+		cmocka_unit_test_setup_teardown(command_lines, set_up, directory_remove),
 	};
 
 	return cmocka_run_group_tests_name("login_chain", tests, NULL, NULL);
