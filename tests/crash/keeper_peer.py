@@ -1,4 +1,5 @@
 """The two sockets of qmail-queued, spoken by the test: a submitter, and a qmail-send (queue/protocol.h)."""
+import os
 import socket
 import struct
 
@@ -51,15 +52,21 @@ class Submitter(Frames):
     def __init__(self, home):
         super().__init__(home, "run/qmail-queued")
 
-    def submit(self, message, sender, recipients):
-        """Returns (exit code, number)."""
+    def put_message(self, message, sender, recipients):
         for i in range(0, len(message), 65536):
             self.put(b"M", message[i:i + 65536])
         self.put(b"E", b"F" + sender + b"\0" + b"".join(b"T" + r + b"\0" for r in recipients) + b"\0")
         self.put(b".")
+
+    def answer(self):
+        """Returns (exit code, number)."""
         kind, payload = self.get()
         assert kind == b"R" and len(payload) == 17
         return payload[0], struct.unpack(">Q", payload[1:9])[0]
+
+    def submit(self, message, sender, recipients):
+        self.put_message(message, sender, recipients)
+        return self.answer()
 
 
 class Message:
@@ -72,11 +79,10 @@ class Message:
         self.states = {}
 
     def octets(self, home, ring):
-        """The message as a reader would find it."""
+        """The message as a reader would find it. ring: a descriptor."""
         if self.place == 1:
-            end = self.offset + self.len
-            record = ring[self.offset:end] + (ring[:end - len(ring)] if end > len(ring) else b"")
-            return record[self.at:]
+            record = os.pread(ring, self.len, self.offset)
+            return (record + os.pread(ring, self.len - len(record), 0))[self.at:]
         with open(f"/proc/self/fd/{home}/queue/mess/{self.number % 23}/{self.number}", "rb") as file:
             return file.read()
 

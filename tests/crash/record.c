@@ -1,226 +1,643 @@
-/* record: preloaded into qmail-queued, writes down what it and its children do to the queue's files, in order, into the
- * file that $CRASH_RECORD names. One line an event:
+/* record LOG HOME PROGRAM ARGUMENT...: runs a program and writes down what it and all that it starts do to files below
+ * HOME/queue and HOME/home, in order, one line an event. Paths are relative to HOME; a file is named by its inode, which may
+ * be used again.
  *
- *     write PATH OFFSET HEX       before it is done        flush PATH        after it has succeeded
- *     create PATH                 after                    rename FROM TO    before
- *     unlink PATH                 before                   syncdir PATH      after
- *     send HEX                    before it is done: answers and confirmations leave by sendmsg only
+ *     create INODE PATH       mkdir PATH            write INODE OFFSET HEX     flush INODE       send NAME HEX
+ *     tmpfile INODE           rmdir PATH            truncate INODE LENGTH      syncdir PATH
+ *     link INODE PATH         rename FROM TO        syncall                    unlink PATH
  *
- * What is written down before it is done may look done a little earlier than it was, never later: a state that is built
- * from the record is one that a power cut could have left. */
-#include <dlfcn.h>
+ * The programs are traced (ptrace, with a filter that stops them at these calls only), since most are static and some shut
+ * themselves in. One such call is done at a time: the others wait at theirs, so the order of the record is that of the
+ * disk. A call is written down when it has succeeded, but for `send`, octets that leave by a socket (of the program NAME),
+ * which is written down before: an answer may look earlier than it was, never later.
+ * What changes files in a way that has no line here (a shared mapping, fallocate, io_uring, ...) ends all with exit code 111. */
+#include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
+#include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum { PATH_LEN = 256, FDS = 1024, SEND_MAX = 1 << 20 };
+enum { TRACED_MAX = 4096, SEND_MAX = 1 << 20, IOV_LEN_MAX = 1024, LINE_MAX_LEN = 8 << 20, EXIT_TROUBLE = 111 };
 
-/* What the program opened below queue/: a program that has shut itself in cannot be asked with readlink any more. */
-static struct { char path[PATH_LEN]; long long offset; int folder; } opened_as[FDS];
-static int log_fd = -1;
+#ifndef SYS_open	/* a newer architecture, without the calls that take no directory */
+#define SYS_open -2
+#define SYS_creat -3
+#define SYS_rename -4
+#define SYS_renameat -5
+#define SYS_link -6
+#define SYS_unlink -7
+#define SYS_mkdir -8
+#define SYS_rmdir -9
+#define SYS_symlink -10
+#define SYS_mknod -11
+#endif
 
-__attribute__((constructor)) static void
-start(void)
+static const int stops_at[] = {
+	SYS_open, SYS_openat, SYS_creat, SYS_write, SYS_writev, SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_sendfile, SYS_splice,
+	SYS_copy_file_range, SYS_truncate, SYS_ftruncate, SYS_fsync, SYS_fdatasync, SYS_sync, SYS_syncfs, SYS_rename, SYS_renameat,
+	SYS_renameat2, SYS_link, SYS_linkat, SYS_unlink, SYS_unlinkat, SYS_mkdir, SYS_mkdirat, SYS_rmdir, SYS_sendto, SYS_sendmsg,
+	SYS_sendmmsg,
+	/* those that are not understood */
+	SYS_symlink, SYS_symlinkat, SYS_mknod, SYS_mknodat, SYS_mmap, SYS_fallocate, SYS_io_uring_setup, SYS_io_submit, SYS_openat2,
+	SYS_vmsplice,
+};
+
+/* A traced process at one of these calls. */
+struct call {
+	pid_t pid;
+	long nr;
+	unsigned long long args[6];
+	char from[PATH_MAX], to[PATH_MAX];	/* relative to HOME; "": elsewhere */
+	int is_new;				/* open: there was no file */
+};
+
+static const char *home;
+static size_t home_len;
+static FILE *log_file;
+static pid_t waiting[TRACED_MAX];
+static size_t waiting_len;
+static struct call now;	/* the one that is being done; pid 0: none */
+
+static void __attribute__((noreturn))
+trouble(const char *what)
 {
-	if (getenv("CRASH_RECORD"))
-		log_fd = open(getenv("CRASH_RECORD"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+	fprintf(stderr, "record: %s: %s\n", what, strerror(errno));
+	exit(EXIT_TROUBLE);	/* and all that is traced is killed */
 }
 
-/* One write each, so that the lines of several processes do not mix. */
-static void
-say(const char *line, size_t len)
-{
-	static ssize_t (*real)(int, const void *, size_t);
+/* --- what a traced process says ------------------------------------------------------------------------------- */
 
-	if (!real)
-		real = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
-	if (log_fd >= 0 && real(log_fd, line, len) < 0)
-		abort();
+static size_t
+read_memory(pid_t pid, unsigned long long at, void *to, size_t len)
+{
+	struct iovec local = { .iov_base = to, .iov_len = len }, remote = { .iov_base = (void *)(uintptr_t)at, .iov_len = len };
+	ssize_t r = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+
+	return r < 0 ? 0 : (size_t)r;
+}
+
+/* A string ends within a page that can be read; what lies behind that page may not be there. */
+static int
+read_string(pid_t pid, unsigned long long at, char s[PATH_MAX])
+{
+	for (size_t len = 0; len < PATH_MAX; ) {
+		size_t n = 4096 - (at + len) % 4096;
+
+		n = read_memory(pid, at + len, s + len, n < PATH_MAX - len ? n : PATH_MAX - len);
+		if (!n)
+			return 0;
+		if (memchr(s + len, 0, n))
+			return 1;
+		len += n;
+	}
+	return 0;
+}
+
+/* The path below HOME of something absolute, "" for what is not where mail is. */
+static void
+below_home(char out[PATH_MAX], const char *path)
+{
+	int is_below = !strncmp(path, home, home_len) && path[home_len] == '/';
+
+	path += is_below ? home_len + 1 : 0;
+	is_below = is_below && (!strncmp(path, "queue/", 6) || !strncmp(path, "home/", 5));
+	snprintf(out, PATH_MAX, "%s", is_below ? path : "");
+}
+
+/* Where a name leads that is given as a directory's descriptor and a path: its folder resolved, its last part as it is. */
+static void
+resolve(char out[PATH_MAX], pid_t pid, int dir, unsigned long long at)
+{
+	char path[PATH_MAX], start[PATH_MAX + 64], folder[PATH_MAX], real[2 * PATH_MAX];
+	char *slash;
+
+	out[0] = '\0';
+	if (!read_string(pid, at, path) || !path[0])
+		return;
+	if (path[0] == '/')
+		start[0] = '\0';
+	else if (dir == AT_FDCWD)
+		snprintf(start, sizeof start, "/proc/%d/cwd/", pid);
+	else
+		snprintf(start, sizeof start, "/proc/%d/fd/%d/", pid, dir);
+	slash = strrchr(path, '/');
+	snprintf(real, sizeof real, "%s%.*s", start, slash ? (int)(slash - path) + 1 : 0, path);
+	if (!realpath(real, folder))
+		return;
+	if ((size_t)snprintf(real, sizeof real, "%s/%s", folder, slash ? slash + 1 : path) < PATH_MAX)
+		below_home(out, real);
+}
+
+/* The path below HOME of a descriptor ("" if it is none), and what it is. */
+static int
+look_at(char out[PATH_MAX], struct stat *st, pid_t pid, int fd)
+{
+	char link[64], path[PATH_MAX];
+	ssize_t len;
+
+	out[0] = '\0';
+	snprintf(link, sizeof link, "/proc/%d/fd/%d", pid, fd);
+	len = readlink(link, path, sizeof path - 1);
+	if (len < 0 || stat(link, st) < 0)
+		return 0;
+	path[len] = '\0';
+	below_home(out, path);
+	return out[0] != '\0';
+}
+
+static int
+exists(const char *path)
+{
+	char whole[2 * PATH_MAX];
+	struct stat st;
+
+	snprintf(whole, sizeof whole, "%s/%s", home, path);
+	return lstat(whole, &st) == 0;
+}
+
+static unsigned long long
+inode_of(const char *path)
+{
+	char whole[2 * PATH_MAX];
+	struct stat st;
+
+	snprintf(whole, sizeof whole, "%s/%s", home, path);
+	if (lstat(whole, &st) < 0)
+		trouble(whole);
+	return st.st_ino;
 }
 
 static void
-say_words(const char *verb, const char *a, const char *b)
+say_hex(const unsigned char *s, size_t len)
 {
-	char line[3 * PATH_LEN];
-
-	say(line, (size_t)snprintf(line, sizeof line, "%s %s%s%s\n", verb, a, b ? " " : "", b ? b : ""));
-}
-
-static void
-say_octets(const char *prefix, const unsigned char *s, size_t len)
-{
-	size_t n = strlen(prefix);
-	char *line = malloc(n + 2 * len + 2);
-
-	if (!line)
-		abort();
-	memcpy(line, prefix, n);
 	for (size_t i = 0; i < len; i++) {
-		line[n++] = "0123456789abcdef"[s[i] >> 4];
-		line[n++] = "0123456789abcdef"[s[i] & 15];
+		putc_unlocked("0123456789abcdef"[s[i] >> 4], log_file);
+		putc_unlocked("0123456789abcdef"[s[i] & 15], log_file);
 	}
-	line[n++] = '\n';
-	say(line, n);
-	free(line);
+	putc_unlocked('\n', log_file);
+	if (fflush(log_file))
+		trouble("log");
 }
 
-/* The path of a descriptor below queue/, else NULL. */
-static const char *
-queue_path(int fd)
+#define SAY(...) do { fprintf(log_file, __VA_ARGS__); if (fflush(log_file)) trouble("log"); } while (0)
+
+/* --- sockets --------------------------------------------------------------------------------------------------- */
+
+/* The octets of a vector in a process's memory; a new string. */
+static unsigned char *
+gather(pid_t pid, unsigned long long at, size_t count, size_t *len)
 {
-	return fd >= 0 && fd < FDS && opened_as[fd].path[0] ? opened_as[fd].path : NULL;
-}
+	static struct iovec v[IOV_LEN_MAX];
+	unsigned char *s = malloc(SEND_MAX);
 
-#define REAL(type, name, ...) \
-	static type (*real)(__VA_ARGS__); \
-	if (!real) \
-		real = (type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
+	*len = 0;
+	if (!s || count > IOV_LEN_MAX || read_memory(pid, at, v, count * sizeof *v) < count * sizeof *v)
+		trouble("read a vector");
+	for (size_t i = 0; i < count; i++) {
+		size_t n = v[i].iov_len < SEND_MAX - *len ? v[i].iov_len : SEND_MAX - *len;
+
+		if (read_memory(pid, (uintptr_t)v[i].iov_base, s + *len, n) < n)
+			trouble("read what is sent");
+		*len += n;
+	}
+	return s;
+}
 
 static void
-say_write(int fd, const void *s, size_t len, long long offset)
+say_send(const struct call *c)
 {
-	char prefix[PATH_LEN + 40];
+	char name[64] = "", link[64];
+	struct msghdr msg = { .msg_iovlen = 0 };
+	struct iovec one = { .iov_base = (void *)(uintptr_t)c->args[1], .iov_len = c->args[2] };
+	unsigned char *s;
+	size_t len;
+	FILE *f;
 
-	snprintf(prefix, sizeof prefix, "write %s %lld ", queue_path(fd), offset);
-	say_octets(prefix, s, len);
-}
-
-ssize_t
-pwrite(int fd, const void *s, size_t len, off_t offset)
-{
-	REAL(ssize_t, "pwrite", int, const void *, size_t, off_t);
-
-	if (queue_path(fd))
-		say_write(fd, s, len, offset);
-	return real(fd, s, len, offset);
-}
-
-ssize_t
-pwrite64(int fd, const void *s, size_t len, off_t offset)
-{
-	return pwrite(fd, s, len, offset);
-}
-
-ssize_t
-write(int fd, const void *s, size_t len)
-{
-	REAL(ssize_t, "write", int, const void *, size_t);
-
-	if (queue_path(fd)) {
-		say_write(fd, s, len, opened_as[fd].offset);
-		opened_as[fd].offset += (long long)len;
+	snprintf(link, sizeof link, "/proc/%d/comm", c->pid);
+	f = fopen(link, "r");
+	if (!f || fscanf(f, "%63s", name) != 1)
+		trouble(link);
+	fclose(f);
+	if (c->nr == SYS_sendmsg && read_memory(c->pid, c->args[1], &msg, sizeof msg) < sizeof msg)
+		trouble("read a message");
+	if (c->nr == SYS_sendmsg)
+		s = gather(c->pid, (uintptr_t)msg.msg_iov, msg.msg_iovlen, &len);
+	else if (c->nr == SYS_writev)
+		s = gather(c->pid, c->args[1], c->args[2], &len);
+	else {
+		len = one.iov_len < SEND_MAX ? one.iov_len : SEND_MAX;
+		s = malloc(SEND_MAX);
+		if (!s || read_memory(c->pid, c->args[1], s, len) < len)
+			trouble("read what is sent");
 	}
-	return real(fd, s, len);
+	fprintf(log_file, "send %s ", name);
+	say_hex(s, len);
+	free(s);
 }
 
 static int
-flushed(int fd, int result)
+is_socket(pid_t pid, int fd)
 {
-	if (result == 0 && queue_path(fd))
-		say_words(opened_as[fd].folder ? "syncdir" : "flush", queue_path(fd), NULL);
-	return result;
+	char link[64];
+	struct stat st;
+
+	snprintf(link, sizeof link, "/proc/%d/fd/%d", pid, fd);
+	return stat(link, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-int
-fsync(int fd)
-{
-	REAL(int, "fsync", int);
+/* --- files ------------------------------------------------------------------------------------------------------ */
 
-	return flushed(fd, real(fd));
+/* The descriptor that a call writes to. */
+static int
+target(const struct call *c)
+{
+	return (int)(c->nr == SYS_splice || c->nr == SYS_copy_file_range ? c->args[2] : c->args[0]);
 }
 
-int
-fdatasync(int fd)
+/* len octets have just been written: they are read back, so it is the same for every call. */
+static void
+say_write(const struct call *c, const struct stat *st, size_t len)
 {
-	REAL(int, "fdatasync", int);
+	int given = c->nr == SYS_pwrite64 || c->nr == SYS_pwritev || c->nr == SYS_pwritev2;
+	long long offset = given ? (long long)c->args[3] : -1;
+	char link[64];
+	unsigned char *s = malloc(len + 1);
+	FILE *f;
+	int fd;
 
-	return flushed(fd, real(fd));
+	if (offset < 0) {
+		snprintf(link, sizeof link, "/proc/%d/fdinfo/%d", c->pid, target(c));
+		f = fopen(link, "r");
+		if (!f || fscanf(f, "pos: %lld", &offset) != 1)
+			trouble(link);
+		fclose(f);
+		offset -= (long long)len;
+	}
+	snprintf(link, sizeof link, "/proc/%d/fd/%d", c->pid, target(c));
+	fd = open(link, O_RDONLY | O_CLOEXEC);
+	if (!s || fd < 0 || pread(fd, s, len, offset) != (ssize_t)len)
+		trouble("read back what was written");
+	close(fd);
+	fprintf(log_file, "write %llu %lld ", (unsigned long long)st->st_ino, offset);
+	say_hex(s, len);
+	free(s);
+}
+
+/* A call on a descriptor: whether it is on a file or folder below HOME. */
+static int
+is_ours(const struct call *c, int fd)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	return look_at(path, &st, c->pid, fd) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
 }
 
 static int
-opened(const char *path, int flags, int fd)
+opens(struct call *c, int dir, unsigned long long at, unsigned long long flags)
 {
-	int below = !strncmp(path, "queue/", 6);
-
-	if (fd < 0 || fd >= FDS)
-		return fd;
-	opened_as[fd].path[0] = '\0';
-	opened_as[fd].offset = 0;
-	opened_as[fd].folder = (flags & O_DIRECTORY) != 0;
-	if (below)
-		snprintf(opened_as[fd].path, PATH_LEN, "%s", path);
-	if (below && flags & O_CREAT)
-		say_words("create", path, NULL);
-	return fd;
+	if (!(flags & (O_CREAT | O_TRUNC)) && (flags & O_TMPFILE) != O_TMPFILE)
+		return 0;
+	resolve(c->from, c->pid, dir, at);
+	c->is_new = !exists(c->from);
+	return c->from[0] != '\0';
 }
 
-/* A number that stands for something else now is not a file of the queue. */
+static unsigned long long
+open_flags(const struct call *c)
+{
+	return c->nr == SYS_creat ? O_CREAT | O_WRONLY | O_TRUNC : c->nr == SYS_open ? c->args[1] : c->args[2];
+}
+
+/* Before a call: whether it is one to be written down when it is done. */
+static int
+begins(struct call *c)
+{
+	pid_t pid = c->pid;
+	const unsigned long long *a = c->args;
+
+	switch (c->nr) {
+	case SYS_open:
+	case SYS_creat:
+		return opens(c, AT_FDCWD, a[0], open_flags(c));
+	case SYS_openat:
+		return opens(c, (int)a[0], a[1], open_flags(c));
+	case SYS_truncate:
+	case SYS_unlink:
+	case SYS_mkdir:
+	case SYS_rmdir:
+		resolve(c->from, pid, AT_FDCWD, a[0]);
+		return c->from[0] != '\0';
+	case SYS_unlinkat:
+	case SYS_mkdirat:
+		resolve(c->from, pid, (int)a[0], a[1]);
+		return c->from[0] != '\0';
+	case SYS_rename:
+	case SYS_link:
+		resolve(c->from, pid, AT_FDCWD, a[0]);
+		resolve(c->to, pid, AT_FDCWD, a[1]);
+		return c->from[0] || c->to[0];
+	case SYS_renameat:
+	case SYS_renameat2:
+	case SYS_linkat:
+		resolve(c->from, pid, (int)a[0], a[1]);
+		resolve(c->to, pid, (int)a[2], a[3]);
+		return c->from[0] || c->to[0];
+	case SYS_sync:
+	case SYS_syncfs:
+		return 1;
+	case SYS_symlink:
+		resolve(c->to, pid, AT_FDCWD, a[1]);
+		return c->to[0] != '\0';
+	case SYS_symlinkat:
+		resolve(c->to, pid, (int)a[1], a[2]);
+		return c->to[0] != '\0';
+	case SYS_mknod:
+		resolve(c->to, pid, AT_FDCWD, a[0]);
+		return c->to[0] != '\0';
+	case SYS_mknodat:
+		resolve(c->to, pid, (int)a[0], a[1]);
+		return c->to[0] != '\0';
+	case SYS_openat2:
+	case SYS_io_uring_setup:
+	case SYS_io_submit:
+	case SYS_vmsplice:
+	case SYS_sendmmsg:
+		return 1;
+	case SYS_mmap:
+		return (a[3] & MAP_SHARED) && (a[2] & PROT_WRITE) && (int)a[4] >= 0 && is_ours(c, (int)a[4]);
+	case SYS_sendto:
+	case SYS_sendmsg:
+		return 0;
+	default:
+		return is_ours(c, target(c));
+	}
+}
+
+static void
+opened(const struct call *c, long long fd)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (!look_at(path, &st, c->pid, (int)fd) || !S_ISREG(st.st_mode))
+		return;
+	if ((open_flags(c) & O_TMPFILE) == O_TMPFILE)
+		SAY("tmpfile %llu\n", (unsigned long long)st.st_ino);
+	else if (c->is_new)
+		SAY("create %llu %s\n", (unsigned long long)st.st_ino, path);
+	else if (open_flags(c) & O_TRUNC)
+		SAY("truncate %llu 0\n", (unsigned long long)st.st_ino);
+}
+
+static void
+ended(const struct call *c, long long result)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	switch (c->nr) {
+	case SYS_open:
+	case SYS_creat:
+	case SYS_openat:
+		opened(c, result);
+		break;
+	case SYS_truncate:
+		SAY("truncate %llu %llu\n", inode_of(c->from), c->args[1]);
+		break;
+	case SYS_unlink:
+	case SYS_unlinkat:
+		SAY("%s %s\n", c->nr == SYS_unlinkat && c->args[2] & AT_REMOVEDIR ? "rmdir" : "unlink", c->from);
+		break;
+	case SYS_mkdir:
+	case SYS_mkdirat:
+	case SYS_rmdir:
+		SAY("%s %s\n", c->nr == SYS_rmdir ? "rmdir" : "mkdir", c->from);
+		break;
+	case SYS_rename:
+	case SYS_renameat:
+	case SYS_renameat2:
+		if (!c->from[0] || !c->to[0] || (c->nr == SYS_renameat2 && c->args[4] & RENAME_EXCHANGE))
+			trouble("a rename that is not understood");
+		SAY("rename %s %s\n", c->from, c->to);
+		break;
+	case SYS_link:
+	case SYS_linkat:
+		SAY("link %llu %s\n", inode_of(c->to), c->to);
+		break;
+	case SYS_sync:
+	case SYS_syncfs:
+		SAY("syncall\n");
+		break;
+	case SYS_fsync:
+	case SYS_fdatasync:
+		look_at(path, &st, c->pid, target(c));
+		if (S_ISDIR(st.st_mode))
+			SAY("syncdir %s\n", path);
+		else
+			SAY("flush %llu\n", (unsigned long long)st.st_ino);
+		break;
+	case SYS_ftruncate:
+		look_at(path, &st, c->pid, target(c));
+		SAY("truncate %llu %llu\n", (unsigned long long)st.st_ino, c->args[1]);
+		break;
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwrite64:
+	case SYS_pwritev:
+	case SYS_pwritev2:
+	case SYS_sendfile:
+	case SYS_splice:
+	case SYS_copy_file_range:
+		look_at(path, &st, c->pid, target(c));
+		say_write(c, &st, (size_t)result);
+		break;
+	default:
+		errno = ENOSYS;
+		snprintf(path, sizeof path, "call %ld", c->nr);
+		trouble(path);
+	}
+}
+
+/* --- tracing ----------------------------------------------------------------------------------------------------- */
+
+static void
+go_on(pid_t pid, int request, int sig)
+{
+	if (ptrace(request, pid, 0, (void *)(uintptr_t)sig) < 0 && errno != ESRCH)
+		trouble("ptrace");
+}
+
+/* A process stands before a call, and no other is doing one. */
+static void
+begin(pid_t pid)
+{
+	struct __ptrace_syscall_info info;
+	struct call c = { .pid = pid };
+
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) < 0)
+		return;	/* it was killed */
+	c.nr = (long)info.seccomp.nr;
+	for (int i = 0; i < 6; i++)
+		c.args[i] = info.seccomp.args[i];
+	if (begins(&c)) {
+		now = c;
+		go_on(pid, PTRACE_SYSCALL, 0);
+		return;
+	}
+	if (c.nr == SYS_sendto || c.nr == SYS_sendmsg ||
+	    ((c.nr == SYS_write || c.nr == SYS_writev) && is_socket(pid, (int)c.args[0])))
+		say_send(&c);
+	go_on(pid, PTRACE_CONT, 0);
+}
+
+static void
+begin_waiting(void)
+{
+	while (waiting_len && !now.pid) {
+		pid_t first = waiting[0];
+
+		memmove(waiting, waiting + 1, --waiting_len * sizeof *waiting);
+		begin(first);
+	}
+}
+
+static void
+finish(pid_t pid)
+{
+	struct __ptrace_syscall_info info;
+
+	if (pid == now.pid && ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) >= 0 && info.op == PTRACE_SYSCALL_INFO_EXIT) {
+		if (!info.exit.is_error && (now.nr != SYS_write || info.exit.rval > 0))
+			ended(&now, info.exit.rval);
+		now.pid = 0;
+	}
+	go_on(pid, PTRACE_CONT, 0);
+}
+
+static void
+stopped(pid_t pid, int status)
+{
+	int sig = WSTOPSIG(status), event = status >> 16;
+
+	if (event == PTRACE_EVENT_SECCOMP) {
+		if (waiting_len == TRACED_MAX)
+			trouble("too many processes");
+		waiting[waiting_len++] = pid;
+	} else if (sig == (SIGTRAP | 0x80))
+		finish(pid);
+	else if (event == PTRACE_EVENT_STOP && (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU))
+		go_on(pid, PTRACE_LISTEN, 0);
+	else if (event)
+		go_on(pid, pid == now.pid ? PTRACE_SYSCALL : PTRACE_CONT, 0);
+	else	/* a signal: it is delivered */
+		go_on(pid, pid == now.pid ? PTRACE_SYSCALL : PTRACE_CONT, sig);
+}
+
+static void
+gone(pid_t pid)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < waiting_len; i++)
+		if (waiting[i] != pid)
+			waiting[kept++] = waiting[i];
+	waiting_len = kept;
+	if (now.pid == pid)
+		now.pid = 0;
+}
+
+/* The calls of stops_at stop a process, all others pass. */
+static void
+install_filter(void)
+{
+	enum { CALLS = sizeof stops_at / sizeof *stops_at };
+	struct sock_filter code[2 * CALLS + 2];
+	struct sock_fprog program = { .filter = code };
+	unsigned short n = 0;
+
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (int i = 0; i < CALLS; i++) {
+		if (stops_at[i] < 0)
+			continue;
+		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)stops_at[i], 0, 1);
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
+	}
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	program.len = n;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		trouble("install the filter");
+}
+
+/* Starts the program, traced from before its first instruction. */
+static pid_t
+start(char **argv)
+{
+	int go[2];
+	pid_t pid;
+	char c;
+
+	if (pipe2(go, O_CLOEXEC) < 0 || (pid = fork()) < 0)
+		trouble("fork");
+	if (pid == 0) {
+		fcntl(fileno(log_file), F_SETFD, FD_CLOEXEC);
+		close(go[1]);
+		if (read(go[0], &c, 1) == 1) {
+			install_filter();
+			execvp(argv[0], argv);
+		}
+		_exit(EXIT_TROUBLE);
+	}
+	if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+	    PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL) < 0)
+		trouble("ptrace");
+	if (write(go[1], "", 1) != 1)
+		trouble("start");
+	close(go[0]);
+	close(go[1]);
+	return pid;
+}
+
 int
-close(int fd)
+main(int argc, char **argv)
 {
-	REAL(int, "close", int);
+	static char real[PATH_MAX], line[LINE_MAX_LEN];
+	pid_t first, pid;
+	int status, code = EXIT_TROUBLE;
 
-	if (fd >= 0 && fd < FDS)
-		opened_as[fd].path[0] = '\0';
-	return real(fd);
-}
-
-int
-open(const char *path, int flags, ...)
-{
-	REAL(int, "open", const char *, int, ...);
-	va_list ap;
-	mode_t mode;
-
-	va_start(ap, flags);
-	mode = va_arg(ap, mode_t);
-	va_end(ap);
-	return opened(path, flags, real(path, flags, mode));
-}
-
-int
-open64(const char *path, int flags, ...)
-{
-	REAL(int, "open64", const char *, int, ...);
-	va_list ap;
-	mode_t mode;
-
-	va_start(ap, flags);
-	mode = va_arg(ap, mode_t);
-	va_end(ap);
-	return opened(path, flags, real(path, flags, mode));
-}
-
-int
-rename(const char *from, const char *to)
-{
-	REAL(int, "rename", const char *, const char *);
-
-	if (!strncmp(from, "queue/", 6))
-		say_words("rename", from, to);
-	return real(from, to);
-}
-
-int
-unlink(const char *path)
-{
-	REAL(int, "unlink", const char *);
-
-	if (!strncmp(path, "queue/", 6))
-		say_words("unlink", path, NULL);
-	return real(path);
-}
-
-ssize_t
-sendmsg(int fd, const struct msghdr *msg, int flags)
-{
-	REAL(ssize_t, "sendmsg", int, const struct msghdr *, int);
-
-	if (msg->msg_iovlen == 1 && msg->msg_iov[0].iov_len <= SEND_MAX)
-		say_octets("send ", msg->msg_iov[0].iov_base, msg->msg_iov[0].iov_len);
-	return real(fd, msg, flags);
+	if (argc < 4)
+		return 100;
+	log_file = fopen(argv[1], "ae");
+	home = realpath(argv[2], real);
+	if (!log_file || !home)
+		trouble("start");
+	home_len = strlen(home);
+	setvbuf(log_file, line, _IOFBF, sizeof line);	/* one write a line: others write there too */
+	first = start(argv + 3);
+	signal(SIGTERM, SIG_IGN);	/* it ends when the last of its programs does */
+	while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
+		if (WIFSTOPPED(status))
+			stopped(pid, status);
+		else
+			gone(pid);
+		if (pid == first && WIFEXITED(status))
+			code = WEXITSTATUS(status);
+		begin_waiting();
+	}
+	return code;
 }
