@@ -2,7 +2,7 @@
 #
 #   make              build everything into build/ (V=1: show the commands)
 #   make up / down    a complete private server in ./run, or stop it
-#   make check        all tests; asan, lint, fuzz, bench, fresh: see README.md
+#   make check        all tests; crash, asan, lint, fuzz, bench, fresh: see README.md
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
 #   make setup        users, groups, queue and control files of a real server (root)
 
@@ -38,6 +38,8 @@ needs-up     := build run
 needs-unit   := build test
 needs-system := build run test
 needs-check  := $(needs-system)
+needs-crash  := $(needs-system)
+needs-crash-mutants := $(needs-system) mutants
 needs-asan   := $(needs-system)
 needs-lint   := build lint
 needs-bench  := build run bench
@@ -112,12 +114,19 @@ PYTEST_JOBS ?= 4
 PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $(PYTEST_JOBS) --dist loadgroup
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: check system lint asan bench fresh
+.PHONY: check system crash crash-mutants lint asan bench fresh
 check: unit system
 
 # the units first, if both are wanted: they take every processor, and some system tests measure time
 system: all $(if $(filter check,$(MAKECMDGOALS)),unit)
 	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash)
+
+# the states that a power cut could leave, and that wrong programs are found by them: tests/crash/README.md. CRASH='-n 1000'
+crash: all
+	BUILD=$(BUILD) /usr/bin/python3 tests/crash/crash.py $(CRASH)
+
+crash-mutants: all
+	BUILD=$(BUILD) tests/crash/mutants/run $(MUTANTS)
 
 lint: all
 	@admin/lint $(BUILD)

@@ -19,7 +19,9 @@ import time
 import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "system"))
-from conftest import BUILD, HOST, SOURCE, Tree, make_tree, new_directory, pytest_configure, wait_for  # noqa: E402
+import pytest  # noqa: E402
+from conftest import (BUILD, HOST, SOURCE, Server, Tree, make_tree, new_directory, pytest_configure,
+                      wait_for)  # noqa: E402
 from disk import Disk  # noqa: E402
 from keeper_peer import Send, Submitter  # noqa: E402
 
@@ -29,6 +31,7 @@ WORLDS = ("keeper", "chain")
 MESSAGES = {"keeper": 60, "chain": 60}	# of a run
 SHARE = {"keeper": 0.7, "chain": 0.3}	# of the states
 STATES = 30000	# of which at least 20000 are distinct
+SERVED = 1000	# the whole server is started at each so many-th state
 SAID_MAX = 20	# broken promises of a world that are said
 
 
@@ -78,10 +81,11 @@ class Broken(Exception):
 
 
 class Recording:
-    """A run: the files before it, the lines of the record, and the bodies of what was submitted by sender."""
+    """A run: the files before it, the lines of the record, the bodies of what was submitted by sender, which is unique, and
+    the senders by number; later: senders whose message cannot be delivered."""
 
-    def __init__(self, world, first, log, bodies):
-        self.world, self.first, self.bodies = world, first, bodies
+    def __init__(self, world, first, log, bodies, senders, later):
+        self.world, self.first, self.bodies, self.senders, self.later = world, first, bodies, senders, later
         self.lines = [line.split(" ") for line in log.read_text().splitlines()]
 
     def first_disk(self):
@@ -108,9 +112,9 @@ def nearly_turn(tree):
 
 
 def run_keeper(tree, recorder, messages):
-    """Small and large messages, outcomes, ends, deferrals. Returns the bodies by sender."""
+    """Small and large messages, outcomes, ends, deferrals. Returns the bodies by sender, and the senders by number."""
     rng = random.Random(7)
-    bodies = {}
+    bodies, senders = {}, {}
     keeper = Keeper(tree, recorder)
     send, submitters = Send(keeper.home), [Submitter(keeper.home) for _ in range(3)]
     send.list()
@@ -125,6 +129,7 @@ def run_keeper(tree, recorder, messages):
             bodies[sender] = b"n %d\n" % n + bytes([65 + n % 26]) * size + b"\nend of %d\n" % n
             code, number = rng.choice(submitters).submit(bodies[sender], sender, [b"r%d@x" % i for i in range(rng.choice((1, 1, 3)))])
             assert code == 0
+            senders[number] = sender
             while number not in send.messages:
                 send.take(send.get())
             # the fates of all that live
@@ -143,7 +148,7 @@ def run_keeper(tree, recorder, messages):
                     del send.messages[number]
             send.take_waiting()
     keeper.kill()
-    return bodies
+    return bodies, senders, set()
 
 
 def run_chain(tree, recorder, messages):
@@ -151,7 +156,7 @@ def run_chain(tree, recorder, messages):
     rng = random.Random(8)
     tree.write("home/luis/.qmail", "./Mailbox\n", 0o600)
     tree.write("home/ana/.qmail-later", "|exit 111\n", 0o600)
-    first = files_of(tree)
+    first, senders, later = files_of(tree), {}, set()
     script = 'qmail-queued -d "$1" -r "$2" & exec qmail-start -d "$3" ./Maildir/'
     bodies, pipes = {}, [os.pipe(), os.pipe()]
     with open(recorder[1].parent / "log", "wb") as log:
@@ -170,16 +175,19 @@ def run_chain(tree, recorder, messages):
             if n + i == 5:
                 bodies[sender] += b"large" * 60000 + b"\n"
             to = rng.choice((b"ana", b"ana", b"ana", b"luis", b"ana-later"))
+            later |= {sender} if to == b"ana-later" else set()
             submitter.put_message(bodies[sender], sender, [to + b"@" + HOST.encode()])
-        for submitter in submitters:
-            assert submitter.answer()[0] == 0
+        for i, submitter in enumerate(submitters):
+            code, number = submitter.answer()
+            assert code == 0
+            senders[number] = b"s%d@example" % (n + i)
     os.close(home)
     log = recorder[1].parent / "log"
     wait_for(lambda: log.read_text().count("success: ") + log.read_text().count("deferral: ") >= messages,
              what=f"{messages} deliveries:\n{log.read_text()[-2000:]}")
     process.kill()
     process.wait()
-    return bodies, first
+    return first, bodies, senders, later
 
 
 def record(installation, world, top, messages):
@@ -191,9 +199,10 @@ def record(installation, world, top, messages):
     if world == "keeper":
         nearly_turn(tree)
         first = files_of(tree)
-        return Recording(world, first, recorder[1], run_keeper(tree, recorder, messages))
-    bodies, first = run_chain(tree, recorder, messages)
-    return Recording(world, first, recorder[1], bodies)
+        made = run_keeper(tree, recorder, messages)
+    else:
+        first, *made = run_chain(tree, recorder, messages)
+    return Recording(world, first, recorder[1], *made)
 
 
 # --- promises ---------------------------------------------------------------------------------------------------------
@@ -203,7 +212,7 @@ class History:
     """What a run asked for and was promised, up to a line of the record."""
 
     def __init__(self, recording):
-        self.bodies, self.world = recording.bodies, recording.world
+        self.senders, self.world = recording.senders, recording.world
         self.accepted = set()		# numbers answered with 0
         self.asked, self.confirmed = set(), set()	# (number, index)
 
@@ -252,11 +261,10 @@ class History:
             self.check_delivered(found, delivered)
 
     def check_delivered(self, found, delivered):
-        to_do = {m.sender for m in found.values() if b"T" in m.states.values()}
-        accepted = len(self.accepted)
-        there = len((to_do | delivered) & set(self.bodies))
-        if there < accepted:
-            raise Broken(f"{accepted} accepted, {there} to do or delivered: {sorted(set(self.bodies) - to_do - delivered)}")
+        for number in self.accepted:
+            to_do = number in found and b"T" in found[number].states.values()
+            if not to_do and self.senders[number] not in delivered:
+                raise Broken(f"{number}, from {self.senders[number]}, was accepted, and is neither to do nor delivered")
 
 
 def frames(octets):
@@ -266,20 +274,20 @@ def frames(octets):
         octets = octets[5 + size:]
 
 
-def mailboxes(state, bodies):
+def mailboxes(names, content, bodies):
     """Senders of what lies whole in maildir and mbox. A damaged file in a maildir's new/ is a broken promise; at the end of
     an mbox, where no delivery was reported, it cannot be helped."""
     delivered = set()
-    for path in state.names:
+    for path in names:
         if path.startswith("home/ana/Maildir/new/"):
-            octets = bytes(state.content(path))
+            octets = bytes(content(path))
             sender = octets[octets.find(b"<") + 1:octets.find(b">")]
             if not octets.startswith(b"Return-Path: <") or sender not in bodies or not octets.endswith(bodies[sender]):
                 raise Broken(f"{path} is not a whole message: {octets[:100]} ({len(octets)} octets)")
             delivered.add(sender)
         elif path == "home/luis/Mailbox":
-            octets = bytes(state.content(path))
-            delivered |= {sender for sender, body in bodies.items() if b"From " + sender in octets and body in octets}
+            octets = b"\n" + bytes(content(path))
+            delivered |= {sender for sender, body in bodies.items() if b"\nFrom " + sender in octets and body in octets}
     return delivered
 
 
@@ -360,7 +368,7 @@ class Checker:
 
 class Summary:
     def __init__(self):
-        self.states, self.distinct, self.starts, self.broken = 0, set(), 0, []
+        self.states, self.distinct, self.starts, self.served, self.broken = 0, set(), 0, 0, []
 
     def add(self, other):
         self.states, self.starts = self.states + other.states, self.starts + other.starts
@@ -368,7 +376,8 @@ class Summary:
         self.broken += other.broken
 
     def __str__(self):
-        return f"{self.states} states, {len(self.distinct)} distinct, {self.starts} starts, {len(self.broken)} broken"
+        served = f", {self.served} of the whole server" if self.served else ""
+        return f"{self.states} states, {len(self.distinct)} distinct, {self.starts} starts{served}, {len(self.broken)} broken"
 
 
 def walk(recording, seed=0):
@@ -401,7 +410,7 @@ def look(recording, tree, wanted, seed=0, stop=None):
         try:
             if isinstance(results[key], Broken):
                 raise results[key]
-            history.check(results[key], mailboxes(state, recording.bodies) if recording.world == "chain" else None)
+            history.check(results[key], mailboxes(state.names, state.content, recording.bodies) if recording.world == "chain" else None)
         except Broken as e:
             summary.broken.append(f"state {number}, a power cut after line {at} ({' '.join(recording.lines[at])[:80]}): {e}")
             if stop and len(summary.broken) >= stop:
@@ -415,6 +424,46 @@ def evenly(recording, count, seed=0, part=0, parts=1):
     total = sum(1 for _ in walk(recording, seed))
     chosen = {total * i // count for i in range(count)} if total > count else range(total)
     return {number for i, number in enumerate(sorted(chosen)) if i % parts == part}.__contains__
+
+
+# --- all programs on a state ---------------------------------------------------------------------------------------------
+
+
+def serve(recording, server, state, history):
+    """Starts all programs of a server whose queue and homes are empty on a state of chain: every message arrives, whole."""
+    home = server.home
+    for path in state.names:
+        server.write(path, bytes(state.content(path)), 0o600)
+    expected = {recording.senders[n] for n in history.accepted} - recording.later
+
+    def arrived():
+        paths = [str(p.relative_to(home)) for p in (home / "home").rglob("*") if p.is_file()]
+        try:
+            return expected <= mailboxes(paths, lambda path: (home / path).read_bytes(), recording.bodies)
+        except FileNotFoundError:
+            return False
+
+    server.start()
+    wait_for(arrived, what=f"every message that was accepted:\n{server.log()[-2000:]}")
+    server.stop()
+    if "alert" in server.log() + server.log("qmail-queued"):
+        raise Broken(server.log() + server.log("qmail-queued"))
+
+
+def serve_some(recording, installation, top, count, seed, summary):
+    """serve() at as many moments, evenly chosen."""
+    wanted = evenly(recording, count, seed)
+    for number, at, state, history in walk(recording, seed):
+        if not wanted(number):
+            continue
+        server = make_tree(installation, Server, top / f"serve.{number}" / "tambo")
+        try:
+            serve(recording, server, state, history)
+        except (Broken, pytest.fail.Exception) as e:
+            summary.broken.append(f"state {number}, all programs started after a power cut after line {at}: {e}")
+            server.stop()
+        shutil.rmtree(top / f"serve.{number}")
+        summary.served += 1
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
@@ -474,6 +523,7 @@ def main():
     words.add_argument("-p", default="1/1", help="PART/PARTS of the states")
     words.add_argument("-m", type=int, help="messages of a run")
     words.add_argument("-k", help="keep the record of the run in this directory, or look at the one that is there")
+    words.add_argument("--first", action="store_true", help="end at the first that is broken")
     words.add_argument("-o", type=int, help="only the state of this number")
     asked = words.parse_args()
     part, parts = map(int, asked.p.split("/"))
@@ -484,7 +534,10 @@ def main():
             recording = kept(asked.k, world, lambda: record(installation, world, top / world, asked.m or MESSAGES[world]))
             count = int(asked.n * SHARE[world]) if not asked.w else asked.n
             wanted = asked.o.__eq__ if asked.o is not None else evenly(recording, count, asked.s, part - 1, parts)
-            summary = look_with(asked.j if asked.o is None else 1, recording, installation, top, wanted, seed=asked.s)
+            summary = look_with(asked.j if asked.o is None else 1, recording, installation, top, wanted, seed=asked.s,
+                                stop=1 if asked.first else None)
+            if world == "chain" and asked.o is None and not asked.first:
+                serve_some(recording, installation, top, asked.n // SERVED, asked.s, summary)
             for line in summary.broken[:SAID_MAX]:
                 print(f"{world}: {line}")
             print(f"{world}: {summary}, {time.monotonic() - began:.0f} seconds", flush=True)
