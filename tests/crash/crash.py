@@ -4,8 +4,8 @@
     crash.py [-n STATES] [-s SEED] [-w WORLD] [-j JOBS] [-p PART/PARTS] [-k DIRECTORY] [-o STATE]
 
 WORLD is keeper (a busy qmail-queued, spoken to by the test) or chain (all of them, from the submitter to maildir and mbox).
-Says how many states it saw, and how many distinct ones; exit code 1 if one of them broke a promise, which it says by its
-number. With -k the run is kept, and -k and -o look at that state again."""
+Says how many states it saw, and how many distinct ones; exit code 3 if one of them broke a promise, which it says by its
+number. With -k the run is kept; then -k and -o look at that state again, and put its files beside the run."""
 import argparse
 import contextlib
 import os
@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "system"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
 import pytest  # noqa: E402
 from conftest import (BUILD, HOST, SOURCE, Server, Tree, make_tree, new_directory, pytest_configure,
                       wait_for)  # noqa: E402
@@ -32,6 +32,7 @@ MESSAGES = {"keeper": 60, "chain": 60}	# of a run
 SHARE = {"keeper": 0.7, "chain": 0.3}	# of the states
 STATES = 30000	# of which at least 20000 are distinct
 SERVED = 1000	# the whole server is started at each so many-th state
+EXIT_BROKEN = 3	# and 1 if the test itself fails
 SAID_MAX = 20	# broken promises of a world that are said
 
 
@@ -536,13 +537,24 @@ def main():
             wanted = asked.o.__eq__ if asked.o is not None else evenly(recording, count, asked.s, part - 1, parts)
             summary = look_with(asked.j if asked.o is None else 1, recording, installation, top, wanted, seed=asked.s,
                                 stop=1 if asked.first else None)
+            if asked.o is not None and asked.k:
+                put_files(recording, asked.s, asked.o, pathlib.Path(asked.k) / f"{world}.{asked.o}")
             if world == "chain" and asked.o is None and not asked.first:
                 serve_some(recording, installation, top, asked.n // SERVED, asked.s, summary)
             for line in summary.broken[:SAID_MAX]:
                 print(f"{world}: {line}")
             print(f"{world}: {summary}, {time.monotonic() - began:.0f} seconds", flush=True)
             broken += len(summary.broken)
-    return broken > 0
+    return EXIT_BROKEN if broken else 0
+
+
+def put_files(recording, seed, only, folder):
+    for number, _, state, _ in walk(recording, seed):
+        if number == only:
+            for path in state.names:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(state.content(path))
+            return
 
 
 def kept(folder, world, make):

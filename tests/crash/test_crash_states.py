@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "system"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
 import crash  # noqa: E402
 from conftest import *  # noqa: E402,F401,F403
 from conftest import new_directory  # noqa: E402
