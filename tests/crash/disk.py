@@ -9,6 +9,7 @@ import random
 
 SECTOR, PAGE = 512, 4096
 NAMES_MAX, WRITES_MAX, CUTS_MAX, RANDOM = 12, 6, 12, 6	# of a moment: changes, writes, places where one is torn, mixtures
+LONG = 16	# writes
 
 
 def put(octets, offset, data):
@@ -93,6 +94,10 @@ class File:
         yield "none"
         yield "zeros"
         last = len(self.pending) - 1
+        if self.is_long():
+            yield self.all_but(last)
+            yield self.mixture(rng)
+            return
         for i in range(max(0, last + 1 - WRITES_MAX), last + 1):
             yield self.all_but(i)			# one is missing, the later ones are there
             yield tuple((j, 0, None) for j in range(i + 1))	# as many as this one
@@ -110,9 +115,13 @@ class File:
         for _ in range(2):
             yield self.mixture(rng)
 
+    def is_long(self):
+        """A ring that is being made: all its writes are alike."""
+        return len(self.pending) > LONG
+
     def mixture(self, rng):
         pieces = []
-        if len(self.pending) > 16:	# a ring that is being made
+        if self.is_long():
             return tuple((i, 0, None) for i in range(len(self.pending)) if rng.random() < 0.7)
         for i, (_, data) in enumerate(self.pending):
             chance = rng.random()
@@ -254,6 +263,6 @@ class Disk:
                     yield State(names, {f: choice if f is file else "none" for f in dirty})
                 if self.changes:
                     yield State(old, {f: choice if f is file else "none" for f in dirty})
-        for _ in range(RANDOM if dirty or len(self.changes) > 1 else 0):
+        for _ in range(RANDOM if len(dirty) > 1 or dirty and not dirty[0].is_long() or len(self.changes) > 1 else 0):
             chosen = [i for i in range(len(self.changes)) if rng.random() < 0.6]
             yield State(self.named(chosen), {f: f.mixture(rng) for f in dirty})

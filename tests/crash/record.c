@@ -147,13 +147,13 @@ resolve(char out[PATH_MAX], pid_t pid, int dir, unsigned long long at)
 static int
 look_at(char out[PATH_MAX], struct stat *st, pid_t pid, int fd)
 {
-	char link[64], path[PATH_MAX];
+	char at[64], path[PATH_MAX];
 	ssize_t len;
 
 	out[0] = '\0';
-	snprintf(link, sizeof link, "/proc/%d/fd/%d", pid, fd);
-	len = readlink(link, path, sizeof path - 1);
-	if (len < 0 || stat(link, st) < 0)
+	snprintf(at, sizeof at, "/proc/%d/fd/%d", pid, fd);
+	len = readlink(at, path, sizeof path - 1);
+	if (len < 0 || stat(at, st) < 0)
 		return 0;
 	path[len] = '\0';
 	below_home(out, path);
@@ -308,6 +308,14 @@ is_ours(const struct call *c, int fd)
 	return look_at(path, &st, c->pid, fd) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
 }
 
+/* The same after the call. */
+static void
+see(char path[PATH_MAX], struct stat *st, const struct call *c)
+{
+	if (!look_at(path, st, c->pid, target(c)))
+		trouble("look at a descriptor");
+}
+
 static int
 opens(struct call *c, int dir, unsigned long long at, unsigned long long flags)
 {
@@ -446,14 +454,14 @@ ended(const struct call *c, long long result)
 		break;
 	case SYS_fsync:
 	case SYS_fdatasync:
-		look_at(path, &st, c->pid, target(c));
+		see(path, &st, c);
 		if (S_ISDIR(st.st_mode))
 			SAY("syncdir %s\n", path);
 		else
 			SAY("flush %llu\n", (unsigned long long)st.st_ino);
 		break;
 	case SYS_ftruncate:
-		look_at(path, &st, c->pid, target(c));
+		see(path, &st, c);
 		SAY("truncate %llu %llu\n", (unsigned long long)st.st_ino, c->args[1]);
 		break;
 	case SYS_write:
@@ -464,7 +472,7 @@ ended(const struct call *c, long long result)
 	case SYS_sendfile:
 	case SYS_splice:
 	case SYS_copy_file_range:
-		look_at(path, &st, c->pid, target(c));
+		see(path, &st, c);
 		say_write(c, &st, (size_t)result);
 		break;
 	default:
