@@ -12,7 +12,8 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
 import crash  # noqa: E402
 from conftest import *  # noqa: E402,F401,F403
-from conftest import new_directory  # noqa: E402
+from conftest import BUILD, new_directory  # noqa: E402
+from probe import is_sanitized  # noqa: E402
 
 STATES = int(os.environ.get("CRASH_STATES", "100"))
 pytestmark = pytest.mark.xdist_group("crash")
@@ -23,6 +24,8 @@ def recorded(installation):
     """A function: the recording of a world, made once."""
     if not shutil.which("cc"):
         pytest.skip("no compiler for the recorder")
+    if is_sanitized(BUILD / "bin/qmail-queued"):
+        pytest.skip("a start for each state takes too long with the sanitizers")
     top, made = new_directory(), {}
 
     def recording(world):
