@@ -30,7 +30,7 @@ WORK_ON = 50	# at each so many-th start the queue has to work on, too
 WORLDS = ("keeper", "chain")
 MESSAGES = {"keeper": 60, "chain": 60}	# of a run
 SHARE = {"keeper": 0.7, "chain": 0.3}	# of the states
-STATES = 30000	# of which at least 20000 are distinct
+STATES = 25000	# distinct ones
 SERVED = 1000	# the whole server is started at each so many-th state
 EXIT_BROKEN = 3	# and 1 if the test itself fails
 SAID_MAX = 20	# broken promises of a world that are said
@@ -400,10 +400,10 @@ def walk(recording, seed=0):
 
 
 def look(recording, tree, wanted, seed=0, stop=None):
-    """Looks at the states whose number is wanted; a queue that was seen before is not started again. stop: at so many broken."""
+    """Looks at the states that are wanted; a queue that was seen before is not started again. stop: at so many broken."""
     checker, summary, results = Checker(tree, recording.bodies), Summary(), {}
     for number, at, state, history in walk(recording, seed):
-        if not wanted(number):
+        if not wanted(number, state):
             continue
         summary.states += 1
         summary.distinct.add(state.key())
@@ -422,11 +422,19 @@ def look(recording, tree, wanted, seed=0, stop=None):
     return summary
 
 
-def evenly(recording, count, seed=0, part=0, parts=1):
-    """As many states, evenly chosen from all, and of these a part."""
+def evenly(recording, count, seed=0):
+    """For look(): as many states, evenly chosen from all."""
     total = sum(1 for _ in walk(recording, seed))
     chosen = {total * i // count for i in range(count)} if total > count else range(total)
-    return {number for i, number in enumerate(sorted(chosen)) if i % parts == part}.__contains__
+    return lambda number, state: number in chosen
+
+
+def distinct(recording, count, seed=0, part=0, parts=1):
+    """For look(): as many distinct states, evenly chosen, at every moment at which they are possible; of these a part."""
+    keys = list(dict.fromkeys(state.key() for _, _, state, _ in walk(recording, seed)))
+    chosen = [keys[len(keys) * i // count] for i in range(count)] if len(keys) > count else keys
+    mine = set(chosen[part::parts])
+    return lambda number, state: state.key() in mine
 
 
 # --- all programs on a state ---------------------------------------------------------------------------------------------
@@ -457,7 +465,7 @@ def serve_some(recording, installation, top, count, seed, summary):
     """serve() at as many moments, evenly chosen."""
     wanted = evenly(recording, count, seed)
     for number, at, state, history in walk(recording, seed):
-        if not wanted(number):
+        if not wanted(number, state):
             continue
         server = make_tree(installation, Server, top / f"serve.{number}" / "tambo")
         try:
@@ -490,7 +498,7 @@ def look_with(jobs, recording, installation, top, wanted, **more):
     """The same by several processes, each with a tree of its own."""
     def one(part):
         tree = make_tree(installation, Tree, top / f"look.{recording.world}.{part}")
-        return look(recording, tree, lambda number: number % jobs == part and wanted(number), **more)
+        return look(recording, tree, lambda number, state: state.key()[0] % jobs == part and wanted(number, state), **more)
 
     if jobs == 1:
         return one(0)
@@ -519,7 +527,7 @@ def look_with(jobs, recording, installation, top, wanted, **more):
 
 def main():
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("-n", type=int, default=STATES, help=f"states, {STATES} unless told")
+    words.add_argument("-n", type=int, default=STATES, help=f"distinct states, {STATES} unless told")
     words.add_argument("-s", type=int, default=0, help="seed of what is chosen at random")
     words.add_argument("-w", choices=WORLDS, action="append", help="this world only")
     words.add_argument("-j", type=int, default=os.cpu_count(), help="processes")
@@ -536,7 +544,11 @@ def main():
             began = time.monotonic()
             recording = kept(asked.k, world, lambda: record(installation, world, top / world, asked.m or MESSAGES[world]))
             count = int(asked.n * SHARE[world]) if not asked.w else asked.n
-            wanted = asked.o.__eq__ if asked.o is not None else evenly(recording, count, asked.s, part - 1, parts)
+            if asked.o is None:
+                wanted = distinct(recording, count, asked.s, part - 1, parts)
+            else:
+                def wanted(number, _):
+                    return number == asked.o
             summary = look_with(asked.j if asked.o is None else 1, recording, installation, top, wanted, seed=asked.s,
                                 stop=1 if asked.first else None)
             if asked.o is not None and asked.k:

@@ -63,5 +63,5 @@ def test_all_programs_go_on(recorded, new_tree):
     recording = recorded("chain")
     wanted = crash.evenly(recording, 3)
     for number, _, state, history in crash.walk(recording):
-        if number and wanted(number):
+        if number and wanted(number, state):
             crash.serve(recording, new_tree(crash.Server), state, history)
