@@ -557,6 +557,7 @@ def main():
                 serve_some(recording, installation, top, asked.n // SERVED, asked.s, summary)
             for line in summary.broken[:SAID_MAX]:
                 print(f"{world}: {line}")
+            assert summary.states, "no such state"
             print(f"{world}: {summary}, {time.monotonic() - began:.0f} seconds", flush=True)
             broken += len(summary.broken)
     return EXIT_BROKEN if broken else 0

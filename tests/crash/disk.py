@@ -19,12 +19,11 @@ def put(octets, offset, data):
 
 
 class File:
-    """base: what was flushed. pending: since then (offset, octets), or (length, None) where it was truncated."""
-    made = 0
+    """base: what was flushed. pending: since then (offset, octets), or (length, None) where it was truncated. id: the same
+    in each walk through the same record."""
 
-    def __init__(self, octets=b""):
-        File.made += 1
-        self.id, self.version = File.made, 0
+    def __init__(self, id, octets=b""):
+        self.id, self.version = id, 0
         self.base, self.pending = bytearray(octets), []
 
     def flush(self):
@@ -134,16 +133,17 @@ class File:
 
 
 class State:
-    """names: path to File, as the folders say; choices: what of a file is there, 'all' where nothing is said."""
+    """names: path to File, as the folders say; choices: what of a file is there, 'all' where nothing is said; keys: those of
+    the disk's files that are known."""
 
-    def __init__(self, names, choices):
-        self.names, self.choices = names, choices
+    def __init__(self, names, choices, keys):
+        self.names, self.choices, self.keys = names, choices, keys
 
     def content(self, path):
         file = self.names[path]
         return file.content(self.choices.get(file, "all"))
 
-    def key(self, below="", cache={}):
+    def key(self, below=""):
         """The same for the same files with the same octets below a folder."""
         said = hashlib.blake2b(digest_size=16)
         for path in sorted(self.names):
@@ -151,9 +151,9 @@ class State:
                 file = self.names[path]
                 choice = self.choices.get(file, "all")
                 mark = (file.id, file.version, len(file.pending), choice)
-                if mark not in cache:
-                    cache[mark] = file.key(choice)
-                said.update(path.encode() + b"\0" + cache[mark])
+                if mark not in self.keys:
+                    self.keys[mark] = file.key(choice)
+                said.update(path.encode() + b"\0" + self.keys[mark])
         return said.digest()
 
 
@@ -163,7 +163,8 @@ class Disk:
 
     def __init__(self, files):
         """files: (path, inode, octets)."""
-        self.inodes = {inode: File(octets) for _, inode, octets in files}
+        self.inodes = {inode: File(i, octets) for i, (_, inode, octets) in enumerate(files)}
+        self.made, self.keys = len(files), {}
         self.names = {path: self.inodes[inode] for path, inode, _ in files}
         self.flushed, self.changes = dict(self.names), []
 
@@ -189,7 +190,8 @@ class Disk:
     def apply(self, verb, words):
         """One line of the record; True if it can change what a power cut leaves."""
         if verb in ("create", "tmpfile"):
-            self.inodes[words[0]] = File()
+            self.made += 1
+            self.inodes[words[0]] = File(self.made)
             if verb == "create":
                 self.change(words[1], self.inodes[words[0]])
         elif verb == "write":
@@ -247,22 +249,26 @@ class Disk:
     def states(self, seed):
         """What a power cut can leave now: bounded, and the same for the same seed."""
         rng = random.Random(seed)
+
+        def state(names, choices):
+            return State(names, choices, self.keys)
+
         dirty = [f for f in {*self.flushed.values(), *(f for _, f in self.changes if f)} if f.pending]
         dirty.sort(key=lambda f: f.id)
         for chosen in self.name_choices(rng):
             names = self.named(chosen)
-            yield State(names, {})
+            yield state(names, {})
             if dirty:
-                yield State(names, {f: "none" for f in dirty})
-                yield State(names, {f: "zeros" for f in dirty})
+                yield state(names, {f: "none" for f in dirty})
+                yield state(names, {f: "zeros" for f in dirty})
         names, old = self.named(range(len(self.changes))), self.named(())
         for file in dirty:
             for choice in file.choices(rng):
-                yield State(names, {file: choice})
+                yield state(names, {file: choice})
                 if len(dirty) > 1:
-                    yield State(names, {f: choice if f is file else "none" for f in dirty})
+                    yield state(names, {f: choice if f is file else "none" for f in dirty})
                 if self.changes:
-                    yield State(old, {f: choice if f is file else "none" for f in dirty})
+                    yield state(old, {f: choice if f is file else "none" for f in dirty})
         for _ in range(RANDOM if len(dirty) > 1 or dirty and not dirty[0].is_long() or len(self.changes) > 1 else 0):
             chosen = [i for i in range(len(self.changes)) if rng.random() < 0.6]
-            yield State(self.named(chosen), {f: f.mixture(rng) for f in dirty})
+            yield state(self.named(chosen), {f: f.mixture(rng) for f in dirty})
