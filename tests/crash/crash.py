@@ -401,7 +401,7 @@ def walk(recording, seed=0):
 
 def look(recording, tree, wanted, seed=0, stop=None):
     """Looks at the states that are wanted; a queue that was seen before is not started again. stop: at so many broken."""
-    checker, summary, results = Checker(tree, recording.bodies), Summary(), {}
+    checker, summary, results, boxes = Checker(tree, recording.bodies), Summary(), {}, {}
     for number, at, state, history in walk(recording, seed):
         if not wanted(number, state):
             continue
@@ -413,7 +413,9 @@ def look(recording, tree, wanted, seed=0, stop=None):
         try:
             if isinstance(results[key], Broken):
                 raise results[key]
-            history.check(results[key], mailboxes(state.names, state.content, recording.bodies) if recording.world == "chain" else None)
+            if recording.world == "chain" and state.key("home/") not in boxes:
+                boxes[state.key("home/")] = mailboxes(state.names, state.content, recording.bodies)
+            history.check(results[key], boxes.get(state.key("home/")))
         except Broken as e:
             summary.broken.append(f"state {number}, a power cut after line {at} ({' '.join(recording.lines[at])[:80]}): {e}")
             if stop and len(summary.broken) >= stop:

@@ -137,7 +137,7 @@ class State:
     the disk's files that are known."""
 
     def __init__(self, names, choices, keys):
-        self.names, self.choices, self.keys = names, choices, keys
+        self.names, self.choices, self.keys, self.own = names, choices, keys, {}
 
     def content(self, path):
         file = self.names[path]
@@ -145,6 +145,11 @@ class State:
 
     def key(self, below=""):
         """The same for the same files with the same octets below a folder."""
+        if below not in self.own:
+            self.own[below] = self.make_key(below)
+        return self.own[below]
+
+    def make_key(self, below):
         said = hashlib.blake2b(digest_size=16)
         for path in sorted(self.names):
             if path.startswith(below):
