@@ -50,6 +50,14 @@ tls_engine_start(struct tls_engine *t, int fd, const char *const *alpn)
 	return connection(within, within_len, &client_within);
 }
 
+/* There is no server in front. */
+int
+server_tls_start_ucspi(struct server_tls *t)
+{
+	(void)t;
+	abort();
+}
+
 static enum authorization_answer
 login(void *data, int fd, const char *name, const char *secret, const char *challenge)
 {
