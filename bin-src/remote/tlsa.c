@@ -55,28 +55,17 @@ tlsa_keep_strongest(struct tlsa *records, size_t len)
 	return kept;
 }
 
+/* The length of the record's digest is that of the hash: tlsa_read has seen to it. */
 static int
-is_sha256(const unsigned char *digest, const unsigned char *s, size_t len)
-{
-	unsigned char ours[br_sha256_SIZE];
-	br_sha256_context sha;
-
-	br_sha256_init(&sha);
-	br_sha256_update(&sha, s, len);
-	br_sha256_out(&sha, ours);
-	return memcmp(digest, ours, sizeof ours) == 0;
-}
-
-static int
-is_sha512(const unsigned char *digest, const unsigned char *s, size_t len)
+is_digest(const br_hash_class *hash, const struct tlsa *t, const unsigned char *s, size_t len)
 {
 	unsigned char ours[br_sha512_SIZE];
-	br_sha512_context sha;
+	br_hash_compat_context context;
 
-	br_sha512_init(&sha);
-	br_sha512_update(&sha, s, len);
-	br_sha512_out(&sha, ours);
-	return memcmp(digest, ours, sizeof ours) == 0;
+	hash->init(&context.vtable);
+	hash->update(&context.vtable, s, len);
+	hash->out(&context.vtable, ours);
+	return memcmp(t->data, ours, t->len) == 0;
 }
 
 int
@@ -94,9 +83,9 @@ tlsa_matches(const struct tlsa *t, const unsigned char *der, size_t len)
 	case TLSA_FULL:
 		return len == t->len && memcmp(der, t->data, len) == 0;
 	case TLSA_SHA256:
-		return is_sha256(t->data, der, len);
+		return is_digest(&br_sha256_vtable, t, der, len);
 	case TLSA_SHA512:
-		return is_sha512(t->data, der, len);
+		return is_digest(&br_sha512_vtable, t, der, len);
 	}
 	return 0;
 }
