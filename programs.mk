@@ -75,7 +75,7 @@ $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session comm
 	settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 $L/message_id $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp $L/service_socket \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
-$(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders allowance) $L/siphash $L/stamp $L/service_socket $L/sandbox $(HOME_CONTROL),$(SK),-pie))
+$(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders allowance) $L/siphash $L/stamp $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),$(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/service_socket $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
@@ -93,8 +93,8 @@ $(eval $(call program,qmail-popup,$(addprefix $S/pop3d/,qmail-popup authorizatio
 
 # --- tls ---------------------------------------------------------------------
 # who holds the keys does not speak TLS, and who speaks it has no key
-$(eval $(call program,qmail-keyd,$(addprefix $S/tls/,qmail-keyd keystore keypair) $L/certificate $L/service_socket $L/sandbox $(HOME_CONTROL),-lbearssl $(SK),-pie))
-$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy) $L/key_client $L/key_chain $L/suites $L/service_socket $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
+$(eval $(call program,qmail-keyd,$(addprefix $S/tls/,qmail-keyd keystore keypair) $L/certificate $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),-lbearssl $(SK),-pie))
+$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy) $L/key_client $L/key_chain $L/suites $L/service_socket $L/service_users $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
 
 # --- users -------------------------------------------------------------------
 # what makes the tables of virtual accounts
@@ -109,7 +109,7 @@ $(eval $(call program,checkpassword-accounts,$S/users/checkpassword-accounts $S/
 $(eval $(call program,checkpassword-system,$S/users/checkpassword-system $S/users/login $S/users/shadow_state users/password $L/become,-lcrypt $(SK),-pie))
 $(eval $(call program,checkpassword-authd,$S/users/checkpassword-authd $S/users/login $L/login_client $L/login_protocol $L/service_socket $L/become $L/home,$(SK),-pie))
 # who checks logins for what reads the network: it looks at no password, the checkpassword programs do
-$(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/login_protocol $L/siphash $L/service_socket $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/login_protocol $L/siphash $L/service_socket $L/service_users $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-loggedin,$S/users/qmail-loggedin,$(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 

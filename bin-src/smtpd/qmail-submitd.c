@@ -20,6 +20,7 @@
 #include "sandbox.h"
 #include "senders.h"
 #include "service_socket.h"
+#include "service_users.h"
 #include "stamp.h"
 #include "submission_protocol.h"
 
@@ -27,7 +28,6 @@
 
 enum {
 	CLIENTS_MAX = 4000,		/* sessions that have logged in, or try to */
-	USERS_MAX = 8,
 	LOGIN_MS = 180000,		/* for a session to log in: longer than qmail-authd takes */
 	PAUSE_MS = 100,			/* before accepting again when there was no descriptor */
 	LOOK_MS = 1000,			/* control files are looked at as often */
@@ -45,14 +45,9 @@ struct client {
 	uint64_t until;		/* then it has to */
 };
 
-struct users {
-	uid_t uids[USERS_MAX + 1];
-	unsigned int len;
-};
-
 static struct submitd {
 	int listener;
-	struct users askers, vouchers;
+	struct service_users askers, vouchers;	/* root vouches as well */
 	struct senders senders;
 	struct allowance allowance;
 	struct stamp stamps[FILES];
@@ -131,7 +126,7 @@ static int
 answer(struct submitd *d, struct client *c, const char *packet, uid_t from, uint64_t now)
 {
 	if (packet[0] == SUBMISSION_LOGIN) {
-		if (c->account || !packet[1] || !service_socket_allows(d->vouchers.uids, d->vouchers.len, from))
+		if (c->account || !packet[1] || (from != 0 && !service_users_have(&d->vouchers, from)))
 			return 0;
 		c->account = strdup(packet + 1);
 		return c->account != NULL;
@@ -180,7 +175,7 @@ accept_one(struct submitd *d, uint64_t now)
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
 			d->paused_until = now + PAUSE_MS;
-	} else if (service_socket_allows(d->askers.uids, d->askers.len, service_socket_peer(fd)))
+	} else if (service_users_have(&d->askers, service_socket_peer(fd)))
 		d->clients[d->len++] = (struct client){ .fd = fd, .until = now + LOGIN_MS };
 	else
 		close(fd);
@@ -240,17 +235,6 @@ turn(struct submitd *d, const sigset_t *waiting)
 
 /* --- the start ---------------------------------------------------------------------------------------------------------------- */
 
-static int
-add_user(struct users *u, const char *digits)
-{
-	unsigned int uid;
-
-	if (!uint0_scan(digits, &uid) || u->len >= USERS_MAX)
-		return 0;
-	u->uids[u->len++] = uid;
-	return 1;
-}
-
 static unsigned int
 parse_options(struct submitd *d, int argc, char *const *argv)
 {
@@ -260,15 +244,14 @@ parse_options(struct submitd *d, int argc, char *const *argv)
 	while ((c = getopt(argc, argv, "d:u:v:")) >= 0)
 		switch (c) {
 		case 'd': is_fine &= uint0_scan(optarg, &notify) != 0; break;
-		case 'u': is_fine &= add_user(&d->askers, optarg); break;
-		case 'v': is_fine &= add_user(&d->vouchers, optarg); break;
+		case 'u': is_fine &= service_users_add(&d->askers, optarg); break;
+		case 'v': is_fine &= service_users_add(&d->vouchers, optarg); break;
 		default: is_fine = 0;
 		}
+	if (!d->askers.len)	/* all is one user */
+		is_fine &= service_users_put(&d->askers, geteuid()) && service_users_put(&d->vouchers, geteuid());
 	if (!is_fine || optind < argc)
 		strerr_dieusage(EXIT_PERM, USAGE);
-	if (!d->askers.len)	/* all is one user */
-		d->askers.uids[d->askers.len++] = d->vouchers.uids[d->vouchers.len++] = geteuid();
-	d->vouchers.uids[d->vouchers.len++] = 0;
 	return notify;
 }
 

@@ -25,6 +25,7 @@
 #include "readiness.h"
 #include "sandbox.h"
 #include "service_socket.h"
+#include "service_users.h"
 
 #define USAGE "qmail-keyd [ -c uid ] [ -d notification-fd ] [ -w workers ] [ uid ... ]"
 #define FOLDER "tls"
@@ -32,7 +33,6 @@
 
 enum {
 	WORKERS_MAX = 64,
-	USERS_MAX = 8,
 	CLIENTS_MAX = 4096,	/* descriptors of a worker, so about as many connections */
 	EVENTS = 32,
 	PAUSE_MS = 100,		/* before accepting again when there was no descriptor */
@@ -42,14 +42,9 @@ enum {
 /* Which keys a connection may use. */
 enum right { SERVER_KEYS = 1 << 0, CLIENT_KEYS = 1 << 1 };
 
-struct users {
-	uid_t uids[USERS_MAX];
-	unsigned int len;
-};
-
 struct keyd {
 	int listener;
-	struct users servers, clients;	/* who may use keys of servers, and who those of clients */
+	struct service_users servers, clients;	/* who may use keys of servers, and who those of clients */
 	unsigned int workers;
 	sigset_t outside;	/* signals that were blocked at the start */
 	/* the workers that serve: they end when they read the end of this pipe, and retire when they read an octet */
@@ -178,8 +173,8 @@ rights_of(const struct keyd *k, int fd)
 {
 	uid_t peer = service_socket_peer(fd);
 
-	return (service_socket_allows(k->servers.uids, k->servers.len, peer) ? SERVER_KEYS : 0) |
-	    (service_socket_allows(k->clients.uids, k->clients.len, peer) ? CLIENT_KEYS : 0);
+	return (service_users_have(&k->servers, peer) ? SERVER_KEYS : 0) |
+	    (service_users_have(&k->clients, peer) ? CLIENT_KEYS : 0);
 }
 
 static void
@@ -415,13 +410,6 @@ serve(struct keyd *k, const sigset_t *signals)
 		}
 }
 
-/* 1, or 0 if it is no uid or one too many. */
-static int
-add_user(struct users *u, const char *uid)
-{
-	return u->len < USERS_MAX && uint0_scan(uid, &u->uids[u->len]) && ++u->len;
-}
-
 static void
 parse_options(struct keyd *k, int argc, char *const *argv, unsigned int *notify)
 {
@@ -430,16 +418,16 @@ parse_options(struct keyd *k, int argc, char *const *argv, unsigned int *notify)
 
 	k->workers = processors < 1 ? 1 : processors > 8 ? 8 : (unsigned int)processors;
 	while ((c = getopt(argc, argv, "c:d:w:")) >= 0)
-		if ((c != 'c' || !add_user(&k->clients, optarg)) && (c != 'd' || !uint0_scan(optarg, notify)) &&
+		if ((c != 'c' || !service_users_add(&k->clients, optarg)) && (c != 'd' || !uint0_scan(optarg, notify)) &&
 		    (c != 'w' || !uint0_scan(optarg, &k->workers) || k->workers < 1 || k->workers > WORKERS_MAX))
 			strerr_dieusage(EXIT_PERM, USAGE);
 	for (argv += optind; *argv; argv++)
-		if (!add_user(&k->servers, *argv))
+		if (!service_users_add(&k->servers, *argv))
 			strerr_dieusage(EXIT_PERM, USAGE);
 	if (!k->servers.len)
-		k->servers.uids[k->servers.len++] = geteuid();
+		service_users_put(&k->servers, geteuid());
 	if (!k->clients.len)
-		k->clients.uids[k->clients.len++] = geteuid();
+		service_users_put(&k->clients, geteuid());
 }
 
 int

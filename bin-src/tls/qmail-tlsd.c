@@ -23,6 +23,7 @@
 #include "sandbox.h"
 #include "server_policy.h"
 #include "service_socket.h"
+#include "service_users.h"
 #include "suites.h"
 #include "tls_engine.h"
 #include "tunnel.h"
@@ -38,14 +39,12 @@ enum {
 	STOP_MS = 10000,	/* for the connections when this is stopped */
 	SAY_MS = 60000,		/* the same warning is said as often */
 	PAUSE_MS = 100,		/* before accepting again when there was no descriptor */
-	USERS_MAX = 8,
 	NAMES_MAX = 8,		/* for ALPN */
 };
 
 struct tlsd {
 	int listener;
-	uid_t users[USERS_MAX];	/* who may hand connections over */
-	unsigned int users_len;
+	struct service_users users;	/* who may hand connections over */
 	unsigned int most, children;
 	unsigned int handshake;	/* seconds */
 	uint64_t said;		/* when a refusal was said, 0 never */
@@ -254,7 +253,7 @@ take(struct tlsd *d, int control)
 	pid_t parent = getpid(), pid = -1;
 	const char *why = NULL;
 
-	if (!service_socket_allows(d->users, d->users_len, service_socket_peer(control)))
+	if (!service_users_have(&d->users, service_socket_peer(control)))
 		why = "a user who may not ask was turned away";
 	else if (d->children == d->most)
 		why = "as many connections as there may be: one was turned away";
@@ -316,7 +315,6 @@ stop(struct tlsd *d)
 static void
 parse_options(struct tlsd *d, int argc, char *const *argv, unsigned int *notify)
 {
-	unsigned int uid;
 	int c;
 
 	d->most = MOST;
@@ -326,13 +324,11 @@ parse_options(struct tlsd *d, int argc, char *const *argv, unsigned int *notify)
 		    (c != 'd' || !uint0_scan(optarg, notify)) &&
 		    (c != 't' || !uint0_scan(optarg, &d->handshake) || !d->handshake || d->handshake > HANDSHAKE_MAX))
 			strerr_dieusage(EXIT_PERM, USAGE);
-	for (argv += optind; *argv; argv++) {
-		if (!uint0_scan(*argv, &uid) || d->users_len == USERS_MAX)
+	for (argv += optind; *argv; argv++)
+		if (!service_users_add(&d->users, *argv))
 			strerr_dieusage(EXIT_PERM, USAGE);
-		d->users[d->users_len++] = uid;
-	}
-	if (!d->users_len)
-		d->users[d->users_len++] = geteuid();
+	if (!d->users.len)
+		service_users_put(&d->users, geteuid());
 }
 
 static void

@@ -22,6 +22,7 @@
 #include "monotonic.h"
 #include "readiness.h"
 #include "service_socket.h"
+#include "service_users.h"
 #include "submission_protocol.h"
 
 #define USAGE "qmail-authd [ -c attempts ] [ -d notification-fd ] [ -n checks ] [ -u uid ] ... checkpassword [ argument ... ] [ -- session [ argument ... ] ]"
@@ -32,7 +33,6 @@ enum {
 	REQUEST_MS = 10000,			/* for a caller to say what it wants */
 	CHECK_MS = 60000,			/* for a checkpassword program */
 	PAUSE_MS = 100,				/* before accepting again when there was no descriptor */
-	USERS_MAX = 8,
 	LOG_MAX = 1000,			/* of the log */
 	USER_SHOWN = 200,			/* octets of a login in the log */
 };
@@ -53,8 +53,8 @@ struct attempt {
 
 static struct authd {
 	int listener;
-	uid_t users[USERS_MAX];	/* who may ask */
-	unsigned int users_len, attempts_max, checks_max;
+	struct service_users users;	/* who may ask */
+	unsigned int attempts_max, checks_max;
 	unsigned int len, checks;
 	uint64_t paused_until;
 	struct login_chain chain;
@@ -245,7 +245,7 @@ accept_one(struct authd *d)
 			d->paused_until = monotonic_ms() + PAUSE_MS;
 		return;
 	}
-	a = service_socket_allows(d->users, d->users_len, service_socket_peer(fd)) ? malloc(sizeof *a) : NULL;
+	a = service_users_have(&d->users, service_socket_peer(fd)) ? malloc(sizeof *a) : NULL;
 	if (!a) {
 		close(fd);
 		return;
@@ -438,7 +438,6 @@ scan_within(const char *s, unsigned int *n, unsigned int most)
 static void
 parse_options(struct authd *d, int argc, char *const *argv, unsigned int *notify)
 {
-	unsigned int uid;
 	int c, is_fine = 1;
 
 	d->attempts_max = ATTEMPTS;
@@ -448,18 +447,13 @@ parse_options(struct authd *d, int argc, char *const *argv, unsigned int *notify
 		case 'c': is_fine &= scan_within(optarg, &d->attempts_max, ATTEMPTS_MAX); break;
 		case 'd': is_fine &= uint0_scan(optarg, notify) != 0; break;
 		case 'n': is_fine &= scan_within(optarg, &d->checks_max, CHECKS_MAX); break;
-		case 'u':
-			if (uint0_scan(optarg, &uid) && d->users_len < USERS_MAX)
-				d->users[d->users_len++] = uid;
-			else
-				is_fine = 0;
-			break;
+		case 'u': is_fine &= service_users_add(&d->users, optarg); break;
 		default: is_fine = 0;
 		}
 	if (!is_fine)
 		strerr_dieusage(EXIT_PERM, USAGE);
-	if (!d->users_len)
-		d->users[d->users_len++] = geteuid();
+	if (!d->users.len)
+		service_users_put(&d->users, geteuid());
 }
 
 static void

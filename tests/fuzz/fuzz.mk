@@ -27,7 +27,7 @@ $(eval $(call fuzzer,accounts,users/virtual users/account control/table,-lcdb -l
 $(eval $(call fuzzer,certificates,$S/remote/server_chain $S/tls/keypair $L/certificate,-lbearssl -lskarnet))
 $(eval $(call fuzzer,tls_records,$(addprefix $S/tls/,tunnel server_policy keypair) $L/key_chain $L/suites $L/certificate,-lbearssl -lskarnet))
 $(eval $(call fuzzer,tls_packets,$L/server_tls $L/tls_engine $L/service_socket,-lskarnet $(call wrap,service_socket_connect)))
-$(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/service_socket $L/home control/control,-lbearssl -lskarnet))
+$(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/service_socket $L/service_users $L/home control/control,-lbearssl -lskarnet))
 
 $(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c	# which its target has in it
 
