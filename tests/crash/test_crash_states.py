@@ -50,12 +50,13 @@ def test_power_cut(recorded, tree, world):
     ("keeper", "flush", ""), ("keeper", "syncdir", ""), ("chain", "flush", ""), ("chain", "syncdir", "home/ana/Maildir/new"),
 ])
 def test_a_forgotten_flush_is_found(recorded, tree, world, verb, where):
-    """The same with a record from which the flushes of one kind are taken out."""
+    """The same with a record from which the flushes of one kind are taken out. Which of the chosen states show it depends on how
+    the programs took turns: where none does, more are chosen."""
     whole = recorded(world)
     forgetful = copy.copy(whole)
     forgetful.lines = [line for line in whole.lines if line[0] != verb or not where in ("", line[1])]
     assert len(forgetful.lines) < len(whole.lines)
-    assert crash.look(forgetful, tree, crash.evenly(forgetful, STATES), stop=1).broken
+    assert any(crash.look(forgetful, tree, crash.evenly(forgetful, n * STATES), stop=1).broken for n in (1, 5, 25))
 
 
 def test_all_programs_go_on(recorded, new_tree):
