@@ -2,7 +2,7 @@
 #
 #   make              build everything into build/ (V=1: show the commands)
 #   make up / down    a complete private server in ./run, or stop it
-#   make check        all tests; crash, asan, lint, fuzz, bench, fresh: see README.md
+#   make check        all tests; crash, soak, asan, lint, fuzz, bench, fresh: see README.md
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
 #   make setup        users, groups, queue and control files of a real server (root)
 
@@ -40,6 +40,7 @@ needs-system := build run test
 needs-check  := $(needs-system)
 needs-crash  := $(needs-system)
 needs-crash-mutants := $(needs-system) mutants
+needs-soak   := $(needs-system)
 needs-asan   := $(needs-system)
 needs-lint   := build lint
 needs-bench  := build run bench
@@ -114,7 +115,7 @@ PYTEST_JOBS ?= 4
 PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $(PYTEST_JOBS) --dist loadgroup
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: check system crash crash-mutants lint asan bench fresh
+.PHONY: check system crash crash-mutants soak lint asan bench fresh
 check: unit system
 
 # the units first, if both are wanted: they take every processor, and some system tests measure time
@@ -127,6 +128,10 @@ crash: all
 
 crash-mutants: all
 	BUILD=$(BUILD) tests/crash/mutants/run $(MUTANTS)
+
+# half an hour of load: tests/soak/README.md. SOAK='-m 5': five minutes
+soak: all
+	BUILD=$(BUILD) /usr/bin/python3 tests/soak/soak.py $(SOAK)
 
 lint: all
 	@admin/lint $(BUILD)
