@@ -147,6 +147,15 @@ hears(unsigned int i, const char *end)
 	return s;
 }
 
+/* Until the client closes, which resets where something was not read. */
+static void
+hears_nothing(unsigned int i)
+{
+	char octet;
+
+	assert_true(recv(servers[i], &octet, 1, 0) <= 0);
+}
+
 static void
 says(unsigned int i, const char *s)
 {
@@ -207,7 +216,7 @@ trouble_defers_every_recipient_and_ends_the_worker(void **state)
 	worker_expect("1 1 Z Unable to read control files. (#4.3.0)");
 	worker_expect("end");
 	assert_int_equal(worker_exit(), 0);
-	assert_string_equal(hears(0, ""), "");
+	hears_nothing(0);
 }
 
 static void
@@ -266,7 +275,7 @@ a_server_that_speaks_or_closes_while_nothing_is_to_be_done_is_left(void **state)
 			says(0, "421 bye\r\n");
 		else
 			shutdown(servers[1], SHUT_WR);
-		assert_string_equal(hears(i, "\n"), "");	/* the worker has closed */
+		hears_nothing(i);
 	}
 	worker_job(2, ONE, "hello\n", -1, 0);
 	takes_message(2, OK OK "354 go\r\n");
@@ -353,7 +362,7 @@ nonsense_ends_the_worker(void **state)
 	worker_octets(row->s, row->len);
 	worker_expect("end");
 	assert_int_equal(worker_exit(), 0);
-	assert_string_equal(hears(0, ""), "");
+	hears_nothing(0);
 }
 
 static void
