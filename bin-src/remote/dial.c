@@ -407,6 +407,7 @@ static int
 choose_sts(struct dial *d, const char *host, stralloc *text)
 {
 	if (!sts_finish(&d->sts, host)) {
+		d->is_spent = 1;
 		add(text, "qmail-mtastsd does not say how mail for ", host, " is to be protected. (#4.3.0)\n", NULL);
 		return 0;
 	}

@@ -62,7 +62,7 @@ struct dial {
 	enum sts_mode sts_mode;		/* of the host that is called */
 	struct tlsclientcerts certificates;
 	struct client_certificate certificate;
-	int is_spent;			/* no host that needs qmail-keyd will be reached any more */
+	int is_spent;			/* a service did not answer that is connected to once: another process does better */
 };
 
 /* Reads the control files of the current directory, the qmail home, and opens what is needed for mail to host; before sandbox_enter.

@@ -248,3 +248,16 @@ def test_qmail_mtastsd_has_ended(sts):
     assert letter == "Z" and text == f"qmail-mtastsd does not say how mail for {DOMAIN} is to be protected. (#4.3.0)\n"
     (sts.home / "run/qmail-mtastsd/socket").unlink()
     assert send(sts)[-1][1].endswith("SHA384.\n") and len(server.messages) == 1
+
+
+def test_a_worker_that_began_while_qmail_mtastsd_was_away(sts):
+    """It ends with its first mail, and the next one asks."""
+    sts.listen()
+    sts.exchange(MX)
+    sts.publish(MX)
+    sts.end(sts.mtastsd, signal.SIGTERM)
+    with RemoteWorker(sts) as worker:
+        assert worker.deliver()[0][0] == "Z" and worker.done() is None
+    sts.start_mtastsd()
+    with RemoteWorker(sts) as worker:
+        assert worker.deliver()[0][0] == "K"

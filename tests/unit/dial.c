@@ -835,6 +835,7 @@ a_qmail_mtastsd_that_does_not_serve(void **state)
 		assert_string_equal(text.s, "qmail-mtastsd does not say how mail for x.test is to be protected. (#4.3.0)\n");
 	}
 	assert_int_equal(seen.connects, 0);
+	assert_int_equal(dial.is_spent, 1);
 }
 
 /* One process, one domain: another one is for another process. */
