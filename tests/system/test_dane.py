@@ -46,10 +46,12 @@ DOMAINS = [
     ("ta-another-name", TLS, "2 0 1 {ca}", "Z", "TLS failed: DANE: its certificate is for another name. (#4.7.5)"),
     ("ta-expired", EXPIRED, "2 0 1 {ca}", "Z", "TLS failed: DANE: its certificate has expired, or is not valid yet. (#4.7.5)"),
     ("ta-another-authority", TLS, "2 0 1 {other}", "Z", NOT_NAMED),
+    # C5: of no kind that can be used
     ("pkix-ta", TLS, "0 0 1 {other}", "K", ANY),
     ("pkix-ee", TLS, "1 1 1 {other}", "K", ANY),
     ("pkix-without-tls", CLEAR, "1 1 1 {other}", "Z", NOT_OFFERED),
     ("digest-of-no-kind", TLS, "3 1 9 {other}", "K", ANY),
+    # and no record at all
     ("none", TLS, "", "K", ANY),
     ("none-without-tls", CLEAR, "", "K", NO_TLS),
     ("tampered", TLS, "3 1 1 {key}", "Z", "It is not known now whether DANE is demanded of mx.tampered.example: "),

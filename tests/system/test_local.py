@@ -579,8 +579,7 @@ def test_maildir_trouble(local, prepare):
                 assert os.listdir(path) == []
 
 
-def test_maildir_of_255_octets(local):
-    """L5"""
+def test_L5_maildir_of_255_octets(local):
     name = "m" * 255
     for sub in "tmp", "new", "cur":
         (local.home / name / sub).mkdir(parents=True)

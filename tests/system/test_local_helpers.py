@@ -418,8 +418,8 @@ def test_maildir2mbox_trouble_changes_nothing(local, prepare, code):
         assert (local.home / "Mailbox").read_bytes() == before
 
 
-def test_maildir2mbox_odd_entries(local):
-    """L5: names with newline, colon, 255 octets; directories and links are no messages."""
+def test_L5_maildir2mbox_odd_entries(local):
+    """Names with newline, colon, 255 octets; directories and links are no messages."""
     names = ["a\nb", "c:d", "e" * 255, "-x", " y"]
     for i, name in enumerate(names):
         put(local, f"new/{name}", b"Subject: %d\n\n" % i, i + 1)

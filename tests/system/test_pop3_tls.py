@@ -12,13 +12,14 @@ import xml.etree.ElementTree
 import pytest
 
 from certificates import authority
-from conftest import HOST, SOURCE, WAIT
+from conftest import HOST, WAIT
 from pop3 import message, names, wire
 from serving import Service, read_all
 from smtp_session import Queue
 from test_popup import SECRET, keeper, pop3, tls  # noqa: F401
 from test_smtpd_tls import CLEAR
 from test_tls import client_hello, in_records, new_context, read_tls, server_name
+from transcripts import lines_of, play
 
 CLEAR = {**{name: CLEAR[name] for name in ("HTTP", "PROXY", "SSLv2")}, "POP3": b"USER ana\r\nPASS secret\r\nDELE 1\r\nQUIT\r\n"}
 
@@ -131,32 +132,11 @@ def test_S18_compression_is_not_chosen(pop3s):
 # --- what Thunderbird says ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("transcript", ["thunderbird-stls", "thunderbird-keep"])
+@pytest.mark.parametrize("transcript", ["thunderbird-stls.pop3", "thunderbird-keep.pop3"])
 def test_transcript(tls, transcript):  # noqa: F811
-    """A file of lines: "C: " and what is sent; "S: " and a pattern for the line that comes, "S* " for any number of lines; TLS: it
-    begins here; END and how many messages are left."""
-    lines = (SOURCE / f"tests/system/{transcript}.pop3").read_text().splitlines()
-    with Service(tls, "qmail-popup", *(["-S"] if lines[0] == "TLS" else [])) as service:
-        connection = service.connect()
-        file, said = connection.makefile("rb"), None
-        for n, line in enumerate(lines, 1):
-            kind, _, text = line.partition(" ")
-            if kind == "C:":
-                connection.sendall(text.encode() + b"\r\n")
-            elif kind == "TLS":
-                connection = protect(connection)
-                file = connection.makefile("rb")
-            elif kind == "END":
-                assert len(names(tls)) == int(text)
-            else:
-                said = said or file.readline().decode()
-                while kind == "S*" and said != ".\r\n":
-                    assert re.fullmatch(text + "\r\n", said), (n, said)
-                    said = file.readline().decode()
-                if kind == "S:":
-                    assert re.fullmatch(text + "\r\n", said), (n, text, said)
-                    said = None
-        connection.close()
+    with Service(tls, "qmail-popup", *(["-S"] if lines_of(transcript)[0] == "TLS" else [])) as service:
+        left = play(transcript, service.connect())
+    assert len(names(tls)) == left
 
 
 # --- clients --------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ CHECKPASSWORD = """\
     login, secret, challenge = given.split(b"\\0")[:3]
     if login == b"broken":
         sys.exit(111)
+    if login == b"vchkpw":
+        sys.exit(3)
     if login == b"crash":
         os.kill(os.getpid(), 9)
     if login == b"slow":
@@ -187,8 +189,10 @@ def test_octet_by_octet(either):
         assert [r[:3] for r in replies(read_all(c))] == [b"+OK"] * 4
 
 
-def test_a_wrong_password_is_answered_and_the_connection_closed(either):
-    said = either.ask(b"USER ana\r\nPASS wrong\r\nUSER ana\r\nPASS secret\r\n", end=False)
+@pytest.mark.parametrize("login", ["ana", "vchkpw"])
+def test_a_wrong_password_is_answered_and_the_connection_closed(either, login):
+    """Programs of others have other exit codes for it."""
+    said = either.ask(f"USER {login}\r\nPASS wrong\r\nUSER ana\r\nPASS secret\r\n".encode(), end=False)
     assert said.endswith(b"+OK\r\n-ERR [AUTH] authorization failed\r\n") and said.count(b"\n") == 3
 
 
@@ -456,13 +460,17 @@ def test_p14_a_megabyte(popup, keeper):
 
 
 def test_fail2ban_reads_the_log(popup, keeper):
+    """Of qmail-authd, and of qmail-popup in a chain."""
     attempt(popup, "127.0.0.7", login="eva")
     attempt(popup, "127.0.0.8", secret=SECRET)
-    keeper.authd_said("login failed: ")
-    log = keeper.write("log.txt", "".join(f"@4000000065a1b2c3075bcd15 {line}\n" for line in keeper.errors("qmail-authd").splitlines()))
+    with Chain(keeper) as chain:
+        attempt(chain, "127.0.0.9", login="eva")
+        log = keeper.authd_said("login failed: ") + chain.log()
+    assert log.count("login failed: ") == 2
+    log = keeper.write("log.txt", "".join(f"@4000000065a1b2c3075bcd15 {line}\n" for line in log.splitlines()))
     said = subprocess.run(["fail2ban-regex", "--print-all-matched", str(log), str(SOURCE / "admin/fail2ban.conf")],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60).stdout
-    assert ", 1 matched, " in said, said
+    assert ", 2 matched, " in said, said
 
 
 # --- the keeper's socket -----------------------------------------------------------------------------------------------------

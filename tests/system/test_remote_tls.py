@@ -156,7 +156,7 @@ REFUSALS = [b"454 4.7.0 not now", b"501 5.5.4 no", b"502 5.5.1 no"]
 
 
 @pytest.mark.parametrize("reply", REFUSALS)
-def test_offered_and_refused(tree, remote, reply):
+def test_C2_offered_and_refused(tree, remote, reply):
     """The session goes on without."""
     server = remote(at("STARTTLS", reply))
     *_, (letter, text) = send(tree)
@@ -215,7 +215,7 @@ FAILING = pytest.mark.parametrize("what, why", FAILURES, ids=[f.__name__ for f, 
 
 
 @FAILING
-def test_a_handshake_that_fails(tree, remote, what, why):
+def test_C2_a_handshake_that_fails(tree, remote, what, why):
     """Another connection does without."""
     server = remote(raw=only_once(what), kind=None)
     *_, (letter, text) = send(tree)

@@ -20,6 +20,7 @@ from test_accounts import PASSWORD, add, of_domain
 from test_popup import SECRET, Pop3
 from test_smtpd_tls import CIPHER, Client, protocol
 from test_tls import new_context, pem
+from transcripts import lines_of, play
 
 ANA, FAR = "ana@shop.example", "eva@far.example"
 MESSAGE = b"From: ana@shop.example\r\nTo: eva@far.example\r\nSubject: x\r\n\r\nfirst\r\n..last\r\n"
@@ -174,6 +175,19 @@ def test_commands_behind_AUTH(keeper, queue):
         s.send(f"AUTH PLAIN {PLAIN}\r\nMAIL FROM:<{ANA}>\r\n")
         assert s.reply().startswith("503 5.5.1 you did not wait ")
         assert s.rest() == []
+
+
+def test_S11_a_response_without_end(keeper, queue):
+    """A megabyte of it ends the session."""
+    with Service(keeper, "qmail-smtpd", "-X", env={"SMTPAUTH": "!", "FORCETLS": "0"}) as service:
+        for mechanism in ("PLAIN", "LOGIN"):
+            with Client(service) as s:
+                s.ehlo()
+                s.expect(334, f"AUTH {mechanism}")
+                with contextlib.suppress(ConnectionError):
+                    s.send(b"A" * (1 << 20))
+                assert [line[:3] for line in s.rest()] == ["500"]
+    assert not (keeper.home / "given").exists()
 
 
 # --- whose senders, and how many messages ----------------------------------------------------------------------------------
@@ -337,6 +351,18 @@ def test_client(request, queue, port, client):
     for message, envelope in queue.messages:
         assert protocol(message) in (f"ESMTPSA (TLSv1.2) tls {CIPHER}", f"UTF8SMTPSA (TLSv1.2) tls {CIPHER}")  # msmtp of 2025 says SMTPUTF8
         assert message.rstrip().endswith(b"\n\nfirst\n..last") and f"T{FAR}\0".encode() in envelope
+
+
+@pytest.mark.parametrize("transcript", ["thunderbird-starttls.smtp", "thunderbird-tls.smtp"])
+def test_transcript(request, queue, transcript):
+    """The header stays as Thunderbird has made it."""
+    at_once = lines_of(transcript)[0] == "TLS"
+    service = request.getfixturevalue("submissions" if at_once else "submission")
+    assert play(transcript, service.connect()) == len(queue.messages)
+    (message, envelope), = queue.messages
+    header, body = message.split(b"\nMessage-ID: <b5d0c7a2-", 1)
+    assert b"Date: " not in header and body.endswith(b"\nContent-Transfer-Encoding: 8bit\n\nfirst\n.last\n")
+    assert f"F{ANA}\0".encode() in envelope and envelope.count(b"@far.example\0") == 1 + at_once
 
 
 # --- the whole server -----------------------------------------------------------------------------------------------------------

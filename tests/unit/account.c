@@ -193,9 +193,9 @@ no_table(void **state)
 	assert_int_equal(absent, 1);
 }
 
-/* L4: a table that some other program made, or damage, is not "nobody" */
+/* A table that some other program made, or damage, is not "nobody" */
 static void
-not_our_table(void **state)
+L4_not_our_table(void **state)
 {
 	struct account a = { .user = NULL };
 	int absent = 1;
@@ -268,7 +268,7 @@ main(void)
 {
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test(assign_bounds), cmocka_unit_test(wildcard_for_all), cmocka_unit_test(no_table),
-		cmocka_unit_test(not_our_table), cmocka_unit_test(long_local),
+		cmocka_unit_test(L4_not_our_table), cmocka_unit_test(long_local),
 	};
 	char dir[] = "/tmp/unit-account-XXXXXX";
 	struct CMUnitTest tests[ASSIGNS + FINDS + FIELDS + sizeof others / sizeof *others];

@@ -1,4 +1,4 @@
-/* AUTH in a session: which words are answered how, when a login counts, and what it changes. */
+/* AUTH in a session: which words are answered how, when a login counts, and what it changes; row S11 of the hostile inputs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -122,23 +122,27 @@ static const struct row { const char *rule, *lines, *sent, *want, *asked; } rows
 	{ "PLAIN when asked", EHLO "AUTH PLAIN", ANA "\r\n", "334 \r\n235 2.7.0 ", "ana/x" },
 	{ "LOGIN", EHLO "AUTH LOGIN", "YW5h\r\neA==\r\n", "334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n235 ", "ana/x" },
 	{ "LOGIN with its name at once", EHLO "AUTH LOGIN YW5h", "eA==\r\n", "334 UGFzc3dvcmQ6\r\n235 ", "ana/x" },
-	{ "a secret of one octet that is wrong", EHLO "AUTH PLAIN AGFuYQB5", "", "535 5.7.8 authentication failed", "ana/y" },
+	{ "S11: a secret of one octet that is wrong", EHLO "AUTH PLAIN AGFuYQB5", "", "535 5.7.8 authentication failed", "ana/y" },
 	{ "who is nobody", EHLO "AUTH PLAIN AGV2ZQB4", "", "535 5.7.8 ", "eve/x" },
 	{ "it cannot be known", EHLO "AUTH PLAIN AGJvYgB4", "", "454 4.7.0 unable to check logins now (#4.7.0)", "bob/x" },
+	{ "S11: a login with a meaning to LDAP", EHLO "AUTH PLAIN ACopKHVpZD0qAHg=", "", "535 ", "*)(uid=*/x" },
+	{ "S11: to SQL", EHLO "AUTH PLAIN ACcgT1IgMT0xIC0tAHg=", "", "535 ", "' OR 1=1 --/x" },
+	{ "S11: to printf", EHLO "AUTH PLAIN ACVzJW4leAB4", "", "535 ", "%s%n%x/x" },
+	{ "S11: of no characters", EHLO "AUTH PLAIN AP/+AHg=", "", "535 ", "\xff\xfe/x" },
 	{ "for somebody else", EHLO "AUTH PLAIN ZXZlAGFuYQB4", "", "535 5.7.8 nobody acts for another here", "" },
 	{ "for oneself", EHLO "AUTH PLAIN YW5hAGFuYQB4", "", "235 ", "ana/x" },
 	{ "no mechanism", EHLO "AUTH", "", "501 5.5.4 syntax: AUTH ", "" },
 	{ "another mechanism", EHLO "AUTH CRAM-MD5", "", "504 5.5.4 this mechanism is not known", "" },
 	{ "a mechanism that goes on", EHLO "AUTH PLAINS " ANA, "", "504 ", "" },
-	{ "cancelled", EHLO "AUTH PLAIN", "*\r\n", "334 \r\n501 5.7.0 authentication cancelled", "" },
-	{ "cancelled at the second question", EHLO "AUTH LOGIN", "YW5h\r\n*\r\n", "334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n501 5.7.0 ", "" },
-	{ "cancelled at once", EHLO "AUTH PLAIN *", "", "501 5.7.0 ", "" },
-	{ "no base64", EHLO "AUTH PLAIN !", "", "501 5.5.2 malformed response", "" },
-	{ "an initial response that is empty", EHLO "AUTH PLAIN =", "", "501 5.5.2 ", "" },
-	{ "a response that is empty", EHLO "AUTH PLAIN", "\r\n", "334 \r\n501 5.5.2 ", "" },
-	{ "padding alone", EHLO "AUTH PLAIN", "====\r\n", "334 \r\n501 5.5.2 ", "" },
-	{ "a part that is missing", EHLO "AUTH PLAIN YW5h", "", "501 5.5.2 ", "" },
-	{ "a NUL in the secret", EHLO "AUTH PLAIN AGFuYQB4AHk=", "", "501 5.5.2 ", "" },
+	{ "S11: cancelled", EHLO "AUTH PLAIN", "*\r\n", "334 \r\n501 5.7.0 authentication cancelled", "" },
+	{ "S11: cancelled at the second question", EHLO "AUTH LOGIN", "YW5h\r\n*\r\n", "334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n501 5.7.0 ", "" },
+	{ "S11: cancelled at once", EHLO "AUTH PLAIN *", "", "501 5.7.0 ", "" },
+	{ "S11: no base64", EHLO "AUTH PLAIN !", "", "501 5.5.2 malformed response", "" },
+	{ "S11: an initial response that is empty", EHLO "AUTH PLAIN =", "", "501 5.5.2 ", "" },
+	{ "S11: a response that is empty", EHLO "AUTH PLAIN", "\r\n", "334 \r\n501 5.5.2 ", "" },
+	{ "S11: padding alone", EHLO "AUTH PLAIN", "====\r\n", "334 \r\n501 5.5.2 ", "" },
+	{ "S11: a part that is missing", EHLO "AUTH PLAIN YW5h", "", "501 5.5.2 ", "" },
+	{ "S11: a NUL in the secret", EHLO "AUTH PLAIN AGFuYQB4AHk=", "", "501 5.5.2 ", "" },
 	{ "two responses in one", EHLO "AUTH PLAIN " ANA " " ANA, "", "501 5.5.2 ", "" },
 	{ "two blanks", EHLO "AUTH PLAIN  " ANA, "", "501 5.5.2 ", "" },
 	{ "a bare LF, and more", EHLO "AUTH PLAIN", ANA "\nNOOP\r\n", "334 \r\n500 5.5.2 ", "" },
@@ -172,7 +176,7 @@ row_is_right(void **state)
 /* --- lines ---------------------------------------------------------------------------------------------------------------- */
 
 static void
-a_response_above_the_bound(void **state)
+S11_a_response_above_the_bound(void **state)
 {
 	static char line[12290];
 
@@ -186,7 +190,7 @@ a_response_above_the_bound(void **state)
 }
 
 static void
-a_response_with_a_NUL(void **state)
+S11_a_response_with_a_NUL(void **state)
 {
 	(void)state;
 	smtpd_says("EHLO x.test");
@@ -570,8 +574,8 @@ int
 main(void)
 {
 	struct CMUnitTest tests[ROWS + 30] = {
-		test(a_response_above_the_bound),
-		test(a_response_with_a_NUL),
+		test(S11_a_response_above_the_bound),
+		test(S11_a_response_with_a_NUL),
 		test(who_closes_instead_of_an_answer),
 		test(what_does_not_wait_for_the_reply),
 		test(secrets_do_not_stay_in_the_input),

@@ -26,6 +26,7 @@ static const struct row { const char *rule, *text, *want; } rows[] = {
 	{ "the first counts", "version: STSv1\nversion: STSv2\nmode: none\nmode: x\nmax_age: 5\nmax_age: x\n", "none 5" },
 	{ "none needs no mx", AGED("0"), "none 0" },
 	{ "a year", AGED("31557600"), "none 31557600" },
+	{ "C5: ten years", AGED("315576000"), "none 31557600" },
 	{ "more than a year", AGED("9999999999"), "none 31557600" },
 	{ "eleven digits", AGED("00000000001"), "its max_age is no number of seconds" },
 	{ "no digit", AGED(""), "its max_age is no number of seconds" },

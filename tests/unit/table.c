@@ -115,9 +115,9 @@ ask(const char *key)
 	return r;
 }
 
-/* L4: cut short at any length: never "absent" */
+/* Cut short at any length: never "absent" */
 static void
-truncated(void **state)
+L4_truncated(void **state)
 {
 	stralloc octets = STRALLOC_ZERO;
 
@@ -132,9 +132,9 @@ truncated(void **state)
 	stralloc_free(&octets);
 }
 
-/* L4: cut short, and filled with zeros again, as a power cut leaves it */
+/* Cut short, and filled with zeros again, as a power cut leaves it */
 static void
-zeros(void **state)
+L4_zeros(void **state)
 {
 	stralloc octets = STRALLOC_ZERO;
 
@@ -156,9 +156,9 @@ put_little(char *s, uint32_t n)
 		s[i] = (char)(n >> 8 * i & 255);
 }
 
-/* L4: pointers beyond the end, in the head and in a hash table; a value longer than the file */
+/* Pointers beyond the end, in the head and in a hash table; a value longer than the file */
 static void
-beyond_the_end(void **state)
+L4_beyond_the_end(void **state)
 {
 	struct table_maker m;
 	stralloc octets = STRALLOC_ZERO;
@@ -186,9 +186,9 @@ beyond_the_end(void **state)
 	stralloc_free(&octets);
 }
 
-/* L4: a hash table without an empty slot, all slots the key's: the chain is followed once around */
+/* A hash table without an empty slot, all slots the key's: the chain is followed once around */
 static void
-loop(void **state)
+L4_loop(void **state)
 {
 	struct table_maker m;
 	stralloc octets = STRALLOC_ZERO;
@@ -216,9 +216,9 @@ next_random(uint64_t *state)
 	return (unsigned int)(*state >> 33);
 }
 
-/* L4: any damage at all: ends, and ASan has nothing to say */
+/* Any damage at all: ends, and ASan has nothing to say */
 static void
-random_damage(void **unused)
+L4_random_damage(void **unused)
 {
 	stralloc octets = STRALLOC_ZERO;
 	char *copy;
@@ -243,9 +243,9 @@ random_damage(void **unused)
 	stralloc_free(&octets);
 }
 
-/* L4: replaced during lookup: an open table stays what it was; the next one that is opened is the new one */
+/* Replaced during lookup: an open table stays what it was; the next one that is opened is the new one */
 static void
-replaced(void **state)
+L4_replaced(void **state)
 {
 	struct table_maker m;
 	struct table t;
@@ -262,9 +262,9 @@ replaced(void **state)
 	stralloc_free(&value);
 }
 
-/* L4: cut short while it is open */
+/* Cut short while it is open */
 static void
-cut_while_open(void **state)
+L4_cut_while_open(void **state)
 {
 	struct table t;
 	stralloc value = STRALLOC_ZERO;
@@ -394,9 +394,9 @@ int
 main(void)
 {
 	const struct CMUnitTest others[] = {
-		cmocka_unit_test(no_file), cmocka_unit_test(truncated), cmocka_unit_test(zeros),
-		cmocka_unit_test(beyond_the_end), cmocka_unit_test(loop), cmocka_unit_test(random_damage),
-		cmocka_unit_test(replaced), cmocka_unit_test(cut_while_open), cmocka_unit_test(abandoned),
+		cmocka_unit_test(no_file), cmocka_unit_test(L4_truncated), cmocka_unit_test(L4_zeros),
+		cmocka_unit_test(L4_beyond_the_end), cmocka_unit_test(L4_loop), cmocka_unit_test(L4_random_damage),
+		cmocka_unit_test(L4_replaced), cmocka_unit_test(L4_cut_while_open), cmocka_unit_test(abandoned),
 		cmocka_unit_test(added_already), cmocka_unit_test(secret),
 		cmocka_unit_test(left_over), cmocka_unit_test(each_key),
 	};

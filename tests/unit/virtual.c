@@ -191,7 +191,7 @@ static const struct local_row { const char *rule, *local, *want; } local_rows[] 
 	{ "nothing", "", "0" },
 	{ "the key of a domain is no account", "x.example-@x.example", "0" },
 	{ "the key of a catch-all is no domain", "*all.example-x", "0" },
-	/* L4 */
+	/* row L4 */
 	{ "uid 0 in the table", "broken.example-root", "-1" },
 	{ "too few fields in the table", "broken.example-short", "-1" },
 	{ "an empty value", "broken.example-empty", "-1" },
@@ -258,9 +258,9 @@ no_table(void **state)
 	expect_local("x.example-ana", "0");
 }
 
-/* L4: what is no table of ours says nothing about anybody; but a local part without '-' needs no table. */
+/* What is no table of ours says nothing about anybody; but a local part without '-' needs no table. */
 static void
-not_our_table(void **state)
+L4_not_our_table(void **state)
 {
 	(void)state;
 	make_table(records + 1, 1);
@@ -272,9 +272,9 @@ not_our_table(void **state)
 	expect_local("ana", "0");
 }
 
-/* L4: every octet damaged, one after the other: another answer, none or an error, and never a crash or a loop. */
+/* Every octet damaged, one after the other: another answer, none or an error, and never a crash or a loop. */
 static void
-any_octet_damaged(void **state)
+L4_any_octet_damaged(void **state)
 {
 	static char octets[1 << 16];
 	struct account a = { .user = NULL };
@@ -335,7 +335,7 @@ main(void)
 {
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test(long_lines), cmocka_unit_test(hash_is_left_out), cmocka_unit_test(addresses), cmocka_unit_test(no_table),
-		cmocka_unit_test(not_our_table), cmocka_unit_test(any_octet_damaged), cmocka_unit_test(long_local),
+		cmocka_unit_test(L4_not_our_table), cmocka_unit_test(L4_any_octet_damaged), cmocka_unit_test(long_local),
 	};
 	struct CMUnitTest tests[LINES + LOCALS + sizeof others / sizeof *others];
 	size_t n = 0;

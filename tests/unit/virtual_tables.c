@@ -162,9 +162,9 @@ long_line(void **state)
 	assert_int_equal(line, 1);
 }
 
-/* L4: the table that is damaged is named. */
+/* The table that is damaged is named. */
 static void
-damaged(void **state)
+L4_damaged(void **state)
 {
 	struct account a = { .user = NULL };
 	const char *table;
@@ -197,7 +197,7 @@ main(void)
 {
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test(both_tables), cmocka_unit_test(no_accounts), cmocka_unit_test(readable_for_all),
-		cmocka_unit_test(long_line), cmocka_unit_test(damaged),
+		cmocka_unit_test(long_line), cmocka_unit_test(L4_damaged),
 	};
 	struct CMUnitTest tests[ROWS + sizeof others / sizeof *others];
 
