@@ -115,6 +115,8 @@ const struct control_file control_files[] = {
 	    "relay for a domain, instead of its MX hosts" },
 	{ "smtpsessiontime", CONTROL_NUMBER, "14400", 0, "qmail-smtpd",
 	    "seconds after which an SMTP session is ended" },
+	{ "submissionlimits", CONTROL_LIST, "", 0, "qmail-submitd",
+	    "the two numbers below for some logins, as login:messages:recipients, see qmail-submitd(8)" },
 	{ "submissionmessages", CONTROL_NUMBER, "200", 0, "qmail-submitd",
 	    "messages that an account which has logged in may send within an hour; 0 is any number" },
 	{ "submissionrecipients", CONTROL_NUMBER, "1000", 0, "qmail-submitd",

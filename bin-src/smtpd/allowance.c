@@ -54,15 +54,15 @@ add(uint32_t *count, unsigned long n)
 }
 
 enum allowance_answer
-allowance_take(struct allowance *a, const char *account, unsigned long recipients, uint64_t now)
+allowance_take(struct allowance *a, const char *account, const struct allowance_limits *limits, unsigned long recipients, uint64_t now)
 {
 	uint64_t period = now / ALLOWANCE_PERIOD_MS + 1;	/* 0 is that of an entry never used */
 	struct allowance_entry *e = find(a, account, period);
 
 	advance(e, period);
-	if (a->messages && sum(e->messages) >= a->messages)
+	if (limits->messages && sum(e->messages) >= limits->messages)
 		return ALLOWANCE_MESSAGES;
-	if (a->recipients && sum(e->recipients) + recipients > a->recipients)
+	if (limits->recipients && sum(e->recipients) + recipients > limits->recipients)
 		return ALLOWANCE_RECIPIENTS;
 	add(&e->messages[period % ALLOWANCE_PERIODS], 1);
 	add(&e->recipients[period % ALLOWANCE_PERIODS], recipients);

@@ -17,8 +17,12 @@ struct allowance_entry {
 	uint32_t messages[ALLOWANCE_PERIODS], recipients[ALLOWANCE_PERIODS];	/* by the period's number */
 };
 
+/* Of an hour; 0 is any number. */
+struct allowance_limits {
+	unsigned long messages, recipients;
+};
+
 struct allowance {
-	unsigned long messages, recipients;	/* of an hour; 0 any number. The caller's to change */
 	struct siphash_key key;
 	struct allowance_entry entries[ALLOWANCE_SETS][ALLOWANCE_WAYS];
 };
@@ -28,7 +32,8 @@ enum allowance_answer { ALLOWANCE_OK, ALLOWANCE_MESSAGES, ALLOWANCE_RECIPIENTS }
 /* Chooses the key; *a is all zero. 1, or 0 with errno set. */
 int allowance_init(struct allowance *a);
 
-/* Counts a message of account to so many recipients, or says why not, and counts nothing. */
-enum allowance_answer allowance_take(struct allowance *a, const char *account, unsigned long recipients, uint64_t now);
+/* Counts a message of account to so many recipients, or says why not, and counts nothing. What was counted stays if the limits change. */
+enum allowance_answer allowance_take(struct allowance *a, const char *account, const struct allowance_limits *limits, unsigned long recipients,
+    uint64_t now);
 
 #endif

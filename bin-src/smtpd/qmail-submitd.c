@@ -11,8 +11,8 @@
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
+#include "account_limits.h"
 #include "allowance.h"
-#include "control/control.h"
 #include "exitcode.h"
 #include "home.h"
 #include "monotonic.h"
@@ -31,13 +31,11 @@ enum {
 	LOGIN_MS = 180000,		/* for a session to log in: longer than qmail-authd takes */
 	PAUSE_MS = 100,			/* before accepting again when there was no descriptor */
 	LOOK_MS = 1000,			/* control files are looked at as often */
-	MESSAGES = 200, RECIPIENTS = 1000,	/* of an hour: the defaults of control/submissionmessages and submissionrecipients */
-	LIMIT_MAX = 1000000000,
-	FILES = 5,
+	FILES = 6,
 };
 
-static const char *const files[FILES] = { "control/submissionmessages", "control/submissionrecipients", "control/submissionsenders",
-	"control/locals", "control/me" };
+static const char *const files[FILES] = { "control/submissionmessages", "control/submissionrecipients", "control/submissionlimits",
+	"control/submissionsenders", "control/locals", "control/me" };
 
 struct client {
 	int fd;
@@ -49,6 +47,7 @@ static struct submitd {
 	int listener;
 	struct service_users askers, vouchers;	/* root vouches as well */
 	struct senders senders;
+	struct account_limits limits;
 	struct allowance allowance;
 	struct stamp stamps[FILES];
 	uint64_t looked_at, paused_until;
@@ -63,20 +62,20 @@ static struct submitd {
 static const char *
 read_files(struct submitd *d)
 {
-	unsigned long messages = MESSAGES, recipients = RECIPIENTS;
+	struct account_limits limits = { .table = STRALLOC_ZERO };
 	const char *file;
 
 	/* first, so that a change while they are read is seen at the next look */
 	for (int i = 0; i < FILES; i++)
 		d->stamps[i] = stamp_take(files[i]);
-	if (control_number(&messages, files[0], LIMIT_MAX) < 0)
-		return files[0];
-	if (control_number(&recipients, files[1], LIMIT_MAX) < 0)
-		return files[1];
-	if (!senders_read(&d->senders, &file))
+	if (!account_limits_read(&limits, &file))
 		return file;
-	d->allowance.messages = messages;
-	d->allowance.recipients = recipients;
+	if (!senders_read(&d->senders, &file)) {
+		account_limits_free(&limits);
+		return file;
+	}
+	account_limits_free(&d->limits);
+	d->limits = limits;
 	return NULL;
 }
 
@@ -110,11 +109,12 @@ say(const struct client *c, enum submission_answer answer, const char *text)
 static int
 answer_message(struct submitd *d, const struct client *c, const char *digits, uint64_t now)
 {
+	struct allowance_limits limits = account_limits_of(&d->limits, c->account);
 	unsigned int recipients;
 
 	if (!uint0_scan(digits, &recipients))
 		return say(c, SUBMISSION_UNKNOWN, "malformed");
-	switch (allowance_take(&d->allowance, c->account, recipients, now)) {
+	switch (allowance_take(&d->allowance, c->account, &limits, recipients, now)) {
 	case ALLOWANCE_MESSAGES: return say(c, SUBMISSION_FULL, "you have sent too many messages within an hour, try again later");
 	case ALLOWANCE_RECIPIENTS: return say(c, SUBMISSION_FULL, "you have sent to too many recipients within an hour, try again later");
 	default: return say(c, SUBMISSION_YES, "");

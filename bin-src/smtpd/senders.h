@@ -1,9 +1,7 @@
 /* senders: which envelope senders belong to a login.
  * Its own    the null sender, because receipts and bounces of a user's programs have it; the login itself; of a login without '@', a user of
  *            this machine, also login@DOMAIN with a domain of control/locals (where there is no such file: of control/me)
- * The table  control/submissionsenders, lines "LOGIN:SENDER":
- *                LOGIN    a login, @domain: all of that domain, *: all
- *                SENDER   an address, @domain: all of that domain, user-*@domain: all that begin so, *: all
+ * The table  control/submissionsenders, lines "LOGIN:SENDER", as address_pattern.h has them
  * Compared   without ASCII case */
 #ifndef SENDERS_H
 #define SENDERS_H

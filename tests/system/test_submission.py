@@ -224,6 +224,24 @@ def test_an_account_has_its_share(keeper, queue):
     assert len(queue.messages) == 2
 
 
+def test_an_account_has_a_share_of_its_own(keeper, queue):
+    """A line counts from the next message on; one that makes no sense changes nothing."""
+    def answers(login, count):
+        c = keeper.connect_submitd()
+        c.send(b"L" + login)
+        return [said[:1] for said in keeper.ask_submitd(*[b"M2"] * count, connection=c)]
+
+    keeper.write("control/submissionmessages", "1\n")
+    keeper.write("control/submissionlimits", f"{ANA}:2:\n@shop.example:0:3\n")
+    wait_for(lambda: answers(b"eva@other.example", 1) == [b"F"], what="the files to be read")
+    assert answers(ANA.encode(), 3) == [b"Y", b"Y", b"F"]
+    assert answers(b"luis@shop.example", 2) == [b"Y", b"F"]
+    keeper.write("control/submissionlimits", f"{ANA}\n")
+    wait_for(lambda: answers(ANA.encode(), 1) == [b"F"] and "submissionlimits" in keeper.errors("qmail-submitd"), what="the complaint")
+    keeper.write("control/submissionlimits", f"{ANA}:4:\n")
+    wait_for(lambda: answers(ANA.encode(), 1) == [b"Y"], what="the files to be read")
+
+
 def test_qmail_submitd_that_was_started_anew(submission, queue):
     tree = submission.tree
     with Client(submission) as s:
