@@ -115,6 +115,8 @@ const struct control_file control_files[] = {
 	    "relay for a domain, instead of its MX hosts" },
 	{ "smtpsessiontime", CONTROL_NUMBER, "14400", 0, "qmail-smtpd",
 	    "seconds after which an SMTP session is ended" },
+	{ "submissionauthors", CONTROL_NUMBER, "0", 0, "qmail-smtpd",
+	    "whether the author of a message has to belong to the login: 2 the From field, 1 Sender where there is one, 0 not" },
 	{ "submissionlimits", CONTROL_LIST, "", 0, "qmail-submitd",
 	    "the two numbers below for some logins, as login:messages:recipients, see qmail-submitd(8)" },
 	{ "submissionmessages", CONTROL_NUMBER, "200", 0, "qmail-submitd",

@@ -5,6 +5,7 @@
 #include <strings.h>
 #include <unistd.h>
 #include "auth.h"
+#include "author.h"
 #include "exitcode.h"
 #include "login_client.h"
 #include "login_runner.h"
@@ -271,19 +272,44 @@ judge(struct session *s, enum submission_answer answer, const char *text)
 	}
 }
 
+/* Whether an address belongs to who has logged in, and else why not. */
+static enum submission_answer
+own(const struct session *s, const char *address, char text[SUBMISSION_TEXT_MAX + 1])
+{
+	if (s->auth->owns_sender == 0)
+		return SUBMISSION_YES;
+	if (s->submission >= 0)
+		return submission_sender(s->submission, address, text);
+	if (s->auth->owns_sender < 0 || strcasecmp(address, s->login.s) == 0)
+		return SUBMISSION_YES;
+	snprintf(text, SUBMISSION_TEXT_MAX + 1, "sorry, this sender is not your login");
+	return SUBMISSION_NO;
+}
+
 int
 auth_takes_sender(struct session *s, const char *sender)
 {
 	char text[SUBMISSION_TEXT_MAX + 1];
 
-	if (!s->is_authenticated || s->auth->owns_sender == 0)
-		return 1;
-	if (s->submission >= 0)
-		return judge(s, submission_sender(s->submission, sender, text), text);
-	if (s->auth->owns_sender < 0 || strcasecmp(sender, s->login.s) == 0)
-		return 1;
-	reply_put(&s->reply, 553, "5.7.1", "sorry, this sender is not your login");
-	return 0;
+	return !s->is_authenticated || judge(s, own(s, sender, text), text);
+}
+
+static enum submission_answer
+owns_author(void *data, const char *address)
+{
+	char text[SUBMISSION_TEXT_MAX + 1];
+
+	return own(data, address, text);
+}
+
+enum submission_answer
+auth_judges_author(struct session *s)
+{
+	unsigned long demand = s->settings->numbers[NUMBER_AUTHORS];
+
+	if (!s->is_authenticated || demand == AUTHORS_ANY)
+		return SUBMISSION_YES;
+	return author_judge(&s->author, demand == AUTHORS_SENDER, owns_author, s);
 }
 
 int

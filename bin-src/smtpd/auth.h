@@ -16,6 +16,7 @@
  * Secrets   are wiped here, in the input, and where they go */
 #ifndef AUTH_H
 #define AUTH_H
+#include "submission_protocol.h"
 
 struct session;
 
@@ -50,6 +51,10 @@ void auth_run(struct session *s, char *arg);
  * Where qmail-submitd is gone, the session ends: a new login finds it again. 1 where nobody has logged in. */
 int auth_takes_sender(struct session *s, const char *sender);
 int auth_takes_message(struct session *s);
+
+/* Whether the message that has come, which completion.h has looked at, may be by who it says: as control/submissionauthors demands. Says nothing
+ * to the client. SUBMISSION_YES where nothing is demanded. */
+enum submission_answer auth_judges_author(struct session *s);
 
 /* As if there had been no login; and what is to be closed at the end of a session. */
 void auth_forget(struct session *s);

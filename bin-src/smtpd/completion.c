@@ -74,6 +74,15 @@ is_name(const struct completion *c, const char *name)
 	return strlen(name) == len && strncasecmp(c->hold, name, len) == 0;
 }
 
+/* Where the field is kept whose name has come. */
+static struct author_field *
+find_author_field(const struct completion *c)
+{
+	if (!c->author)
+		return NULL;
+	return is_name(c, "From") ? &c->author->from : is_name(c, "Sender") ? &c->author->sender : NULL;
+}
+
 /* The colon behind a name has come. */
 static void
 begin_field(struct completion *c)
@@ -83,6 +92,9 @@ begin_field(struct completion *c)
 	c->state = c->is_dropping ? COMPLETION_DROPPED : COMPLETION_FIELD;
 	c->has_date |= is_name(c, "Date");
 	c->has_id |= is_name(c, "Message-ID");
+	c->kept = find_author_field(c);
+	if (c->kept)
+		author_begin(c->kept);
 	if (!c->is_dropping)
 		put(c, c->hold, c->held);
 	c->held = 0;
@@ -103,6 +115,7 @@ begin_no_field(struct completion *c)
 		return;
 	}
 	c->is_dropping = 0;
+	c->kept = NULL;
 	c->state = COMPLETION_FIELD;
 	put(c, c->hold, c->held);
 	c->held = 0;
@@ -166,6 +179,8 @@ completion_take(struct completion *c, const char *s, size_t len)
 			break;
 		case COMPLETION_FIELD:
 			put(c, s, n);
+			if (c->kept)
+				author_take(c->kept, s, n);
 			/* fall through */
 		case COMPLETION_DROPPED:
 			if (lf)

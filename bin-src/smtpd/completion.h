@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+#include "author.h"
 
 enum { COMPLETION_NAME_MAX = 256 };
 
@@ -29,16 +30,19 @@ struct completion {
 	uint64_t serial;
 	const char *host;
 	size_t host_len;
+	/* gets the fields that say who has written the message; NULL: nobody wants to know */
+	struct author *author;
 
 	enum completion_state state;
 	int has_field, is_dropping;	/* a line that begins with a blank goes on with one, which is left out */
 	int has_date, has_id;
+	struct author_field *kept;	/* the field is one of these, or NULL */
 	int has_no_memory;		/* so it is not whole */
 	size_t held;
 	char hold[COMPLETION_NAME_MAX];
 };
 
-/* *c is all zero but for the first two groups. Takes octets of the message. */
+/* *c is all zero but for the first three groups. Takes octets of the message. */
 void completion_take(struct completion *c, const char *s, size_t len);
 
 /* It is at its end. */

@@ -35,8 +35,9 @@ begin_completion(struct session *s)
 {
 	const stralloc *host = s->settings->me.len ? &s->settings->me : &s->settings->greeting;
 
+	author_free(&s->author);
 	s->completion = (struct completion){ .put = put_completed, .data = s, .time = time(NULL), .host = host->s, .host_len = host->len,
-	    .serial = (uint64_t)s->pid << 32 | s->mails };
+	    .serial = (uint64_t)s->pid << 32 | s->mails, .author = s->settings->numbers[NUMBER_AUTHORS] == AUTHORS_ANY ? NULL : &s->author };
 }
 
 /* The message begins: its Received field. */
@@ -135,6 +136,23 @@ refuse(struct session *s)
 	session_log_message(s, s->mail.has_no_memory ? "deferred" : "refused", 0, s->reply.last);
 }
 
+/* Whether who the message says has written it may have; 0: not, which was answered. */
+static int
+takes_author(struct session *s)
+{
+	enum submission_answer answer = auth_judges_author(s);
+
+	if (answer == SUBMISSION_YES)
+		return 1;
+	delivery_abandon(s);
+	if (answer == SUBMISSION_NO)
+		reply_put(&s->reply, 550, "5.7.1", "sorry, who this message is from does not belong to your login");
+	else
+		reply_put(&s->reply, 451, "4.3.0", "unable to check who this message is from");
+	session_log_message(s, answer == SUBMISSION_NO ? "refused" : "deferred", 0, s->reply.last);
+	return 0;
+}
+
 static void
 finish(struct session *s)
 {
@@ -144,7 +162,7 @@ finish(struct session *s)
 	}
 	if (is_refused(s))
 		refuse(s);
-	else
+	else if (takes_author(s))
 		submit(s);
 	session_reset(s);
 }

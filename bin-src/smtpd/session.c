@@ -37,6 +37,7 @@ session_free(struct session *s)
 	stralloc_free(&s->mail.recipients);
 	stralloc_free(&s->helo);
 	stralloc_free(&s->login);
+	author_free(&s->author);
 }
 
 /* --- ends ------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 #include <skalibs/stralloc.h>
 #include "auth.h"
+#include "author.h"
 #include "completion.h"
 #include "content.h"
 #include "input.h"
@@ -89,6 +90,7 @@ struct session {
 	pid_t pid;
 
 	struct completion completion;	/* of the message of one who has logged in */
+	struct author author;		/* of that message, or of the one before */
 	size_t log_len;
 	struct reply reply;
 	struct input in;

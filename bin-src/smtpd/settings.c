@@ -24,6 +24,7 @@ static const struct number {
 	[NUMBER_TARPITCOUNT] = { "control/tarpitcount", "TARPITCOUNT", 0, 1000000 },
 	[NUMBER_TARPITDELAY] = { "control/tarpitdelay", "TARPITDELAY", 5, 600 },
 	[NUMBER_REJECTNULL] = { "control/rejectnullsenders", "REJECTNULLSENDERS", 0, 1 },
+	[NUMBER_AUTHORS] = { "control/submissionauthors", NULL, AUTHORS_ANY, AUTHORS_FROM },
 };
 
 static const char *const lists[SETTING_LISTS] = {

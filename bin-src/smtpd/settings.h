@@ -37,10 +37,14 @@ enum setting_number_name {
 	NUMBER_TARPITCOUNT,	/* recipients of a message before each is delayed, 0 never */
 	NUMBER_TARPITDELAY,	/* seconds */
 	NUMBER_REJECTNULL,	/* rejectnullsenders: not 0: no mail from <> */
+	NUMBER_AUTHORS,		/* submissionauthors: AUTHORS_... */
 	SETTING_NUMBERS,
 };
 
-enum { SETTINGS_FILES = 23 };	/* files watched for a change */
+/* Who has to belong to a login beside the envelope sender. */
+enum { AUTHORS_ANY, AUTHORS_SENDER, AUTHORS_FROM };
+
+enum { SETTINGS_FILES = 24 };	/* files watched for a change */
 
 struct settings {
 	unsigned long numbers[SETTING_NUMBERS];

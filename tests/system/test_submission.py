@@ -203,6 +203,20 @@ def test_a_sender_belongs_to_a_login(submission, queue):
         s.expect(250, "MAIL FROM:<sales@shop.example>")
 
 
+@pytest.mark.parametrize("demand, codes", [("1", (250, 550, 250)), ("2", (250, 550, 550))])
+def test_an_author_belongs_to_a_login(keeper, queue, demand, codes):
+    keeper.write("control/submissionauthors", f"{demand}\n")
+    with submission_at(keeper) as service, Client(service) as s:
+        s.starttls()
+        log_in(s)
+        for code, header in zip(codes, (f"From: Ana <{ANA}>", f"From: {FAR}", f"From: {FAR}\r\nSender: {ANA}")):
+            s.envelope(ANA, FAR)
+            s.expect(354, "DATA")
+            s.expect(code, f"{header}\r\n\r\nx\r\n.")
+    assert len(queue.messages) == codes.count(250)
+    assert ' reason="sorry, who this message is from does not belong to your login"' in service.log()
+
+
 def test_an_account_has_its_share(keeper, queue):
     keeper.write("control/submissionmessages", "2\n")
     keeper.write("control/submissionrecipients", "4\n")

@@ -105,13 +105,49 @@ a_NUL(void **state)
 	assert_memory_equal(got, input, got_len);
 }
 
+/* The fields that say who has written a message, and no others; all are handed on. */
+static void
+check_author(size_t step, const char *input, unsigned int froms, const char *from, const char *sender)
+{
+	struct author author = { .from = { .count = 0 } };
+	struct completion c = fresh;
+	size_t len = strlen(input);
+
+	c.author = &author;
+	got_len = 0;
+	for (size_t i = 0; i < len; i += step)
+		completion_take(&c, input + i, len - i < step ? len - i : step);
+	completion_finish(&c);
+	assert_int_equal(got_len, len);
+	assert_memory_equal(got, input, len);
+	assert_int_equal(author.from.count, froms);
+	assert_int_equal(author.from.body.len, strlen(from));
+	assert_memory_equal(author.from.body.s, from, strlen(from));
+	assert_int_equal(author.sender.body.len, strlen(sender));
+	assert_memory_equal(author.sender.body.s, sender, strlen(sender));
+	author_free(&author);
+}
+
+static void
+who_has_written_it(void **state)
+{
+	(void)state;
+	for (size_t step = 1; step < 9; step++) {
+		check_author(step, HAS "From: a\n b\n\tc\nTo: d\n e\nSENDER : s\n\nFrom: x\n", 1, ": a\n b\n\tc\n", ": s\n");
+		check_author(step, HAS "Sender:\nfrom:a\nX-From: y\nFrom:b\nResent-From: z\n\n", 2, ":a\n", ":\n");
+		check_author(step, ">From a@b:\n" HAS "From: a\nSubject: s\n From: g\nSender: x\n\n", 1, ": a\n", ": x\n");
+		check_author(step, HAS "From: a\nFrom a@b: c\n d\nSender: x\n\n", 1, ": a\n", ": x\n");
+	}
+}
+
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 1];
+	struct CMUnitTest tests[ROWS + 2];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = row_is_right, .initial_state = (void *)(uintptr_t)&rows[i] };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(a_NUL);
+	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(who_has_written_it);
 	return cmocka_run_group_tests_name("completion", tests, NULL, NULL);
 }

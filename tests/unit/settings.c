@@ -21,7 +21,7 @@ static const char *failed;
 static const char *const files[SETTINGS_FILES] = {
 	"me", "smtpgreeting", "localiphost", "rcpthosts", "badmailfrom", "badmailfromnorelay", "badrcptto", "badrcpttonorelay", "badhelo",
 	"badhelonorelay", "timeoutsmtpd", "smtpsessiontime", "greetdelay", "databytes", "maxrcpt", "maxmail", "maxhops", "maxsmtperrors",
-	"maxsmtpidle", "brtlimit", "tarpitcount", "tarpitdelay", "rejectnullsenders",
+	"maxsmtpidle", "brtlimit", "tarpitcount", "tarpitdelay", "rejectnullsenders", "submissionauthors",
 };
 
 static void
@@ -75,6 +75,7 @@ static const struct number_row { const char *rule, *file, *text; enum setting_nu
 	{ "any size, as qmail has it", "databytes", "4294967295\n", NUMBER_DATABYTES, 0 },
 	{ "a size next to that", "databytes", "4294967294\n", NUMBER_DATABYTES, 4294967294ul },
 	{ "a truth", "rejectnullsenders", "7\n", NUMBER_REJECTNULL, 1 },
+	{ "the strictest", "submissionauthors", "3\n", NUMBER_AUTHORS, AUTHORS_FROM },
 };
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 

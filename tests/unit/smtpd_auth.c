@@ -19,7 +19,7 @@
 /* What stands in for qmail-authd and for a program: ana's secret is "x", bob cannot be known. */
 static char asked[64];
 static char told[64];		/* what qmail-submitd was asked, letter first */
-static enum submission_answer verdict;
+static enum submission_answer verdict, share;
 static int submission;		/* the connection to it, -1: it is away */
 static int code;	/* of the program */
 
@@ -75,14 +75,14 @@ __wrap_submission_message(int fd, unsigned long recipients, char text[SUBMISSION
 	assert_int_equal(fd, submission);
 	snprintf(told, sizeof told, "M%lu", recipients);
 	strcpy(text, "because");
-	return verdict;
+	return share;
 }
 
 static int
 begin(void **state)
 {
 	submission = open("/dev/null", O_RDONLY | O_CLOEXEC);	/* of which only the number counts */
-	verdict = SUBMISSION_YES;
+	verdict = share = SUBMISSION_YES;
 	told[0] = '\0';
 	smtpd_begin(state);
 	smtpd_auth->is_on = smtpd_auth->needs_tls = 1;
@@ -461,11 +461,11 @@ a_message_too_many(void **state)
 {
 	(void)state;
 	smtpd_says(TRANSACTION);
-	verdict = SUBMISSION_FULL;
+	share = SUBMISSION_FULL;
 	expect("DATA", "450 4.7.1 because (#4.7.1)");
 	assert_int_equal(queued.ended, 0);
 	assert_non_null(strstr(smtpd_logged(), " recipients=2 size=0 result=deferred reason=\"because\"\n"));
-	verdict = SUBMISSION_YES;
+	share = SUBMISSION_YES;
 	expect("DATA", "503 ");
 }
 
@@ -474,7 +474,7 @@ a_message_too_many_in_chunks(void **state)
 {
 	(void)state;
 	smtpd_says(TRANSACTION);
-	verdict = SUBMISSION_FULL;
+	share = SUBMISSION_FULL;
 	smtpd_sends("abcNOOP\r\n", 9);
 	expect("BDAT 3", "450 4.7.1 because (#4.7.1)");
 	expect("BDAT 0 LAST", "503 5.5.1 this message was refused");
@@ -487,12 +487,72 @@ a_message_too_many_in_one_chunk(void **state)
 {
 	(void)state;
 	smtpd_says(TRANSACTION);
-	verdict = SUBMISSION_FULL;
+	share = SUBMISSION_FULL;
 	smtpd_sends("abc", 3);
 	expect("BDAT 3 LAST", "450 4.7.1 because (#4.7.1)");
 	assert_true(input_is_empty(&smtpd->in));
 	assert_int_equal(smtpd->phase, PHASE_IDLE);
 	assert_int_equal(queued.ended, 0);
+}
+
+/* What control/submissionauthors demands, what qmail-submitd says of an address, and the last that it was told. */
+static const struct author_row {
+	const char *rule;
+	enum submission_answer verdict;
+	unsigned int demand;
+	const char *message, *want, *told;
+} authors[] = {
+#define EVES "From: eve@x.test\r\n"
+	{ "an author who is not asked about", SUBMISSION_NO, AUTHORS_ANY, EVES, "250 ", "M1" },
+	{ "an author of the login", SUBMISSION_YES, AUTHORS_FROM, EVES, "250 ", "Seve@x.test" },
+	{ "another's author", SUBMISSION_NO, AUTHORS_FROM, EVES, "550 5.7.1 sorry, who this message is from does not belong to your login", "Seve@x.test" },
+	{ "an author that cannot be known", SUBMISSION_UNKNOWN, AUTHORS_FROM, EVES, "451 4.3.0 unable to check who this message is from", "Seve@x.test" },
+	{ "no author", SUBMISSION_YES, AUTHORS_FROM, "To: b@x.test\r\n", "550 ", "M1" },
+	{ "no header", SUBMISSION_YES, AUTHORS_SENDER, "", "550 ", "M1" },
+	{ "an author in the body", SUBMISSION_YES, AUTHORS_FROM, "Subject: x\r\n\r\n" EVES, "550 ", "M1" },
+	{ "a mailbox's line", SUBMISSION_YES, AUTHORS_FROM, "From eve@x.test: x\r\nTo: a\r\n", "550 ", "M1" },
+	{ "who has sent it", SUBMISSION_YES, AUTHORS_SENDER, EVES "sender : bo@x.test\r\n", "250 ", "Sbo@x.test" },
+	{ "a Sender that does not count", SUBMISSION_NO, AUTHORS_FROM, EVES "Sender: bo@x.test\r\n", "550 ", "Seve@x.test" },
+	{ "a Resent-Sender", SUBMISSION_YES, AUTHORS_SENDER, "Resent-Sender: bo@x.test\r\n" EVES, "250 ", "Seve@x.test" },
+};
+enum { AUTHORS = sizeof authors / sizeof *authors };
+
+static void
+author_is_right(void **state)
+{
+	const struct author_row *row = *state;
+	char want[128];
+
+	smtpd->settings->numbers[NUMBER_AUTHORS] = row->demand;
+	smtpd_says(EHLO "AUTH PLAIN " ANA "|" MAIL "|RCPT TO:<a@far.test>");
+	verdict = row->verdict;
+	smtpd_sends(row->message, strlen(row->message));
+	smtpd_sends("\r\n.\r\n", 5);
+	snprintf(want, sizeof want, "354 go ahead\r\n%s", row->want);
+	expect("DATA", want);
+	assert_string_equal(told, row->told);
+	assert_int_equal(queued.ended, *row->want == '2');
+	assert_false(*row->want != '2' && queued.is_open);
+	smtpd->settings->numbers[NUMBER_AUTHORS] = AUTHORS_ANY;
+}
+
+/* The next one is looked at anew. */
+static void
+an_author_of_the_message_before(void **state)
+{
+	(void)state;
+	smtpd->settings->numbers[NUMBER_AUTHORS] = AUTHORS_FROM;
+	smtpd_says(EHLO "AUTH PLAIN " ANA "|" MAIL "|RCPT TO:<a@far.test>");
+	smtpd_sends(EVES "\r\n", 20);
+	expect("BDAT 20 LAST", "250 ");
+	smtpd_says(MAIL "|RCPT TO:<a@far.test>");
+	smtpd_sends("\r\n", 2);
+	expect("BDAT 2 LAST", "550 5.7.1 ");
+	smtpd_says(MAIL "|RCPT TO:<a@far.test>");
+	smtpd_sends(EVES "\r\n", 20);
+	expect("BDAT 20 LAST", "250 ");
+	assert_int_equal(queued.ended, 2);
+	smtpd->settings->numbers[NUMBER_AUTHORS] = AUTHORS_ANY;
 }
 
 static void
@@ -509,7 +569,7 @@ static void
 who_has_not_logged_in_is_not_asked_about(void **state)
 {
 	(void)state;
-	verdict = SUBMISSION_NO;
+	verdict = share = SUBMISSION_NO;
 	expect(EHLO MAIL "|RCPT TO:<a@me.test>", "250 ");
 	smtpd_sends("x\r\n.\r\n", 6);
 	expect("DATA", "354 go ahead\r\n250 ");
@@ -573,7 +633,7 @@ what_a_program_says(void **state)
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 30] = {
+	struct CMUnitTest tests[ROWS + AUTHORS + 30] = {
 		test(S11_a_response_above_the_bound),
 		test(S11_a_response_with_a_NUL),
 		test(who_closes_instead_of_an_answer),
@@ -603,11 +663,15 @@ main(void)
 		test(who_has_not_logged_in_is_not_asked_about),
 		test(FORCEAUTHMAILFROM_0_asks_about_no_sender),
 		test(what_a_program_has_checked),
+		test(an_author_of_the_message_before),
 	};
-	size_t n = 29;
+	size_t n = 30;
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[n++] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = row_is_right, .setup_func = begin, .teardown_func = end,
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
+	for (size_t i = 0; i < AUTHORS; i++)
+		tests[n++] = (struct CMUnitTest){ .name = authors[i].rule, .test_func = author_is_right, .setup_func = begin, .teardown_func = end,
+		    .initial_state = (void *)(uintptr_t)&authors[i] };
 	return _cmocka_run_group_tests("smtpd_auth", tests, n, smtpd_home, directory_remove);
 }

@@ -159,7 +159,8 @@ $(eval $(call unit,received,$S/smtpd/received $L/date822))
 $(eval $(call unit,expressions,$S/smtpd/expressions))
 $(eval $(call unit,policy,$S/smtpd/policy $S/smtpd/expressions control/control control/table,-lcdb))
 $(eval $(call unit,deliverable,$S/smtpd/deliverable $S/smtpd/fresh_routes $L/stamp $S/send/route $S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd control/control,-lcdb))
-$(eval $(call unit,completion,$S/smtpd/completion $L/message_id $L/date822))
+$(eval $(call unit,completion,$S/smtpd/completion $S/smtpd/author $L/address822 $L/message_id $L/date822))
+$(eval $(call unit,author,$S/smtpd/author $L/address822))
 $(eval $(call unit,allowance,$S/smtpd/allowance $L/siphash))
 $(eval $(call unit,account_limits,tests/unit/directory $S/smtpd/account_limits $S/smtpd/address_pattern control/control))
 $(eval $(call unit,senders,tests/unit/directory $S/smtpd/senders $S/smtpd/address_pattern control/control))
@@ -170,8 +171,8 @@ $(eval $(call unit,settings,tests/unit/directory $S/smtpd/settings $S/smtpd/expr
 $(eval $(call unit,transfer,tests/unit/directory tests/unit/queued $(addprefix $S/smtpd/,transfer netstring hops received settings expressions) \
 	$L/input $(LISTEN) $L/date822 control/control,-lcdb))
 # a session of qmail-smtpd
-SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command auth submission completion delivery recipient session_log reply path \
-	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $L/peer $(SERVER_TLS) $L/localaddress $L/stamp $L/date822 $L/message_id \
+SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command auth submission author completion delivery recipient session_log reply path \
+	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $L/peer $(SERVER_TLS) $L/localaddress $L/stamp $L/address822 $L/date822 $L/message_id \
 	control/control control/table queue/envelope
 SMTPD_TLS_WRAP := $(call wrap,server_tls_reach server_tls_start server_tls_end)
 $(eval $(call unit,smtpd_command,$(SMTPD),-lcdb $(SMTPD_TLS_WRAP)))
