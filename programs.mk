@@ -75,7 +75,7 @@ $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session comm
 	settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/address822 $L/date822 $L/message_id $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp $L/service_socket \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
-$(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders address_pattern account_limits allowance) $L/siphash $L/stamp $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),$(SK),-pie))
+$(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders address_pattern account_limits allowance) $L/siphash $L/stamp $L/service_loop $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),$(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/service_socket $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
@@ -109,7 +109,7 @@ $(eval $(call program,checkpassword-accounts,$S/users/checkpassword-accounts $S/
 $(eval $(call program,checkpassword-system,$S/users/checkpassword-system $S/users/login $S/users/shadow_state users/password $L/become,-lcrypt $(SK),-pie))
 $(eval $(call program,checkpassword-authd,$S/users/checkpassword-authd $S/users/login $L/login_client $L/login_protocol $L/service_socket $L/become $L/home,$(SK),-pie))
 # who checks logins for what reads the network: it looks at no password, the checkpassword programs do
-$(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/login_protocol $L/siphash $L/service_socket $L/service_users $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/login_protocol $L/siphash $L/service_loop $L/service_socket $L/service_users $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-loggedin,$S/users/qmail-loggedin,$(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 

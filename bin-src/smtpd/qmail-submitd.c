@@ -3,11 +3,9 @@
  * shuts itself in before the first question. Who may ask is decided by uid, as the kernel says it, and so is who may say that a session
  * has logged in: that is qmail-authd. So a session that was taken over sends as its own account, or as none. It waits for nobody. */
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
@@ -19,6 +17,7 @@
 #include "readiness.h"
 #include "sandbox.h"
 #include "senders.h"
+#include "service_loop.h"
 #include "service_socket.h"
 #include "service_users.h"
 #include "stamp.h"
@@ -29,7 +28,6 @@
 enum {
 	CLIENTS_MAX = 4000,		/* sessions that have logged in, or try to */
 	LOGIN_MS = 180000,		/* for a session to log in: longer than qmail-authd takes */
-	PAUSE_MS = 100,			/* before accepting again when there was no descriptor */
 	LOOK_MS = 1000,			/* control files are looked at as often */
 	FILES = 6,
 };
@@ -44,13 +42,13 @@ struct client {
 };
 
 static struct submitd {
-	int listener;
+	struct service_loop loop;
 	struct service_users askers, vouchers;	/* root vouches as well */
 	struct senders senders;
 	struct account_limits limits;
 	struct allowance allowance;
 	struct stamp stamps[FILES];
-	uint64_t looked_at, paused_until;
+	uint64_t looked_at;
 	unsigned int len;
 	struct client clients[CLIENTS_MAX];
 	struct pollfd polled[CLIENTS_MAX + 1];
@@ -170,15 +168,10 @@ forget(struct submitd *d, unsigned int i)
 static void
 accept_one(struct submitd *d, uint64_t now)
 {
-	int fd = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = service_loop_accept(&d->loop, &d->askers);
 
-	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-			d->paused_until = now + PAUSE_MS;
-	} else if (service_users_have(&d->askers, service_socket_peer(fd)))
+	if (fd >= 0)
 		d->clients[d->len++] = (struct client){ .fd = fd, .until = now + LOGIN_MS };
-	else
-		close(fd);
 }
 
 /* --- the loop --------------------------------------------------------------------------------------------------------------- */
@@ -198,39 +191,25 @@ is_late(const struct client *c, uint64_t now)
 	return !c->account && c->until <= now;
 }
 
-/* Sets what is waited for; returns for how many milliseconds. */
-static int
-prepare(struct submitd *d, uint64_t now)
-{
-	int is_open = d->len < CLIENTS_MAX && d->paused_until <= now;
-	uint64_t next = is_open || d->len == CLIENTS_MAX ? now + LOGIN_MS : d->paused_until;
-
-	for (unsigned int i = 0; i < d->len; i++) {
-		d->polled[i] = (struct pollfd){ .fd = d->clients[i].fd, .events = POLLIN };
-		if (!d->clients[i].account && d->clients[i].until < next)
-			next = d->clients[i].until;
-	}
-	d->polled[d->len] = (struct pollfd){ .fd = is_open ? d->listener : -1, .events = POLLIN };
-	return next > now ? (int)(next - now) : 0;
-}
-
 static void
-turn(struct submitd *d, const sigset_t *waiting)
+turn(struct submitd *d)
 {
-	int ms = prepare(d, monotonic_ms());
-	struct timespec patience = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+	uint64_t now = monotonic_ms(), until = now + LOGIN_MS;
 	unsigned int polled = d->len;
-	int n = ppoll(d->polled, polled + 1, &patience, waiting);
-	uint64_t now = monotonic_ms();
 
-	if (n < 0 && errno != EINTR)
+	for (unsigned int i = 0; i < polled; i++) {
+		d->polled[i] = (struct pollfd){ .fd = d->clients[i].fd, .events = POLLIN };
+		if (!d->clients[i].account && d->clients[i].until < until)
+			until = d->clients[i].until;
+	}
+	if (!service_loop_wait(&d->loop, polled, polled < CLIENTS_MAX, until))
 		strerr_diefusys(EXIT_TEMP, "wait");
+	now = monotonic_ms();
 	/* from the last: one that is over is replaced by one that was looked at already */
 	for (unsigned int i = polled; i--; )
-		if ((n > 0 && d->polled[i].revents && !hear(d, &d->clients[i], now)) || is_late(&d->clients[i], now))
+		if ((d->polled[i].revents && !hear(d, &d->clients[i], now)) || is_late(&d->clients[i], now))
 			forget(d, i);
-	if (n > 0 && d->polled[polled].revents)
-		accept_one(d, now);
+	accept_one(d, now);
 }
 
 /* --- the start ---------------------------------------------------------------------------------------------------------------- */
@@ -256,20 +235,6 @@ parse_options(struct submitd *d, int argc, char *const *argv)
 }
 
 static void
-take_signals(sigset_t *waiting)
-{
-	struct sigaction act = { .sa_handler = on_signal };
-	sigset_t ours;
-
-	sigemptyset(&ours);
-	sigaddset(&ours, SIGTERM);
-	signal(SIGPIPE, SIG_IGN);
-	if (sigprocmask(SIG_BLOCK, &ours, waiting) < 0 || sigaction(SIGTERM, &act, NULL) < 0)
-		strerr_diefusys(EXIT_TEMP, "prepare for signals");
-	sigdelset(waiting, SIGTERM);
-}
-
-static void
 shut_itself_in(void)
 {
 	static const struct sandbox shut_in = { .calls = &sandbox_lookup, .read = { "control" } };
@@ -286,7 +251,6 @@ main(int argc, char *const *argv)
 	struct submitd *d = &submitd;
 	const char *file;
 	unsigned int notify;
-	sigset_t waiting;
 
 	PROG = "qmail-submitd";
 	notify = parse_options(d, argc, argv);
@@ -299,13 +263,15 @@ main(int argc, char *const *argv)
 		strerr_diefusys(EXIT_TEMP, "read ", file);
 	if (!allowance_init(&d->allowance))
 		strerr_diefusys(EXIT_TEMP, "get random octets");
-	take_signals(&waiting);
-	d->listener = service_socket_listen(SUBMISSION_SOCKET);
-	if (d->listener < 0 || !service_socket_tell_users(d->listener))
+	d->loop.polled = d->polled;
+	if (!service_loop_take_signals(&d->loop, (const int[]){ SIGTERM, 0 }, on_signal))
+		strerr_diefusys(EXIT_TEMP, "prepare for signals");
+	d->loop.listener = service_socket_listen(SUBMISSION_SOCKET);
+	if (d->loop.listener < 0 || !service_socket_tell_users(d->loop.listener))
 		strerr_diefusys(EXIT_TEMP, "listen at " SUBMISSION_SOCKET);
 	shut_itself_in();
 	readiness_tell(notify);
 	while (!is_stopping)
-		turn(d, &waiting);
+		turn(d);
 	return EXIT_OK;
 }

@@ -21,6 +21,7 @@
 #include "login_throttle.h"
 #include "monotonic.h"
 #include "readiness.h"
+#include "service_loop.h"
 #include "service_socket.h"
 #include "service_users.h"
 #include "submission_protocol.h"
@@ -32,7 +33,6 @@ enum {
 	CHECKS = 20, CHECKS_MAX = 1000,		/* checkpassword programs at once */
 	REQUEST_MS = 10000,			/* for a caller to say what it wants */
 	CHECK_MS = 60000,			/* for a checkpassword program */
-	PAUSE_MS = 100,				/* before accepting again when there was no descriptor */
 	LOG_MAX = 1000,			/* of the log */
 	USER_SHOWN = 200,			/* octets of a login in the log */
 };
@@ -52,11 +52,10 @@ struct attempt {
 };
 
 static struct authd {
-	int listener;
+	struct service_loop loop;
 	struct service_users users;	/* who may ask */
 	unsigned int attempts_max, checks_max;
 	unsigned int len, checks;
-	uint64_t paused_until;
 	struct login_chain chain;
 	struct login_throttle throttle;
 	struct attempt *attempts[ATTEMPTS_MAX];
@@ -237,17 +236,11 @@ reap(struct authd *d)
 static void
 accept_one(struct authd *d)
 {
-	int fd = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	struct attempt *a;
+	int fd = service_loop_accept(&d->loop, &d->users);
+	struct attempt *a = fd < 0 ? NULL : malloc(sizeof *a);
 
-	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-			d->paused_until = monotonic_ms() + PAUSE_MS;
-		return;
-	}
-	a = service_users_have(&d->users, service_socket_peer(fd)) ? malloc(sizeof *a) : NULL;
 	if (!a) {
-		close(fd);
+		close_if_open(fd);
 		return;
 	}
 	a->state = ASKED;
@@ -374,44 +367,28 @@ look_at_clock(struct authd *d, struct attempt *a, uint64_t now)
 	}
 }
 
-/* Sets what is waited for; returns for how many milliseconds. */
-static int
-prepare(struct authd *d)
+static void
+turn(struct authd *d)
 {
-	uint64_t now = monotonic_ms(), next = now + CHECK_MS;
-	int is_open = d->len < d->attempts_max && d->paused_until <= now;
+	uint64_t now = monotonic_ms(), until = now + CHECK_MS;
+	unsigned int polled = d->len;
 
-	for (unsigned int i = 0; i < d->len; i++) {
+	for (unsigned int i = 0; i < polled; i++) {
 		const struct attempt *a = d->attempts[i];
 
 		d->polled[i] = (struct pollfd){ .fd = a->state == CHECKING ? a->begun : a->caller, .events = POLLIN };
 		/* one that waits for its turn is woken by the end of a check */
-		if (a->until < next && (a->state != WAITING || d->checks < d->checks_max))
-			next = a->until;
+		if (a->until < until && (a->state != WAITING || d->checks < d->checks_max))
+			until = a->until;
 	}
-	d->polled[d->len] = (struct pollfd){ .fd = is_open ? d->listener : -1, .events = POLLIN };
-	if (d->paused_until > now && d->paused_until < next)
-		next = d->paused_until;
-	return next > now ? (int)(next - now) : 0;
-}
-
-static void
-turn(struct authd *d, const sigset_t *waiting)
-{
-	int ms = prepare(d);
-	struct timespec patience = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
-	unsigned int polled = d->len;
-	int n = ppoll(d->polled, polled + 1, &patience, waiting);
-	uint64_t now = monotonic_ms();
-
-	if (n < 0 && errno != EINTR)
+	if (!service_loop_wait(&d->loop, polled, polled < d->attempts_max, until))
 		strerr_diefusys(EXIT_TEMP, "wait");
+	now = monotonic_ms();
 	/* from the last: one that is over is replaced by one that was looked at already */
 	for (unsigned int i = polled; i--; )
-		if ((n > 0 && d->polled[i].revents && !hear(d, d->attempts[i])) || !look_at_clock(d, d->attempts[i], now))
+		if ((d->polled[i].revents && !hear(d, d->attempts[i])) || !look_at_clock(d, d->attempts[i], now))
 			forget(d, i);
-	if (n > 0 && d->polled[polled].revents)
-		accept_one(d);
+	accept_one(d);
 	if (has_child) {
 		has_child = 0;
 		reap(d);
@@ -456,30 +433,11 @@ parse_options(struct authd *d, int argc, char *const *argv, unsigned int *notify
 		service_users_put(&d->users, geteuid());
 }
 
-static void
-take_signals(struct authd *d, sigset_t *waiting)
-{
-	struct sigaction act = { .sa_handler = on_signal };
-	sigset_t ours;
-
-	sigemptyset(&ours);
-	sigaddset(&ours, SIGTERM);
-	sigaddset(&ours, SIGCHLD);
-	signal(SIGPIPE, SIG_IGN);
-	if (sigprocmask(SIG_BLOCK, &ours, &d->chain.signals) < 0 || sigaction(SIGTERM, &act, NULL) < 0 ||
-	    sigaction(SIGCHLD, &act, NULL) < 0)
-		strerr_diefusys(EXIT_TEMP, "prepare for signals");
-	sigdelset(&d->chain.signals, SIGTERM);
-	sigdelset(&d->chain.signals, SIGCHLD);
-	*waiting = d->chain.signals;
-}
-
 int
 main(int argc, char *const *argv)
 {
 	struct authd *d = &authd;
 	unsigned int notify = 0;
-	sigset_t waiting;
 
 	PROG = "qmail-authd";
 	parse_options(d, argc, argv, &notify);
@@ -492,13 +450,16 @@ main(int argc, char *const *argv)
 	}
 	if (!login_throttle_init(&d->throttle))
 		strerr_diefusys(EXIT_TEMP, "get random octets");
-	take_signals(d, &waiting);
-	d->listener = service_socket_listen(LOGIN_SOCKET);
-	if (d->listener < 0)
+	d->loop.polled = d->polled;
+	if (!service_loop_take_signals(&d->loop, (const int[]){ SIGTERM, SIGCHLD, 0 }, on_signal))
+		strerr_diefusys(EXIT_TEMP, "prepare for signals");
+	d->chain.signals = d->loop.outside;
+	d->loop.listener = service_socket_listen(LOGIN_SOCKET);
+	if (d->loop.listener < 0)
 		strerr_diefusys(EXIT_TEMP, "listen at " LOGIN_SOCKET);
 	readiness_tell(notify);
 	while (!is_stopping)
-		turn(d, &waiting);
+		turn(d);
 	stop(d);
 	return EXIT_OK;
 }
