@@ -3,11 +3,11 @@ it, the way administrators of qmail have it."""
 import contextlib
 import os
 import socket
-import subprocess
 import tempfile
 import textwrap
 
-from conftest import WAIT, processes_of, wait_for
+from conftest import WAIT
+from serving import Tcpserver
 
 LOGIN = "ana", "secret"
 
@@ -198,28 +198,10 @@ CHECKPASSWORD = """\
     """
 
 
-class Chain:
-    """tcpserver ... popup HOST checkpassword qmail-pop3d Maildir. address is where it listens; log() what it has said."""
+class Chain(Tcpserver):
+    """tcpserver ... popup HOST checkpassword qmail-pop3d Maildir"""
 
     def __init__(self, tree, maildir="Maildir", env=None):
         popup = tree.write("popup", textwrap.dedent(POPUP), 0o755)
         check = tree.write("checkpassword", textwrap.dedent(CHECKPASSWORD.format(home=str(tree.home))), 0o755)
-        self.path = tree.home / "pop3.log"
-        with open(self.path, "ab") as log:
-            self.process = tree.popen("/usr/bin/tcpserver", "-1", "-HRl0", "127.0.0.1", "0", popup, "h.example", check,
-                                      "qmail-pop3d", maildir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                                      env=env, start_new_session=True)
-        self.address = "127.0.0.1", int(self.process.stdout.readline())
-
-    def log(self):
-        return self.path.read_text(errors="replace")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(WAIT)
-        self.process.stdout.close()
-        # sessions end by themselves when their client is gone
-        wait_for(lambda: not processes_of({self.process.pid}, "/nonexistent"), WAIT, "the sessions to end")
+        super().__init__(tree, popup, "h.example", check, "qmail-pop3d", maildir, env=env)

@@ -37,24 +37,8 @@ def compile_rules(tree, name, rules):
     new.replace(path)
 
 
-class Service:
-    """bin/PROGRAM on a socket that listens at address (a free port). Use as a context manager."""
-
-    def __init__(self, tree, program, *args, address="127.0.0.1", env=None, limits=None, log=None, backlog=4096):
-        self.tree, self.program = tree, program
-        self.listener = socket.create_server((address, 0), backlog=backlog,
-                                             family=socket.AF_INET6 if ":" in address else socket.AF_INET)
-        self.address = self.listener.getsockname()[:2]
-        self.path = pathlib.Path(tree.home) / f"{program}.log"
-        ours, theirs = os.pipe()
-        with open(self.path, "ab") as output:
-            self.process = tree.popen(program, "-d", theirs, *args, env=env, stdin=self.listener, stdout=subprocess.DEVNULL,
-                                      stderr=log or output, pass_fds=[theirs], start_new_session=True, preexec_fn=limits)
-        os.close(theirs)
-        self.listener.close()
-        with open(ours, "rb") as ready:
-            said = ready.read(1)
-        assert said == b"\n", f"{program} did not start: {self.log()}"
+class Listening:
+    """A server that listens at self.address and logs to the file self.path."""
 
     def log(self):
         return self.path.read_text(errors="replace")
@@ -75,6 +59,46 @@ class Service:
                 if end:
                     c.shutdown(socket.SHUT_WR)
             return read_all(c)
+
+
+class Tcpserver(Listening):
+    """tcpserver, at a free port, in front of a command line. Use as a context manager: at the end its sessions have ended, too."""
+
+    def __init__(self, tree, *command, env=None):
+        self.path = tree.home / "tcpserver.log"
+        with open(self.path, "ab") as log:
+            self.process = tree.popen("/usr/bin/tcpserver", "-1", "-HRl0", "127.0.0.1", "0", *command, stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE, stderr=log, env=env, start_new_session=True)
+        self.address = "127.0.0.1", int(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(WAIT)
+        self.process.stdout.close()
+        wait_for(lambda: not processes_of({self.process.pid}, "/nonexistent"), WAIT, "the sessions to end")
+
+
+class Service(Listening):
+    """bin/PROGRAM on a socket that listens at address (a free port). Use as a context manager."""
+
+    def __init__(self, tree, program, *args, address="127.0.0.1", env=None, limits=None, log=None, backlog=4096):
+        self.tree, self.program = tree, program
+        self.listener = socket.create_server((address, 0), backlog=backlog,
+                                             family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+        self.address = self.listener.getsockname()[:2]
+        self.path = pathlib.Path(tree.home) / f"{program}.log"
+        ours, theirs = os.pipe()
+        with open(self.path, "ab") as output:
+            self.process = tree.popen(program, "-d", theirs, *args, env=env, stdin=self.listener, stdout=subprocess.DEVNULL,
+                                      stderr=log or output, pass_fds=[theirs], start_new_session=True, preexec_fn=limits)
+        os.close(theirs)
+        self.listener.close()
+        with open(ours, "rb") as ready:
+            said = ready.read(1)
+        assert said == b"\n", f"{program} did not start: {self.log()}"
 
     def children(self):
         """The pids of the processes that serve connections."""

@@ -18,7 +18,7 @@ import pytest
 from conftest import HOST, SOURCE, WAIT, processes_of, wait_for
 from pop3 import deliver, message
 from probe import is_sanitized
-from serving import Service, read_all
+from serving import Service, Tcpserver, read_all
 from test_smtpd_tls import Ucspi, chain  # noqa: F401 (a fixture)
 from test_tls import Tls, new_context, pem, read_tls
 
@@ -109,32 +109,11 @@ def tls(keeper):
     return keeper
 
 
-class Chain:
+class Chain(Tcpserver):
     """tcpserver ... qmail-popup HOST checkpassword qmail-pop3d Maildir"""
 
     def __init__(self, tree, *programs, env=None):
-        self.path = tree.home / "popup.log"
-        programs = programs or (tree.checkpassword, "qmail-pop3d", "Maildir")
-        with open(self.path, "ab") as log:
-            self.process = tree.popen("/usr/bin/tcpserver", "-1", "-HRl0", "127.0.0.1", "0", tree.bin / "qmail-popup", "h.example",
-                                      *programs, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=env,
-                                      start_new_session=True)
-        self.address = "127.0.0.1", int(self.process.stdout.readline())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(WAIT)
-        self.process.stdout.close()
-        wait_for(lambda: not processes_of({self.process.pid}, "/nonexistent"), WAIT, "the sessions to end")
-
-    ask = Service.ask
-    connect = Service.connect
-
-    def log(self):
-        return self.path.read_text(errors="replace")
+        super().__init__(tree, tree.bin / "qmail-popup", "h.example", *(programs or (tree.checkpassword, "qmail-pop3d", "Maildir")), env=env)
 
 
 @pytest.fixture(params=["chain", "listening"])

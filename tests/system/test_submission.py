@@ -7,14 +7,13 @@ import shutil
 import signal
 import smtplib
 import socket
-import subprocess
 
 import pytest
 
 import fake_smtp
 from conftest import HOST, WAIT, wait_for
 from remoting import route_to
-from serving import Service
+from serving import Service, Tcpserver
 from smtp_session import Queue
 from test_accounts import PASSWORD, add, of_domain
 from test_popup import SECRET, Pop3
@@ -315,25 +314,16 @@ def test_a_chain(idle, queue, host, program):
         idle.need("checkpassword-authd")
         idle.start_authd(session=())
     check = idle.bin / "checkpassword-authd" if program == "authd" else idle.checkpassword
-    log = idle.home / "smtpd.log"
-    with open(log, "wb") as errors:
-        tcpserver = idle.popen("/usr/bin/tcpserver", "-1", "-HRl0", "127.0.0.1", "0", idle.bin / "qmail-smtpd", *host, check, "true",
-                               env={"FORCETLS": "0"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
-    address = "127.0.0.1", int(tcpserver.stdout.readline())
-    try:
-        with smtplib.SMTP(*address, timeout=WAIT) as client:
-            with pytest.raises(smtplib.SMTPRecipientsRefused):
-                client.sendmail(ANA, [FAR], MESSAGE)
-            with pytest.raises(smtplib.SMTPAuthenticationError):
-                client.login(ANA, "wrong")
-            client.login(ANA, SECRET)
+    with Tcpserver(idle, idle.bin / "qmail-smtpd", *host, check, "true", env={"FORCETLS": "0"}) as server, \
+            smtplib.SMTP(*server.address, timeout=WAIT) as client:
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
             client.sendmail(ANA, [FAR], MESSAGE)
-    finally:
-        tcpserver.terminate()
-        tcpserver.wait(WAIT)
-        tcpserver.stdout.close()
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login(ANA, "wrong")
+        client.login(ANA, SECRET)
+        client.sendmail(ANA, [FAR], MESSAGE)
     assert protocol(queue.messages[0][0]) == "ESMTPA"
-    failed = idle.authd_said("login failed") if program == "authd" else log.read_text()
+    failed = idle.authd_said("login failed") if program == "authd" else server.log()
     assert f": login failed: ip=127.0.0.1 user={ANA} for=check reason=wrong\n" in failed
 
 
