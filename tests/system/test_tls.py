@@ -578,6 +578,25 @@ def test_reload_drops_nothing(engine):
     wait_for(lambda: len(engine.children("qmail-keyd")) == 1 + workers, what="the old workers to end")
 
 
+def test_the_deploy_hook_of_the_manual_page(engine):
+    """As certbot starts it. s6-svc is a script here that signals qmail-keyd, and the owner is whoever runs the test."""
+    page = (SOURCE / "bin-src/tls/qmail-keyd.8").read_text()
+    (hook,) = re.findall(r"(#!/bin/sh\ncd /var/qmail .*?)\.Ed\n", page, re.DOTALL)
+    assert " -o qmailk -g nofiles " in hook and "/var/qmail" in hook
+    hook = hook.replace("/var/qmail", str(engine.home)).replace("-o qmailk -g nofiles", f"-o {engine.uid} -g {engine.gid}")
+    engine.write("hook", hook, 0o755)
+    engine.write("stand-in/s6-svc", f'#!/bin/sh\n[ "$*" = "-h service/qmail-keyd" ] && kill -HUP {engine.keyd.pid}\n', 0o755)
+    key, mark, chain = pem("P-256", OTHER).partition(b"-----BEGIN CERTIFICATE")
+    engine.write(f"live/{OTHER}/privkey.pem", key)
+    engine.write(f"live/{OTHER}/fullchain.pem", mark + chain)
+    subprocess.run([engine.home / "hook"], check=True, env={"PATH": f"{engine.home}/stand-in:{os.environ['PATH']}",
+                                                            "RENEWED_LINEAGE": f"{engine.home}/live/{OTHER}"})
+    wait_for(lambda: "the keys were read again" in engine.errors("qmail-keyd"))
+    assert (engine.home / f"tls/{OTHER}.pem").stat().st_mode & 0o777 == 0o400
+    with engine.client(OTHER) as c:
+        assert subject(c) == [OTHER]
+
+
 @pytest.mark.parametrize("text, why", [
     (b"", "there is no certificate in it"), (b"nonsense", "there is no certificate in it"), (b"-----BEGIN CERTIFICATE-----\n*\n", "damaged"),
     (pem("P-256", HOST) + pem("P-256", OTHER), "more than one private key"), (b"x" * 300_000, "too long"),
