@@ -27,6 +27,7 @@ $(eval $(call fuzzer,login,$L/sasl $L/login_protocol,-lskarnet))
 $(eval $(call fuzzer,accounts,users/virtual users/account control/table,-lcdb -lskarnet))
 $(eval $(call fuzzer,certificates,$S/remote/server_chain $S/tls/keypair $L/certificate,-lbearssl -lskarnet))
 $(eval $(call fuzzer,tls_records,$(addprefix $S/tls/,tunnel server_policy keypair) $L/key_chain $L/suites $L/certificate,-lbearssl -lskarnet))
+$(eval $(call fuzzer,tls_server_records,$(addprefix $S/remote/,tls_client client_certificate server_chain) $L/key_client $L/key_chain $L/service_socket $L/suites,-lbearssl -lskarnet $(call wrap,getrandom)))
 $(eval $(call fuzzer,tls_packets,$L/server_tls $L/tls_engine $L/service_socket,-lskarnet $(call wrap,service_socket_connect)))
 $(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/service_socket $L/service_users $L/home control/control,-lbearssl -lskarnet))
 

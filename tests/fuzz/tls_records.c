@@ -46,6 +46,14 @@ key_client_sign(struct key_client *k, unsigned int algorithm, const unsigned cha
 	return n;
 }
 
+/* BearSSL's: no numbers of the system besides ours. */
+br_prng_seeder
+br_prng_seeder_system(const char **name)
+{
+	(void)name;
+	return NULL;
+}
+
 static void
 say_end(struct tunnel *t, const char *why)
 {
