@@ -2,7 +2,7 @@
 #
 #   make              build everything into build/ (V=1: show the commands)
 #   make up / down    a complete private server in ./run, or stop it
-#   make check        all tests; crash, soak, asan, lint, fuzz, bench, fresh: see README.md
+#   make check        all tests; crash, escape, soak, asan, lint, fuzz, bench, fresh: see README.md
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
 #   make setup        users, groups, queue and control files of a real server (root)
 
@@ -39,6 +39,7 @@ needs-unit   := build test
 needs-system := build run test
 needs-check  := $(needs-system)
 needs-crash  := $(needs-system)
+needs-escape := $(needs-system)
 needs-crash-mutants := $(needs-system) mutants
 needs-soak   := $(needs-system)
 needs-asan   := $(needs-system)
@@ -115,12 +116,12 @@ PYTEST_JOBS ?= 4
 PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $(PYTEST_JOBS) --dist loadgroup
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: check system crash crash-mutants soak lint asan bench fresh
+.PHONY: check system crash crash-mutants escape soak lint asan bench fresh
 check: unit system
 
 # the units first, if both are wanted: they take every processor, and some system tests measure time
 system: all $(if $(filter check,$(MAKECMDGOALS)),unit)
-	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash)
+	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash tests/escape)
 
 # the states that a power cut could leave, and that wrong programs are found by them: tests/crash/README.md. CRASH='-n 1000'
 crash: all
@@ -132,6 +133,10 @@ crash-mutants: all
 # half an hour of load: tests/soak/README.md. SOAK='-m 5': five minutes
 soak: all
 	BUILD=$(BUILD) /usr/bin/python3 tests/soak/soak.py $(SOAK)
+
+# what each program could do if it was taken over, compared with SECURITY: tests/escape/README.md, root. ESCAPE=-w writes it there
+escape: all
+	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/escape/escape.py $(ESCAPE)
 
 lint: all
 	@admin/lint $(BUILD)
