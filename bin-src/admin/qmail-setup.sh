@@ -126,8 +126,8 @@ directories() {
 	if [ "$one_user" ]; then directory 0755 root root log; fi
 	for service in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-submitd qmail-mtastsd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd \
 	    qmail-submission qmail-submissions qmail-popup qmail-pop3s; do
-		if [ -h log ]; then directory 0750 qmaill nofiles "$root$(readlink log)/$service"
-		else directory 0750 qmaill nofiles "log/$service"; fi
+		if [ -h log ]; then directory 0700 qmaill nofiles "$root$(readlink log)/$service"
+		else directory 0700 qmaill nofiles "log/$service"; fi
 	done
 }
 

@@ -111,6 +111,8 @@ def test_owners_of_what_is_written(supervised):
     for name in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-mtastsd"):
         current = server.home / "log" / name / "current"
         assert current.stat().st_uid == user["qmaill"]
+    for who in ("ana", "qmaild", "qmailr", "qmailp", "qmailt", "qmailk", "qmailm", "qmails", "alias"):  # most are in the same group
+        assert not server.can(who, "-r", server.home / "log/qmail-send/current"), who
     lines = (server.home / "log/qmail-send/current").read_text().splitlines()
     assert any("end msg" in line for line in lines)
     assert all(line.startswith("@4000") and line[25] == " " for line in lines)

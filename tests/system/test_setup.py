@@ -194,7 +194,7 @@ def test_setup_users_and_owners(private_root):
         assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (mode, uid[user], gid[group]), name
     for service in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-submitd", "qmail-mtastsd", "qmail-smtpd", "qmail-submission", "qmail-submissions", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s"):
         st = (private_root / "var/log/qmail" / service).stat()
-        assert (stat.S_IMODE(st.st_mode), st.st_uid) == (0o750, uid["qmaill"])
+        assert (stat.S_IMODE(st.st_mode), st.st_uid) == (0o700, uid["qmaill"])
     assert os.readlink(home / "log") == "/var/log/qmail"
     assert (home / "control/defaultdelivery").read_text() == "./Maildir/\n"
     for box in ("postmaster", "mailer-daemon", "root"):
