@@ -16,7 +16,7 @@ from attempts import KILLED, look  # noqa: E402
 from conftest import SOURCE, pytest_configure, wait_for  # noqa: E402
 from probe import need  # noqa: E402
 from real_server import make_real_server  # noqa: E402
-from stand_in import model_of  # noqa: E402
+from stand_in import Gone, model_of  # noqa: E402
 from world import ANY_USER, PLACES, World, is_shut_in  # noqa: E402
 
 SECURITY = SOURCE / "SECURITY"
@@ -38,14 +38,22 @@ def lacks():
     return ""
 
 
-def row_of(world, name):
-    """Brings a program to its place, looks, and lets it go on."""
+def model_at(pid, name, has_to_be_shut_in):
+    if has_to_be_shut_in:
+        wait_for(lambda: is_shut_in(pid), what=f"{name} to be shut in")
+    return model_of(pid)
+
+
+def row_of(world, name, again=2):
+    """Brings a program to its place, looks, and lets it go on. One that ends before it could be forked is looked for again."""
     place, has_to_be_shut_in = PLACES[name]
-    with place(world) as pid:
-        if has_to_be_shut_in:
-            wait_for(lambda: is_shut_in(pid), what=f"{name} to be shut in")
-        with model_of(pid) as model:
+    try:
+        with place(world) as pid, model_at(pid, name, has_to_be_shut_in) as model:
             return look(model, world, pid, name)
+    except Gone:
+        if not again:
+            raise
+        return row_of(world, name, again - 1)
 
 
 def rows(names, say=lambda row: None):
