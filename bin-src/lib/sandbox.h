@@ -57,6 +57,13 @@ struct sandbox {
 	uint64_t file_size;	/* limit of the size of a file written, in octets, 0: as it is */
 };
 
+/* For memory: no limit in a build with ASan, which reserves address space by the terabyte. */
+#ifdef __SANITIZE_ADDRESS__
+#define SANDBOX_MEMORY(octets) 0
+#else
+#define SANDBOX_MEMORY(octets) (octets)
+#endif
+
 /* What sandbox_enter could not do. */
 enum sandbox_lack { SANDBOX_NO_FILTER = 1 << 0, SANDBOX_NO_LANDLOCK = 1 << 1 };
 

@@ -26,11 +26,7 @@ enum {
 	FILES_MAX = 32,
 	TIMEOUT_DEFAULT = 1200, SESSION_DEFAULT = 86400,	/* seconds */
 	SECONDS_MAX = 30 * 86400,
-#ifdef __SANITIZE_ADDRESS__
-	MEMORY_MAX = 0,		/* a sanitizer reserves address space by the terabyte */
-#else
-	MEMORY_MAX = 768 << 20,	/* octets of address space: MAILDROP_MESSAGES_MAX messages with long names */
-#endif
+	MEMORY_MAX = SANDBOX_MEMORY(768 << 20),	/* octets of address space: MAILDROP_MESSAGES_MAX messages with long names */
 };
 
 /* --- before the session ---------------------------------------------------------------------------- */

@@ -30,11 +30,7 @@ enum {
 	TIMEOUT = 1200, TIMEOUT_MAX = 30 * 86400,	/* seconds */
 	FILES_MAX = 32,
 	PUMP_SOCKET = 3,	/* in the process that has a connection of two descriptors */
-#ifdef __SANITIZE_ADDRESS__
-	MEMORY_MAX = 0,		/* a sanitizer reserves address space by the terabyte */
-#else
-	MEMORY_MAX = 256 << 20,	/* octets of address space */
-#endif
+	MEMORY_MAX = SANDBOX_MEMORY(256 << 20),	/* octets of address space */
 };
 
 static struct popup {

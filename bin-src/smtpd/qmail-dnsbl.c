@@ -26,6 +26,7 @@ enum {
 	LISTS_MAX = 32,
 	SESSION_FD = 3,		/* -p: a SOCK_SEQPACKET socket to the session */
 	STEP_MS = 200,		/* after which a session is told what is known so far */
+	MEMORY_MAX = SANDBOX_MEMORY(64 << 20),	/* octets of address space: LISTS_MAX lists, two answers of each */
 };
 
 struct asked {
@@ -242,7 +243,7 @@ read_lists(struct program *p, const char *file)
 static void
 shut_itself_in(void)
 {
-	static const struct sandbox shut_in = { .calls = &sandbox_remote, .network = 1 };
+	static const struct sandbox shut_in = { .calls = &sandbox_remote, .network = 1, .memory = MEMORY_MAX };
 
 	if (sandbox_enter(&shut_in) < 0)
 		strerr_diefusys(EXIT_TEMP, "shut itself in");

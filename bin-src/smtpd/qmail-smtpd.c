@@ -26,11 +26,7 @@ enum {
 	SESSIONS_OF_A_CHILD = 100,	/* connections of one client address that one process serves, one after another */
 	FILES_MAX = 64,
 	PAGE = 4096,
-#ifdef __SANITIZE_ADDRESS__
-	MEMORY_MAX = 0,		/* a sanitizer reserves address space by the terabyte */
-#else
-	MEMORY_MAX = 256 << 20,	/* octets of address space: maxrcpt's largest value of recipients, 64 KiB of a message */
-#endif
+	MEMORY_MAX = SANDBOX_MEMORY(256 << 20),	/* octets of address space: maxrcpt's largest value of recipients, 64 KiB of a message */
 };
 
 /* What the parent, or a process under tcpserver, prepares. */

@@ -25,6 +25,7 @@ enum {
 	WRITE_PIECE = 4096,	/* octets of replies in one write: a pipe that is writable takes as many */
 	REPLIES_MAX = 32768,	/* octets of replies that are gathered */
 	NAMES_MAX = 2000,	/* octets of the list of recipients in a line of the log */
+	MEMORY_MAX = SANDBOX_MEMORY(256 << 20),	/* octets of address space: an envelope of QUEUE_ENVELOPE_MAX, some times */
 	LINE_OCTETS = 4000,	/* of a line; below PIPE_BUF, so lines of several processes do not mix */
 };
 
@@ -363,7 +364,7 @@ refresh_settings(void *data)
 static void
 shut_itself_in(void)
 {
-	static const struct sandbox shut_in = { .calls = &sandbox_session, .files = 32 };
+	static const struct sandbox shut_in = { .calls = &sandbox_session, .files = 32, .memory = MEMORY_MAX };
 
 	tzset();	/* even gmtime reads the local time zone at its first call */
 	if (sandbox_enter(&shut_in) < 0)

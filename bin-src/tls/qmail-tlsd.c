@@ -40,6 +40,7 @@ enum {
 	SAY_MS = 60000,		/* the same warning is said as often */
 	PAUSE_MS = 100,		/* before accepting again when there was no descriptor */
 	NAMES_MAX = 8,		/* for ALPN */
+	MEMORY_MAX = SANDBOX_MEMORY(64 << 20),	/* octets of address space of a connection, which allocates nothing */
 };
 
 struct tlsd {
@@ -101,7 +102,7 @@ prepare_engine(struct connection *c)
 static void
 shut_itself_in(const struct connection *c)
 {
-	static const struct sandbox shut_in = { .calls = &sandbox_tunnel };
+	static const struct sandbox shut_in = { .calls = &sandbox_tunnel, .memory = MEMORY_MAX };
 
 	if (sandbox_enter(&shut_in) < 0)
 		refuse(c, 'B', "the TLS engine cannot shut itself in");

@@ -15,7 +15,7 @@ from probe import is_sanitized  # noqa: E402
 from world import ANY_USER, PLACES  # noqa: E402
 
 pytestmark = [pytest.mark.xdist_group("escape"), pytest.mark.skipif(not shutil.which("s6-svscan"), reason="s6 is not installed")]
-PROGRAMS = ("qmail-submitd", "qmail-getpw", "qmail-keyd, who signs", "qmail-smtpd, a session", "qmail-remote")
+PROGRAMS = ("qmail-submitd", "qmail-getpw", "qmail-keyd, who signs", "qmail-tlsd, a connection", "qmail-smtpd, a session", "qmail-remote")
 
 
 @pytest.fixture(scope="module")
