@@ -72,6 +72,14 @@ def by_handle(s, path):
     return result if result < 0 else s.call("open_by_handle_at", AT_FDCWD, s.octets(136, behind=name), os.O_RDONLY)
 
 
+def binds(s, folder):
+    fd = s.call("socket", socket.AF_UNIX, socket.SOCK_STREAM, 0)
+    address = unix_address(folder / "made")
+    result = s.call("bind", fd, address, len(address))
+    s.call("close", fd)
+    return result
+
+
 READING = {"open": opens(os.O_RDONLY), "openat": opens_at(os.O_RDONLY), "openat2": opens_newly(os.O_RDONLY), "open_by_handle_at": by_handle}
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 # into a directory, in which root has put a file "canary"
@@ -91,7 +99,7 @@ MAKING = {
     "renameat": lambda s, d: s.call("renameat", AT_FDCWD, path_octets(d / "canary"), AT_FDCWD, path_octets(d / "made")),
     "unlink": lambda s, d: s.call("unlink", path_octets(d / "canary")),
     "unlinkat": lambda s, d: s.call("unlinkat", AT_FDCWD, path_octets(d / "canary"), 0),
-    "bind": lambda s, d: s.call("bind", s.call("socket", socket.AF_UNIX, socket.SOCK_STREAM, 0), a := unix_address(d / "made"), len(a)),
+    "bind": binds,
 }
 # a file that is there, without changing it
 CHANGING = {
@@ -265,23 +273,31 @@ KERNEL = {
 class Look:
     def __init__(self, model, world, pid, row):
         self.model, self.world, self.pid, self.row = model, world, pid, row
+        self.idle = None  # a stand-in that can be used again
         self.closed = set()  # ways to files that the filter ends, whatever the path: it sees numbers only
 
-    def make(self, way):
-        """One attempt by a stand-in of its own."""
-        with self.model.stand_in() as s:
-            try:
-                return way(s)
-            except Killed:
-                return KILLED
-            except Gone as e:
-                return str(e)
+    def make(self, way, is_one_call=False):
+        """One attempt, by a stand-in of its own. One that nothing came of but an error has changed nothing, and is used again."""
+        s, self.idle = self.idle or self.model.stand_in(), None
+        got = None
+        try:
+            got = way(s)
+        except Killed:
+            got = KILLED
+        except Gone as e:
+            got = str(e)
+        finally:
+            if is_one_call and isinstance(got, str) and not s.has_ended:
+                self.idle = s
+            else:
+                s.__exit__()
+        return got
 
-    def tries(self, column, word, ways, of=""):
+    def tries(self, column, word, ways, of="", is_one_call=False):
         """Whether one of the ways leads there; then the column has the word."""
         worked = False
         for name, way in ways.items():
-            got = self.make(way)
+            got = self.make(way, is_one_call)
             self.row.tried.append((column, word, f"{name} {of}".strip(), got))
             worked |= got is True
         if worked and word not in self.row.words[column]:
@@ -295,7 +311,7 @@ class Look:
                 if (column, name) in self.closed:
                     continue
                 with self.world.canary(path):
-                    self.tries(column, word, {name: lambda s, way=way: result_of(way(s, path))}, path)  # noqa: B023
+                    self.tries(column, word, {name: lambda s, way=way: result_of(way(s, path))}, path, True)  # noqa: B023
                 if self.row.tried[-1][-1] == KILLED:
                     self.closed.add((column, name))
 
@@ -312,6 +328,9 @@ class Look:
         self.files("reads", READING, world.readable)
         self.files("writes", MAKING, world.folders)
         self.files("writes", CHANGING, world.changeable)
+        if self.idle:
+            self.idle.__exit__()
+            self.idle = None
         for name in SOCKETS:
             self.tries("asks", name, {"connect": asks(name, world.server.home)})
         self.tries("asks", "abstract", {"connect": connects_to(world.abstract)})
