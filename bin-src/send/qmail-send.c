@@ -204,7 +204,7 @@ shut_in(struct send *s)
 {
 	static const struct sandbox box = {
 		.calls = &sandbox_scheduler,
-		.read = { "control", "queue", "run", NULL },
+		.read = { "control", "queue", NULL },
 	};
 	struct queue_client client;
 	int lack;
