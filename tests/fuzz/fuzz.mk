@@ -31,6 +31,9 @@ $(eval $(call fuzzer,tls_server_records,$(addprefix $S/remote/,tls_client client
 $(eval $(call fuzzer,tls_packets,$L/server_tls $L/tls_engine $L/service_socket,-lskarnet $(call wrap,service_socket_connect)))
 $(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/service_socket $L/service_users $L/home control/control,-lbearssl -lskarnet))
 
+# what local programs, users and the administrator hand over
+$(eval $(call fuzzer,address822,$L/address822,-lskarnet))
+
 $(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c	# which its target has in it
 
 .PHONY: fuzz
