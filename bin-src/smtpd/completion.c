@@ -87,8 +87,8 @@ find_author_field(const struct completion *c)
 static void
 begin_field(struct completion *c)
 {
-	c->has_field = 1;
 	c->is_dropping = is_name(c, "Bcc") || is_name(c, "Resent-Bcc");
+	c->has_field |= !c->is_dropping;
 	c->state = c->is_dropping ? COMPLETION_DROPPED : COMPLETION_FIELD;
 	c->has_date |= is_name(c, "Date");
 	c->has_id |= is_name(c, "Message-ID");
@@ -157,7 +157,7 @@ begin_line(struct completion *c, char octet)
 		end_header(c);
 	else if (octet != ' ' && octet != '\t')
 		c->state = COMPLETION_NAME;
-	else if (c->has_field)
+	else if (c->has_field || c->is_dropping)
 		c->state = c->is_dropping ? COMPLETION_DROPPED : COMPLETION_FIELD;
 	else
 		end_header_early(c);

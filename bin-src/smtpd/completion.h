@@ -34,7 +34,7 @@ struct completion {
 	struct author *author;
 
 	enum completion_state state;
-	int has_field, is_dropping;	/* a line that begins with a blank goes on with one, which is left out */
+	int has_field, is_dropping;	/* a line that begins with a blank goes on with one that stays, or with one that is left out */
 	int has_date, has_id;
 	struct author_field *kept;	/* the field is one of these, or NULL */
 	int has_no_memory;		/* so it is not whole */

@@ -45,6 +45,7 @@ static const struct row { const char *rule, *input, *want; } rows[] = {
 	{ "a name in other letters", HAS "\xc3\xb3: y\n", HAS "\n\xc3\xb3: y\n" },
 	{ "a mailbox's line", "From a@b Thu\n" HAS "\nb\n", "From a@b Thu\n" HAS "\nb\n" },
 	{ "a mailbox's line that is quoted", ">From a@b Thu\n" HAS "Bcc: x\n\nb\n", ">From a@b Thu\n" HAS "\nb\n" },
+	{ "a blank behind one, where no field is left", "Bcc: x\nFrom a@b Thu\n y\n\n", "From a@b Thu\n" DATE ID "\n y\n\n" },
 	{ "a name of the longest length", HAS N256 ": x\n\n", HAS N256 ": x\n\n" },
 	{ "and one octet more", HAS N256 "n: x\n\n", HAS "\n" N256 "n: x\n\n" },
 	{ "a CR and octets above 127 in a field", HAS "X: \r\xff\n\n", HAS "X: \r\xff\n\n" },
