@@ -154,11 +154,12 @@ header_read_body(struct header_input *in, const char **s)
 int
 header_next(const char *fields, size_t len, size_t *pos, struct header_field *field)
 {
-	const char *s = fields + *pos;
+	const char *s;
 	size_t left = len - *pos, n = 0;
 
-	if (!left)
+	if (!left)	/* there may be no fields at all */
 		return 0;
+	s = fields + *pos;
 	do {
 		const char *lf = memchr(s + n, '\n', left - n);
 
