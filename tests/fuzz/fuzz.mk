@@ -1,9 +1,11 @@
 # make fuzz: what reads the network's octets, given any octets, under ASan and UBSan, by clang's libFuzzer.
 # $(call fuzzer,NAME,modules,libraries): the target itself is tests/fuzz/NAME.c; NAME.words beside it is its
 # dictionary, and NAME.seeds, if there are any, are inputs to begin with.
-# FUZZ_SECONDS is the time for each. What is found to reach new code is kept in build/fuzz, for the next time.
+# FUZZ_SECONDS is the time for each; FUZZ_SEEDS: a directory of more inputs to begin with, such as messages. What is found to reach new
+# code is kept in build/fuzz, for the next time.
 
 FUZZ_SECONDS ?= 60
+FUZZ_SEEDS ?=
 FUZZ_BUILD := $(BUILD)/fuzz
 FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 FUZZERS :=
@@ -33,6 +35,8 @@ $(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/servi
 
 # what local programs, users and the administrator hand over
 $(eval $(call fuzzer,address822,$L/address822,-lskarnet))
+$(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/local/trace $S/smtpd/completion $S/smtpd/hops $L/quote $L/message_id $L/date822,-lskarnet))
+$(eval $(call fuzzer,dotqmail,$S/local/dotqmail $S/local/report,-lskarnet))
 
 $(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c	# which its target has in it
 
@@ -43,5 +47,5 @@ fuzz: $(addprefix $(FUZZ_BUILD)/bin/,$(FUZZERS))
 		mkdir -p $(FUZZ_BUILD)/$$f; \
 		$(FUZZ_BUILD)/bin/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=4000 -dict=tests/fuzz/$$f.words -close_fd_mask=2 \
 		    -print_funcs=0 -verbosity=0 -artifact_prefix=$(FUZZ_BUILD)/ -print_final_stats=1 \
-		    $(FUZZ_BUILD)/$$f $$(ls -d tests/fuzz/$$f.seeds 2>/dev/null); \
+		    $(FUZZ_BUILD)/$$f $$(ls -d tests/fuzz/$$f.seeds 2>/dev/null) $(FUZZ_SEEDS); \
 	done
