@@ -37,6 +37,8 @@ $(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/servi
 $(eval $(call fuzzer,address822,$L/address822,-lskarnet))
 $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/local/trace $S/smtpd/completion $S/smtpd/hops $L/quote $L/message_id $L/date822,-lskarnet))
 $(eval $(call fuzzer,dotqmail,$S/local/dotqmail $S/local/report,-lskarnet))
+$(eval $(call fuzzer,assign,users/assign users/account control/table,-lcdb -lskarnet))
+$(eval $(call fuzzer,table,control/table users/account users/virtual $L/rules $L/stamp,-lcdb -lskarnet))
 
 $(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c	# which its target has in it
 
