@@ -55,10 +55,8 @@ senders_free(struct senders *s)
 static int
 is_in_table(const struct senders *s, const char *login, const char *sender)
 {
-	const char *line = s->table.s, *end = line + s->table.len;
-
-	for (; line < end; line += strlen(line) + 1) {
-		const char *colon = strchr(line, ':');
+	for (size_t at = 0; at < s->table.len; at += strlen(s->table.s + at) + 1) {
+		const char *line = s->table.s + at, *colon = strchr(line, ':');
 
 		if (colon && address_pattern_has(line, (size_t)(colon - line), login) &&
 		    address_pattern_has(colon + 1, strlen(colon + 1), sender))
