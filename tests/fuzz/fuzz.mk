@@ -39,8 +39,12 @@ $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/
 $(eval $(call fuzzer,dotqmail,$S/local/dotqmail $S/local/report,-lskarnet))
 $(eval $(call fuzzer,assign,users/assign users/account control/table,-lcdb -lskarnet))
 $(eval $(call fuzzer,table,control/table users/account users/virtual $L/rules $L/stamp,-lcdb -lskarnet))
+$(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspolicy $S/remote/domain_map $S/smtpd/senders $S/smtpd/dnsbl_list,-lskarnet))
+$(eval $(call fuzzer,domain,$L/domain,$(IDN)))
 
-$(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c	# which its target has in it
+# which the target has in it
+$(FUZZ_BUILD)/bin/control: $L/localaddress.c
+$(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c
 
 .PHONY: fuzz
 fuzz: $(addprefix $(FUZZ_BUILD)/bin/,$(FUZZERS))
