@@ -33,6 +33,8 @@ $(eval $(call fuzzer,tls_server_records,$(addprefix $S/remote/,tls_client client
 $(eval $(call fuzzer,tls_packets,$L/server_tls $L/tls_engine $L/service_socket,-lskarnet $(call wrap,service_socket_connect)))
 $(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/service_socket $L/service_users $L/home control/control,-lbearssl -lskarnet))
 
+$(eval $(call fuzzer,dns,$(addprefix $S/remote/,mx dane tlsa server_proof trust_anchors authorities server_chain) $S/smtpd/dnsbl_list $L/localaddress $L/domain $L/certificate control/control,-lcares -lbearssl -lskarnet $(IDN)))
+
 # what local programs, users and the administrator hand over
 $(eval $(call fuzzer,address822,$L/address822,-lskarnet))
 $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/local/trace $S/smtpd/completion $S/smtpd/hops $L/quote $L/message_id $L/date822,-lskarnet))
@@ -43,6 +45,7 @@ $(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspo
 $(eval $(call fuzzer,domain,$L/domain,$(IDN)))
 
 # which the target has in it
+$(FUZZ_BUILD)/bin/dns: $L/dns.c
 $(FUZZ_BUILD)/bin/control: $L/localaddress.c
 $(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c
 
