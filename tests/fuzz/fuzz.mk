@@ -39,6 +39,7 @@ $(eval $(call fuzzer,dns,$(addprefix $S/remote/,mx dane tlsa server_proof trust_
 $(eval $(call fuzzer,envelope,queue/envelope,-lskarnet))
 $(eval $(call fuzzer,records,queue/record queue/info queue/envelope queue/digest queue/protocol,-lskarnet))
 $(eval $(call fuzzer,ring,queue/digest,-lskarnet))
+$(eval $(call fuzzer,submit,queue/envelope $L/channel $L/date822,-lskarnet))
 $(eval $(call fuzzer,address822,$L/address822,-lskarnet))
 $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/local/trace $S/smtpd/completion $S/smtpd/hops $L/quote $L/message_id $L/date822,-lskarnet))
 $(eval $(call fuzzer,dotqmail,$S/local/dotqmail $S/local/report,-lskarnet))
@@ -48,6 +49,7 @@ $(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspo
 $(eval $(call fuzzer,domain,$L/domain,$(IDN)))
 
 # which the target has in it
+$(FUZZ_BUILD)/bin/submit: $S/queue/submit.c
 $(FUZZ_BUILD)/bin/ring: queue/ring.c
 $(FUZZ_BUILD)/bin/dns: $L/dns.c
 $(FUZZ_BUILD)/bin/control: $L/localaddress.c
