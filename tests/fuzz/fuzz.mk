@@ -12,7 +12,7 @@ FUZZERS :=
 
 define fuzzer
 FUZZERS += $(1)
-$(FUZZ_BUILD)/bin/$(1): $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(wildcard bin-src/*/*.h queue/*.h control/*.h)
+$(FUZZ_BUILD)/bin/$(1): $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(wildcard bin-src/*/*.h queue/*.h control/*.h users/*.h) tests/fuzz/given.h
 	@mkdir -p $(FUZZ_BUILD)/bin
 	$$(say) clang $$(CPPFLAGS) $$(FUZZ_FLAGS) -o $$@ $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(3)
 endef
@@ -33,6 +33,8 @@ $(eval $(call fuzzer,tls_server_records,$(addprefix $S/remote/,tls_client client
 $(eval $(call fuzzer,tls_packets,$L/server_tls $L/tls_engine $L/service_socket,-lskarnet $(call wrap,service_socket_connect)))
 $(eval $(call fuzzer,keyd,$S/tls/keystore $S/tls/keypair $L/certificate $L/service_socket $L/service_users $L/home control/control,-lbearssl -lskarnet))
 
+$(eval $(call fuzzer,qmtp,$S/smtpd/netstring $S/smtpd/content $L/input,-lskarnet))
+$(eval $(call fuzzer,qmqp,$S/smtpd/netstring $L/input,-lskarnet))
 $(eval $(call fuzzer,dns,$(addprefix $S/remote/,mx dane tlsa server_proof trust_anchors authorities server_chain) $S/smtpd/dnsbl_list $L/localaddress $L/domain $L/certificate control/control,-lcares -lbearssl -lskarnet $(IDN)))
 
 # what local programs, users and the administrator hand over
@@ -49,6 +51,8 @@ $(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspo
 $(eval $(call fuzzer,domain,$L/domain,$(IDN)))
 
 # which the target has in it
+$(FUZZ_BUILD)/bin/qmtp: $S/smtpd/qmail-qmtpd.c tests/fuzz/transfer.h
+$(FUZZ_BUILD)/bin/qmqp: $S/smtpd/qmail-qmqpd.c tests/fuzz/transfer.h
 $(FUZZ_BUILD)/bin/submit: $S/queue/submit.c
 $(FUZZ_BUILD)/bin/ring: queue/ring.c
 $(FUZZ_BUILD)/bin/dns: $L/dns.c
