@@ -43,6 +43,7 @@ $(eval $(call fuzzer,records,queue/record queue/info queue/envelope queue/digest
 $(eval $(call fuzzer,ring,queue/digest,-lskarnet))
 $(eval $(call fuzzer,submit,queue/envelope $L/channel $L/date822,-lskarnet))
 $(eval $(call fuzzer,worker,$S/send/owner $S/send/message $S/send/places $L/job $L/channel,-lskarnet))
+$(eval $(call fuzzer,notices,$S/send/message $S/send/places $S/send/heap queue/protocol $L/channel,-lskarnet))
 $(eval $(call fuzzer,address822,$L/address822,-lskarnet))
 $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/local/trace $S/smtpd/completion $S/smtpd/hops $L/quote $L/message_id $L/date822,-lskarnet))
 $(eval $(call fuzzer,dotqmail,$S/local/dotqmail $S/local/report,-lskarnet))
@@ -52,6 +53,7 @@ $(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspo
 $(eval $(call fuzzer,domain,$L/domain,$(IDN)))
 
 # which the target has in it
+$(FUZZ_BUILD)/bin/notices: $S/send/keeper.c
 $(FUZZ_BUILD)/bin/worker: $S/send/worker.c
 $(FUZZ_BUILD)/bin/qmtp: $S/smtpd/qmail-qmtpd.c tests/fuzz/transfer.h
 $(FUZZ_BUILD)/bin/qmqp: $S/smtpd/qmail-qmqpd.c tests/fuzz/transfer.h
