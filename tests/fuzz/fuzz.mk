@@ -44,6 +44,8 @@ $(eval $(call fuzzer,ring,queue/digest,-lskarnet))
 $(eval $(call fuzzer,submit,queue/envelope $L/channel $L/date822,-lskarnet))
 $(eval $(call fuzzer,worker,$S/send/owner $S/send/message $S/send/places $L/job $L/channel,-lskarnet))
 $(eval $(call fuzzer,notices,$S/send/message $S/send/places $S/send/heap queue/protocol $L/channel,-lskarnet))
+$(eval $(call fuzzer,job,$L/job $L/spawner $L/channel,-lskarnet))
+$(eval $(call fuzzer,getpw,$S/local/kept_getpw users/account $L/become control/table,-lcdb -lskarnet))
 $(eval $(call fuzzer,address822,$L/address822,-lskarnet))
 $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/local/trace $S/smtpd/completion $S/smtpd/hops $L/quote $L/message_id $L/date822,-lskarnet))
 $(eval $(call fuzzer,dotqmail,$S/local/dotqmail $S/local/report,-lskarnet))
@@ -53,6 +55,7 @@ $(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspo
 $(eval $(call fuzzer,domain,$L/domain,$(IDN)))
 
 # which the target has in it
+$(FUZZ_BUILD)/bin/getpw: $S/local/lookup.c
 $(FUZZ_BUILD)/bin/notices: $S/send/keeper.c
 $(FUZZ_BUILD)/bin/worker: $S/send/worker.c
 $(FUZZ_BUILD)/bin/qmtp: $S/smtpd/qmail-qmtpd.c tests/fuzz/transfer.h
