@@ -445,7 +445,7 @@ put_report(const struct bounce *b, const char *s, size_t len)
 		line = c == '\n' ? 0 : line + 1;
 		last = s[i];
 	}
-	puts_to(b, "\n\n");
+	puts_to(b, len ? "\n\n" : "\n");	/* a paragraph ends with one empty line */
 }
 
 /* The first paragraph. Only that of a failure begins as list managers know it. */

@@ -147,9 +147,16 @@ static const struct plain_row {
 	    { { .address = "a\n\nb@x", TEXT("") } }, 1,
 	    "Hi. This is the qmail-send program at mail.example.\n"
 	    "Your message did not reach the addresses below. I have given up on them.\n\n"
-	    "<a__b@x>:\n\n\n"
+	    "<a__b@x>:\n\n"
 	    "--- Below this line is a copy of the message.\n\n"
 	    "Return-Path: <\"b_b\"@here.example>\n" },
+	{ "qsbmf: reports without a word", "bob@here.example", BOUNCE_SINGLE,
+	    { { .address = "a@x", TEXT("") }, { .address = "b@x", TEXT("\n\n") } }, 2,
+	    "Hi. This is the qmail-send program at mail.example.\n"
+	    "Your message did not reach the addresses below. I have given up on them.\n\n"
+	    "<a@x>:\n\n<b@x>:\n\n"
+	    "--- Below this line is a copy of the message.\n\n"
+	    "Return-Path: <bob@here.example>\n" },
 	{ "qsbmf: control octets of a report", "bob@here.example", BOUNCE_SINGLE,
 	    { { .address = "a@x", TEXT("\033[31mred\033[0m\r\n\ttab") } }, 1,
 	    "Hi. This is the qmail-send program at mail.example.\n"
