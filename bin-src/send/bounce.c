@@ -571,7 +571,8 @@ put_folded(const struct bounce *b, const struct survey *v, const char *s, size_t
 	}
 }
 
-/* The remote host's reply in a report, RFC 3464 section 2.3.6: its lines start with three digits. */
+/* The remote host's reply in a report, RFC 3464 section 2.3.6: its lines start with three digits. Returns its octets and moves *s there;
+ * 0: there is none, whoever says so, and *s stays. */
 static size_t
 find_reply(const char **s, size_t len)
 {
@@ -579,13 +580,16 @@ find_reply(const char **s, size_t len)
 
 	if (!at)
 		return 0;
-	*s = line = at + sizeof remote_said - 1;
+	at += sizeof remote_said - 1;
+	line = at;
 	while (end - line > 3 && is_digit(line[0]) && is_digit(line[1]) && is_digit(line[2])) {
 		const char *lf = memchr(line, '\n', (size_t)(end - line));
 
 		line = lf ? lf + 1 : end;
 	}
-	return (size_t)(line - *s);
+	if (line > at)
+		*s = at;
+	return (size_t)(line - at);
 }
 
 static void

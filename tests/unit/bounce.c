@@ -267,6 +267,7 @@ report_parts(void **state)
 }
 
 static const struct status_row { const char *rule, *text, *status, *diagnostic; } status_rows[] = {
+	{ "what a remote host is said to have said, but no reply", "Remote host said: x\n", "5.0.0", "X-Qmail; Remote host said: x" },
 	{ "status: none is 5.0.0", "no idea", "5.0.0", "X-Qmail; no idea" },
 	{ "status: in parentheses", "x (#5.7.1) y (#5.1.1)", "5.7.1", "X-Qmail; x (#5.7.1) y (#5.1.1)" },
 	{ "status: malformed ones are passed over", "(#5.1) (#5.1.1234) (#9.1.1) (#5..1) (#5.2.2)", "5.2.2",
