@@ -46,6 +46,7 @@ $(eval $(call fuzzer,worker,$S/send/owner $S/send/message $S/send/places $L/job 
 $(eval $(call fuzzer,notices,$S/send/message $S/send/places $S/send/heap queue/protocol $L/channel,-lskarnet))
 $(eval $(call fuzzer,job,$L/job $L/spawner $L/channel,-lskarnet))
 $(eval $(call fuzzer,getpw,$S/local/kept_getpw users/account $L/become control/table,-lcdb -lskarnet))
+$(eval $(call fuzzer,bounce,$S/send/bounce $S/send/verp $S/remote/remote_report $L/notify $L/quote $L/date822 queue/envelope control/control,-lskarnet))
 $(eval $(call fuzzer,address822,$L/address822,-lskarnet))
 $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/local/trace $S/smtpd/completion $S/smtpd/hops $L/quote $L/message_id $L/date822,-lskarnet))
 $(eval $(call fuzzer,dotqmail,$S/local/dotqmail $S/local/report,-lskarnet))
