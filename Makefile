@@ -2,7 +2,7 @@
 #
 #   make              build everything into build/ (V=1: show the commands)
 #   make up / down    a complete private server in ./run, or stop it
-#   make check        all tests; crash, escape, soak, asan, lint, fuzz, bench, fresh: see README.md
+#   make check        all tests; crash, escape, soak, asan, lint, analyze, fuzz, bench, fresh: see README.md
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
 #   make setup        users, groups, queue and control files of a real server (root)
 
@@ -44,8 +44,10 @@ needs-crash-mutants := $(needs-system) mutants
 needs-soak   := $(needs-system)
 needs-asan   := $(needs-system)
 needs-lint   := build lint
+needs-analyze := build lint
 needs-bench  := build run bench
 needs-fuzz   := build fuzz
+needs-fuzz-coverage := build fuzz coverage
 needs-fresh  := fresh
 NEEDS := $(sort $(foreach goal,$(MAKECMDGOALS),$(needs-$(goal))))
 ifneq ($(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(NEEDS)),)
@@ -116,7 +118,7 @@ PYTEST_JOBS ?= 4
 PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $(PYTEST_JOBS) --dist loadgroup
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: check system crash crash-mutants escape soak lint asan bench fresh
+.PHONY: check system crash crash-mutants escape soak lint analyze asan bench fresh
 check: unit system
 
 # the units first, if both are wanted: they take every processor, and some system tests measure time
@@ -140,6 +142,10 @@ escape: all
 
 lint: all
 	@admin/lint $(BUILD)
+
+# the static analyzers to their end, too slow for every commit: some ten minutes
+analyze: all
+	@admin/analyze $(BUILD)
 
 asan:	# the same tests, every program built with the sanitizers; what a program still holds when it ends is no leak
 	ASAN_OPTIONS=detect_leaks=0 $(MAKE) BUILD=build-asan SANITIZE='$(ASAN)' OPT='-O1 -g' system

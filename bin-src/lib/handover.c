@@ -33,6 +33,7 @@ send_with(int socket, const void *s, size_t len, const int *fds, size_t n)
 
 	memset(&control, 0, sizeof control);
 	c = CMSG_FIRSTHDR(&m);
+	/* -Wanalyzer-null-dereference: there is room for one header */
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(n * sizeof(int));

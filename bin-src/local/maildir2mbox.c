@@ -49,6 +49,7 @@ add(struct list *list, const char *path, const struct stat *st)
 			strerr_diefusys(EXIT_TEMP, "list the maildir");
 	}
 	list->entries[list->len] = (struct entry){ .time = st->st_mtim, .path = strdup(path) };
+	/* -Wanalyzer-malloc-leak: the list has it, until the program ends */
 	if (!list->entries[list->len++].path)
 		strerr_diefusys(EXIT_TEMP, "list the maildir");
 }

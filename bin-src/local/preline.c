@@ -169,6 +169,7 @@ main(int argc, const char *const *argv)
 	start(&f, argv + state.ind);
 	for (int i = 0; i < LINES; i++) {
 		if (!omit[i])
+			/* -Wanalyzer-use-of-uninitialized-value: the loop above has set them all */
 			feed(&f, lines[i], strlen(lines[i]));
 	}
 	feed_message(&f);

@@ -127,8 +127,10 @@ owner_answer(struct owners *all, struct owner *o, const char *s, size_t size, in
 	const char *ext = owner_string(s, size, EXT);
 	char *facts, *to;
 
+	/* -Wanalyzer-null-dereference: where there is an ext, there is what stands before it */
 	if (!ext || !*user || owner_string(s, size, STRINGS))
 		return 0;
+	/* -Wanalyzer-null-argument: the same */
 	facts = to = malloc(strlen(user) + strlen(dash) + strlen(ext) + 3);
 	if (!facts) {
 		errno = ENOMEM;

@@ -211,6 +211,7 @@ judge(struct rcptd *p, unsigned int i, uint32_t number, const char *address)
 	c->number = number;
 	c->waits = 1;
 	c->address = strdup(address);
+	/* -Wanalyzer-malloc-leak: it is of the connection */
 	slow_lookup_ask(&p->slow, name_of(p, i), p->now, step, &p->deliverable);
 }
 

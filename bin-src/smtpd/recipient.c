@@ -158,6 +158,7 @@ known_place(struct session *s, const struct path *path)
 		hash = hash * 33 + (unsigned char)path->address[i];
 	if (!s->checks->known)
 		s->checks->known = calloc(RECIPIENT_KNOWN, sizeof *s->checks->known);
+	/* -Wanalyzer-malloc-leak: it is of the session, to its end */
 	return s->checks->known && path->len < RECIPIENT_KNOWN_MAX ? &s->checks->known[hash % RECIPIENT_KNOWN] : NULL;
 }
 

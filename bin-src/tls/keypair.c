@@ -110,6 +110,7 @@ is_rsa_of(const br_rsa_private_key *key, const br_rsa_public_key *public)
 {
 	unsigned char n[KEY_SIGNATURE_MAX];
 
+	/* -Wanalyzer-null-dereference: who calls has a key of this type */
 	return public->nlen == (key->n_bitlen + 7) / 8 && public->nlen <= sizeof n &&
 	    br_rsa_compute_modulus_get_default()(n, key) == public->nlen && memcmp(n, public->n, public->nlen) == 0;
 }
@@ -120,6 +121,7 @@ is_ec_of(const br_ec_private_key *key, const br_ec_public_key *public)
 	unsigned char room[BR_EC_KBUF_PUB_MAX_SIZE];
 	br_ec_public_key computed;
 
+	/* -Wanalyzer-null-dereference: who calls has a key of this type */
 	return key->curve == public->curve && br_ec_compute_pub(br_ec_get_default(), &computed, room, key) == public->qlen &&
 	    memcmp(computed.q, public->q, public->qlen) == 0;
 }
@@ -131,8 +133,10 @@ find_kind(struct keypair *k)
 		const br_rsa_private_key *rsa = br_skey_decoder_get_rsa(&k->key);
 
 		k->kind = KEY_RSA;
+		/* -Wanalyzer-null-dereference: it has one of this type */
 		return rsa->n_bitlen < RSA_BITS_MIN || rsa->n_bitlen > RSA_BITS_MAX ? "its RSA key has not 2048 to 4096 bits" : NULL;
 	}
+	/* -Wanalyzer-null-dereference: the decoder has a key, and it is none of RSA */
 	switch (br_skey_decoder_get_ec(&k->key)->curve) {
 	case BR_EC_secp256r1: k->kind = KEY_P256; return NULL;
 	case BR_EC_secp384r1: k->kind = KEY_P384; return NULL;
@@ -243,6 +247,7 @@ sign(const struct keypair *k, const struct hash *h, const unsigned char *value, 
 	if (k->kind != KEY_RSA)
 		return br_ecdsa_sign_asn1_get_default()(br_ec_get_default(), h->class, value, br_skey_decoder_get_ec(&k->key), signature);
 	rsa = br_skey_decoder_get_rsa(&k->key);
+	/* -Wanalyzer-null-dereference: the kind is the one that the decoder has */
 	return br_rsa_pkcs1_sign_get_default()(h->oid, value, octets_of(h), rsa, signature) ? (rsa->n_bitlen + 7) / 8 : 0;
 }
 

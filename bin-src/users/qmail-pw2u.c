@@ -213,6 +213,7 @@ add_subuser(const struct maker *m, const struct control_map *accounts, char *lin
 		return;
 	}
 	*user++ = *pre++ = '\0';
+	/* -Wanalyzer-null-dereference: it was looked for above */
 	*strchr(pre, ':') = '\0';
 	found = control_map_find(accounts, user, strlen(user));
 	if (!found) {
@@ -223,6 +224,7 @@ add_subuser(const struct maker *m, const struct control_map *accounts, char *lin
 		strerr_dief(EXIT_TEMP, "out of memory");
 	gid = strchr(copy.s, ':');
 	home = strchr(gid + 1, ':');
+	/* -Wanalyzer-null-dereference: remember has put in all fields */
 	*gid++ = *home++ = '\0';
 	e = (struct entry){ .user = user, .uid = copy.s, .gid = gid, .home = home };
 	put_line(&e, "=", line, "", m->dash, pre, "");

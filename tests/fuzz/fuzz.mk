@@ -8,13 +8,14 @@ FUZZ_SECONDS ?= 60
 FUZZ_SEEDS ?=
 FUZZ_BUILD := $(BUILD)/fuzz
 FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZ_COVERAGE_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer -fprofile-instr-generate -fcoverage-mapping
 FUZZERS :=
 
 define fuzzer
 FUZZERS += $(1)
-$(FUZZ_BUILD)/bin/$(1): $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(wildcard bin-src/*/*.h queue/*.h control/*.h users/*.h) tests/fuzz/given.h
-	@mkdir -p $(FUZZ_BUILD)/bin
-	$$(say) clang $$(CPPFLAGS) $$(FUZZ_FLAGS) -o $$@ $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(3)
+$(FUZZ_BUILD)/bin/$(1) $(FUZZ_BUILD)/coverage/$(1): $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(wildcard bin-src/*/*.h queue/*.h control/*.h users/*.h) tests/fuzz/given.h
+	@mkdir -p $$(@D)
+	$$(say) clang $$(CPPFLAGS) $$(if $$(findstring /coverage/,$$@),$$(FUZZ_COVERAGE_FLAGS),$$(FUZZ_FLAGS)) -o $$@ $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(3)
 endef
 
 $(eval $(call fuzzer,smtp_reply,$S/remote/smtp_reply $L/mail_data))
@@ -67,7 +68,7 @@ $(FUZZ_BUILD)/bin/dns: $L/dns.c
 $(FUZZ_BUILD)/bin/control: $L/localaddress.c
 $(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c
 
-.PHONY: fuzz
+.PHONY: fuzz fuzz-coverage
 fuzz: $(addprefix $(FUZZ_BUILD)/bin/,$(FUZZERS))
 	@set -e; for f in $(FUZZERS); do \
 		echo "fuzz: $$f"; \
@@ -76,3 +77,7 @@ fuzz: $(addprefix $(FUZZ_BUILD)/bin/,$(FUZZERS))
 		    -print_funcs=0 -verbosity=0 -artifact_prefix=$(FUZZ_BUILD)/ -print_final_stats=1 \
 		    $(FUZZ_BUILD)/$$f $$(ls -d tests/fuzz/$$f.seeds 2>/dev/null) $(FUZZ_SEEDS); \
 	done
+
+# What of the modules the inputs reach that were found up to now, all targets together: the table of README.md.
+fuzz-coverage: $(addprefix $(FUZZ_BUILD)/coverage/,$(FUZZERS))
+	@FUZZ_SEEDS='$(FUZZ_SEEDS)' tests/fuzz/coverage $(FUZZ_BUILD) $(FUZZERS)

@@ -51,7 +51,7 @@ given_until(struct given *g, char end)
 static inline char *
 given_copy(const void *s, size_t len)
 {
-	char *copy = malloc(len ? len : 1);
+	char *copy = calloc(len ? len : 1, 1);
 
 	if (!copy)
 		err(1, "copy");
