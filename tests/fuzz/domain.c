@@ -9,15 +9,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 int
 LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
 {
-	char *domain = given_string((struct given){ octets, len }), ascii[DOMAIN_MAX + 1], other[DOMAIN_MAX + 1];
+	char *domain = given_string((struct given){ octets, len }), form[DOMAIN_MAX + 1], again[DOMAIN_MAX + 1];
 
-	if (domain_to_ascii(ascii, domain)) {
-		assert(domain_is_ascii(ascii) && strlen(ascii) <= DOMAIN_MAX);
-		assert(domain_to_ascii(other, ascii) && strcmp(other, ascii) == 0 && !domain_other_form(other, ascii));
-		assert(!domain_is_ascii(domain) || strcmp(domain, ascii) == 0);
+	if (domain_to_ascii(form, domain)) {
+		assert(domain_is_ascii(form) && strlen(form) <= DOMAIN_MAX);
+		assert(domain_to_ascii(again, form) && strcmp(again, form) == 0 && !domain_other_form(again, form));
+		assert(!domain_is_ascii(domain) || strcmp(domain, form) == 0);
 	} else {
 		assert(!domain_is_ascii(domain) || strlen(domain) > DOMAIN_MAX);
-		assert(!domain_other_form(other, domain));
+		assert(!domain_other_form(again, domain));
 	}
 	free(domain);
 	return 0;
