@@ -1,4 +1,4 @@
-# make fuzz: what reads the network's octets, given any octets, under ASan and UBSan, by clang's libFuzzer.
+# make fuzz: what reads other people's octets, given any octets, under ASan and UBSan, by clang's libFuzzer. README.md has them all.
 # $(call fuzzer,NAME,modules,libraries): the target itself is tests/fuzz/NAME.c; NAME.words beside it is its
 # dictionary, and NAME.seeds, if there are any, are inputs to begin with.
 # FUZZ_SECONDS is the time for each; FUZZ_SEEDS: a directory of more inputs to begin with, such as messages. What is found to reach new
