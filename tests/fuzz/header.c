@@ -125,29 +125,42 @@ append(void *to, const char *s, size_t len)
 	assert(stralloc_catb(to, s, len));
 }
 
-static void
+static enum submission_answer
+own(void *data, const char *address)
+{
+	(void)data;
+	assert(strlen(address) <= AUTHOR_ADDRESS_MAX);
+	return *address == 'a' ? SUBMISSION_YES : SUBMISSION_NO;
+}
+
+/* Returns whether its author is who begins with an 'a'. */
+static enum submission_answer
 complete(stralloc *to, const char *s, size_t len, size_t piece)
 {
-	struct completion c = { .put = append, .data = to, .serial = 1, .host = "host.example", .host_len = 12 };
+	struct author author = { .from = { .count = 0 } };
+	struct completion c = { .put = append, .data = to, .serial = 1, .host = "host.example", .host_len = 12, .author = &author };
+	enum submission_answer answer;
 
 	to->len = 0;
 	for (size_t i = 0; i < len; i += piece)
 		completion_take(&c, s + i, len - i < piece ? len - i : piece);
 	completion_finish(&c);
 	assert(!c.has_no_memory && c.state == COMPLETION_BODY);
+	answer = author_judge(&author, 1, own, NULL);
+	author_free(&author);
+	return answer;
 }
 
-/* A message that is complete stays as it is, and has no blind copies; in pieces it becomes the same. */
+/* A message that is complete stays as it is, and has no blind copies; in pieces it becomes the same, of the same author. */
 static void
 check_completion(const char *s, size_t len)
 {
 	static stralloc whole, pieces, body;
+	enum submission_answer answer = complete(&whole, s, len, len + 1);
 	struct message m;
 
-	complete(&whole, s, len, len + 1);
-	complete(&pieces, s, len, PIECE);
-	assert(is_same(&whole, &pieces));
-	complete(&pieces, whole.s, whole.len, whole.len + 1);
+	assert(complete(&pieces, s, len, PIECE) == answer && is_same(&whole, &pieces));
+	assert(complete(&pieces, whole.s, whole.len, whole.len + 1) == answer);
 	assert(is_same(&whole, &pieces));
 	m = (struct message){ .octets = whole.s, .size = whole.len, .fd = -1 };
 	assert(field_get(&body, &m, "bcc", 0) == 0 && field_get(&body, &m, "resent-bcc", 0) == 0);
