@@ -53,7 +53,7 @@ $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/
 $(eval $(call fuzzer,dotqmail,$S/local/dotqmail $S/local/report,-lskarnet))
 $(eval $(call fuzzer,assign,users/assign users/account control/table,-lcdb -lskarnet))
 $(eval $(call fuzzer,table,control/table users/account users/virtual $L/rules $L/stamp,-lcdb -lskarnet))
-$(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspolicy $S/remote/domain_map $S/smtpd/senders $S/smtpd/dnsbl_list,-lskarnet))
+$(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspolicy $S/remote/domain_map $S/smtpd/senders $S/smtpd/address_pattern $S/smtpd/dnsbl_list,-lskarnet))
 $(eval $(call fuzzer,domain,$L/domain,$(IDN)))
 
 # which the target has in it
