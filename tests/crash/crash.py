@@ -38,7 +38,8 @@ SAID_MAX = 20	# broken promises of a world that are said
 
 def build_recorder(top):
     path = top / "recorder"
-    subprocess.run(["cc", "-O1", "-D_GNU_SOURCE", "-o", path, SOURCE / "tests/crash/record.c"], check=True)
+    subprocess.run(["cc", "-O1", "-D_GNU_SOURCE", "-o", path, SOURCE / "tests/crash/record.c", SOURCE / "tests/tracer.c"],
+                   check=True)
     path.chmod(0o755)
     return path
 

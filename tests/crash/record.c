@@ -14,16 +14,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -31,8 +27,9 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "../tracer.h"
 
-enum { TRACED_MAX = 4096, SEND_MAX = 1 << 20, IOV_LEN_MAX = 1024, LINE_MAX_LEN = 8 << 20, EXIT_TROUBLE = 111 };
+enum { TRACED_MAX = 4096, SEND_MAX = 1 << 20, IOV_LEN_MAX = 1024, LINE_MAX_LEN = 8 << 20 };
 
 #ifndef SYS_open	/* a newer architecture, without the calls that take no directory */
 #define SYS_open -2
@@ -59,9 +56,7 @@ static const int stops_at[] = {
 
 /* A traced process at one of these calls. */
 struct call {
-	pid_t pid;
-	long nr;
-	unsigned long long args[6];
+	struct tracer_call is;
 	char from[PATH_MAX], to[PATH_MAX];	/* relative to HOME; "": elsewhere */
 	int is_new;				/* open: there was no file */
 };
@@ -71,25 +66,9 @@ static size_t home_len;
 static FILE *log_file;
 static pid_t waiting[TRACED_MAX];
 static size_t waiting_len;
-static struct call now;	/* the one that is being done; pid 0: none */
-
-static void __attribute__((noreturn))
-trouble(const char *what)
-{
-	fprintf(stderr, "record: %s: %s\n", what, strerror(errno));
-	exit(EXIT_TROUBLE);	/* and all that is traced is killed */
-}
+static struct call now;	/* the one that is being done; is.pid 0: none */
 
 /* --- what a traced process says ------------------------------------------------------------------------------- */
-
-static size_t
-read_memory(pid_t pid, unsigned long long at, void *to, size_t len)
-{
-	struct iovec local = { .iov_base = to, .iov_len = len }, remote = { .iov_base = (void *)(uintptr_t)at, .iov_len = len };
-	ssize_t r = process_vm_readv(pid, &local, 1, &remote, 1, 0);
-
-	return r < 0 ? 0 : (size_t)r;
-}
 
 /* A string ends within a page that can be read; what lies behind that page may not be there. */
 static int
@@ -98,7 +77,7 @@ read_string(pid_t pid, unsigned long long at, char s[PATH_MAX])
 	for (size_t len = 0; len < PATH_MAX; ) {
 		size_t n = 4096 - (at + len) % 4096;
 
-		n = read_memory(pid, at + len, s + len, n < PATH_MAX - len ? n : PATH_MAX - len);
+		n = tracer_read(pid, at + len, s + len, n < PATH_MAX - len ? n : PATH_MAX - len);
 		if (!n)
 			return 0;
 		if (memchr(s + len, 0, n))
@@ -178,7 +157,7 @@ inode_of(const char *path)
 
 	snprintf(whole, sizeof whole, "%s/%s", home, path);
 	if (lstat(whole, &st) < 0)
-		trouble(whole);
+		tracer_trouble(whole);
 	return st.st_ino;
 }
 
@@ -191,10 +170,10 @@ say_hex(const unsigned char *s, size_t len)
 	}
 	putc_unlocked('\n', log_file);
 	if (fflush(log_file))
-		trouble("log");
+		tracer_trouble("log");
 }
 
-#define SAY(...) do { fprintf(log_file, __VA_ARGS__); if (fflush(log_file)) trouble("log"); } while (0)
+#define SAY(...) do { fprintf(log_file, __VA_ARGS__); if (fflush(log_file)) tracer_trouble("log"); } while (0)
 
 /* --- sockets --------------------------------------------------------------------------------------------------- */
 
@@ -206,13 +185,13 @@ gather(pid_t pid, unsigned long long at, size_t count, size_t *len)
 	unsigned char *s = malloc(SEND_MAX);
 
 	*len = 0;
-	if (!s || count > IOV_LEN_MAX || read_memory(pid, at, v, count * sizeof *v) < count * sizeof *v)
-		trouble("read a vector");
+	if (!s || count > IOV_LEN_MAX || tracer_read(pid, at, v, count * sizeof *v) < count * sizeof *v)
+		tracer_trouble("read a vector");
 	for (size_t i = 0; i < count; i++) {
 		size_t n = v[i].iov_len < SEND_MAX - *len ? v[i].iov_len : SEND_MAX - *len;
 
-		if (read_memory(pid, (uintptr_t)v[i].iov_base, s + *len, n) < n)
-			trouble("read what is sent");
+		if (tracer_read(pid, (uintptr_t)v[i].iov_base, s + *len, n) < n)
+			tracer_trouble("read what is sent");
 		*len += n;
 	}
 	return s;
@@ -221,29 +200,24 @@ gather(pid_t pid, unsigned long long at, size_t count, size_t *len)
 static void
 say_send(const struct call *c)
 {
-	char name[64] = "", link[64];
+	char name[TRACER_NAME_MAX];
 	struct msghdr msg = { .msg_iovlen = 0 };
-	struct iovec one = { .iov_base = (void *)(uintptr_t)c->args[1], .iov_len = c->args[2] };
+	struct iovec one = { .iov_base = (void *)(uintptr_t)c->is.args[1], .iov_len = c->is.args[2] };
 	unsigned char *s;
 	size_t len;
-	FILE *f;
 
-	snprintf(link, sizeof link, "/proc/%d/comm", c->pid);
-	f = fopen(link, "r");
-	if (!f || fscanf(f, "%63s", name) != 1)
-		trouble(link);
-	fclose(f);
-	if (c->nr == SYS_sendmsg && read_memory(c->pid, c->args[1], &msg, sizeof msg) < sizeof msg)
-		trouble("read a message");
-	if (c->nr == SYS_sendmsg)
-		s = gather(c->pid, (uintptr_t)msg.msg_iov, msg.msg_iovlen, &len);
-	else if (c->nr == SYS_writev)
-		s = gather(c->pid, c->args[1], c->args[2], &len);
+	tracer_name(name, c->is.pid);
+	if (c->is.nr == SYS_sendmsg && tracer_read(c->is.pid, c->is.args[1], &msg, sizeof msg) < sizeof msg)
+		tracer_trouble("read a message");
+	if (c->is.nr == SYS_sendmsg)
+		s = gather(c->is.pid, (uintptr_t)msg.msg_iov, msg.msg_iovlen, &len);
+	else if (c->is.nr == SYS_writev)
+		s = gather(c->is.pid, c->is.args[1], c->is.args[2], &len);
 	else {
 		len = one.iov_len < SEND_MAX ? one.iov_len : SEND_MAX;
 		s = malloc(SEND_MAX);
-		if (!s || read_memory(c->pid, c->args[1], s, len) < len)
-			trouble("read what is sent");
+		if (!s || tracer_read(c->is.pid, c->is.args[1], s, len) < len)
+			tracer_trouble("read what is sent");
 	}
 	fprintf(log_file, "send %s ", name);
 	say_hex(s, len);
@@ -266,32 +240,32 @@ is_socket(pid_t pid, int fd)
 static int
 target(const struct call *c)
 {
-	return (int)(c->nr == SYS_splice || c->nr == SYS_copy_file_range ? c->args[2] : c->args[0]);
+	return (int)(c->is.nr == SYS_splice || c->is.nr == SYS_copy_file_range ? c->is.args[2] : c->is.args[0]);
 }
 
 /* len octets have just been written: they are read back, so it is the same for every call. */
 static void
 say_write(const struct call *c, const struct stat *st, size_t len)
 {
-	int given = c->nr == SYS_pwrite64 || c->nr == SYS_pwritev || c->nr == SYS_pwritev2;
-	long long offset = given ? (long long)c->args[3] : -1;
+	int given = c->is.nr == SYS_pwrite64 || c->is.nr == SYS_pwritev || c->is.nr == SYS_pwritev2;
+	long long offset = given ? (long long)c->is.args[3] : -1;
 	char link[64];
 	unsigned char *s = malloc(len + 1);
 	FILE *f;
 	int fd;
 
 	if (offset < 0) {
-		snprintf(link, sizeof link, "/proc/%d/fdinfo/%d", c->pid, target(c));
+		snprintf(link, sizeof link, "/proc/%d/fdinfo/%d", c->is.pid, target(c));
 		f = fopen(link, "r");
 		if (!f || fscanf(f, "pos: %lld", &offset) != 1)
-			trouble(link);
+			tracer_trouble(link);
 		fclose(f);
 		offset -= (long long)len;
 	}
-	snprintf(link, sizeof link, "/proc/%d/fd/%d", c->pid, target(c));
+	snprintf(link, sizeof link, "/proc/%d/fd/%d", c->is.pid, target(c));
 	fd = open(link, O_RDONLY | O_CLOEXEC);
 	if (!s || fd < 0 || pread(fd, s, len, offset) != (ssize_t)len)
-		trouble("read back what was written");
+		tracer_trouble("read back what was written");
 	close(fd);
 	fprintf(log_file, "write %llu %lld ", (unsigned long long)st->st_ino, offset);
 	say_hex(s, len);
@@ -305,15 +279,15 @@ is_ours(const struct call *c, int fd)
 	char path[PATH_MAX];
 	struct stat st;
 
-	return look_at(path, &st, c->pid, fd) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
+	return look_at(path, &st, c->is.pid, fd) && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
 }
 
 /* The same after the call. */
 static void
 see(char path[PATH_MAX], struct stat *st, const struct call *c)
 {
-	if (!look_at(path, st, c->pid, target(c)))
-		trouble("look at a descriptor");
+	if (!look_at(path, st, c->is.pid, target(c)))
+		tracer_trouble("look at a descriptor");
 }
 
 static int
@@ -321,7 +295,7 @@ opens(struct call *c, int dir, unsigned long long at, unsigned long long flags)
 {
 	if (!(flags & (O_CREAT | O_TRUNC)) && (flags & O_TMPFILE) != O_TMPFILE)
 		return 0;
-	resolve(c->from, c->pid, dir, at);
+	resolve(c->from, c->is.pid, dir, at);
 	c->is_new = !exists(c->from);
 	return c->from[0] != '\0';
 }
@@ -329,17 +303,17 @@ opens(struct call *c, int dir, unsigned long long at, unsigned long long flags)
 static unsigned long long
 open_flags(const struct call *c)
 {
-	return c->nr == SYS_creat ? O_CREAT | O_WRONLY | O_TRUNC : c->nr == SYS_open ? c->args[1] : c->args[2];
+	return c->is.nr == SYS_creat ? O_CREAT | O_WRONLY | O_TRUNC : c->is.nr == SYS_open ? c->is.args[1] : c->is.args[2];
 }
 
 /* Before a call: whether it is one to be written down when it is done. */
 static int
 begins(struct call *c)
 {
-	pid_t pid = c->pid;
-	const unsigned long long *a = c->args;
+	pid_t pid = c->is.pid;
+	const unsigned long long *a = c->is.args;
 
-	switch (c->nr) {
+	switch (c->is.nr) {
 	case SYS_open:
 	case SYS_creat:
 		return opens(c, AT_FDCWD, a[0], open_flags(c));
@@ -403,7 +377,7 @@ opened(const struct call *c, long long fd)
 	char path[PATH_MAX];
 	struct stat st;
 
-	if (!look_at(path, &st, c->pid, (int)fd) || !S_ISREG(st.st_mode))
+	if (!look_at(path, &st, c->is.pid, (int)fd) || !S_ISREG(st.st_mode))
 		return;
 	if ((open_flags(c) & O_TMPFILE) == O_TMPFILE)
 		SAY("tmpfile %llu\n", (unsigned long long)st.st_ino);
@@ -419,29 +393,29 @@ ended(const struct call *c, long long result)
 	char path[PATH_MAX];
 	struct stat st;
 
-	switch (c->nr) {
+	switch (c->is.nr) {
 	case SYS_open:
 	case SYS_creat:
 	case SYS_openat:
 		opened(c, result);
 		break;
 	case SYS_truncate:
-		SAY("truncate %llu %llu\n", inode_of(c->from), c->args[1]);
+		SAY("truncate %llu %llu\n", inode_of(c->from), c->is.args[1]);
 		break;
 	case SYS_unlink:
 	case SYS_unlinkat:
-		SAY("%s %s\n", c->nr == SYS_unlinkat && c->args[2] & AT_REMOVEDIR ? "rmdir" : "unlink", c->from);
+		SAY("%s %s\n", c->is.nr == SYS_unlinkat && c->is.args[2] & AT_REMOVEDIR ? "rmdir" : "unlink", c->from);
 		break;
 	case SYS_mkdir:
 	case SYS_mkdirat:
 	case SYS_rmdir:
-		SAY("%s %s\n", c->nr == SYS_rmdir ? "rmdir" : "mkdir", c->from);
+		SAY("%s %s\n", c->is.nr == SYS_rmdir ? "rmdir" : "mkdir", c->from);
 		break;
 	case SYS_rename:
 	case SYS_renameat:
 	case SYS_renameat2:
-		if (!c->from[0] || !c->to[0] || (c->nr == SYS_renameat2 && c->args[4] & RENAME_EXCHANGE))
-			trouble("a rename that is not understood");
+		if (!c->from[0] || !c->to[0] || (c->is.nr == SYS_renameat2 && c->is.args[4] & RENAME_EXCHANGE))
+			tracer_trouble("a rename that is not understood");
 		SAY("rename %s %s\n", c->from, c->to);
 		break;
 	case SYS_link:
@@ -462,7 +436,7 @@ ended(const struct call *c, long long result)
 		break;
 	case SYS_ftruncate:
 		see(path, &st, c);
-		SAY("truncate %llu %llu\n", (unsigned long long)st.st_ino, c->args[1]);
+		SAY("truncate %llu %llu\n", (unsigned long long)st.st_ino, c->is.args[1]);
 		break;
 	case SYS_write:
 	case SYS_writev:
@@ -477,47 +451,36 @@ ended(const struct call *c, long long result)
 		break;
 	default:
 		errno = ENOSYS;
-		snprintf(path, sizeof path, "call %ld", c->nr);
-		trouble(path);
+		snprintf(path, sizeof path, "call %ld", c->is.nr);
+		tracer_trouble(path);
 	}
 }
 
 /* --- tracing ----------------------------------------------------------------------------------------------------- */
 
-static void
-go_on(pid_t pid, int request, int sig)
-{
-	if (ptrace(request, pid, 0, (void *)(uintptr_t)sig) < 0 && errno != ESRCH)
-		trouble("ptrace");
-}
-
 /* A process stands before a call, and no other is doing one. */
 static void
 begin(pid_t pid)
 {
-	struct __ptrace_syscall_info info;
-	struct call c = { .pid = pid };
+	struct call c = { .is_new = 0 };
 
-	if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) < 0)
+	if (!tracer_call(&c.is, pid))
 		return;	/* it was killed */
-	c.nr = (long)info.seccomp.nr;
-	for (int i = 0; i < 6; i++)
-		c.args[i] = info.seccomp.args[i];
 	if (begins(&c)) {
 		now = c;
-		go_on(pid, PTRACE_SYSCALL, 0);
+		tracer_go_on(pid, PTRACE_SYSCALL, 0);
 		return;
 	}
-	if (c.nr == SYS_sendto || c.nr == SYS_sendmsg ||
-	    ((c.nr == SYS_write || c.nr == SYS_writev) && is_socket(pid, (int)c.args[0])))
+	if (c.is.nr == SYS_sendto || c.is.nr == SYS_sendmsg ||
+	    ((c.is.nr == SYS_write || c.is.nr == SYS_writev) && is_socket(pid, (int)c.is.args[0])))
 		say_send(&c);
-	go_on(pid, PTRACE_CONT, 0);
+	tracer_go_on(pid, PTRACE_CONT, 0);
 }
 
 static void
 begin_waiting(void)
 {
-	while (waiting_len && !now.pid) {
+	while (waiting_len && !now.is.pid) {
 		pid_t first = waiting[0];
 
 		memmove(waiting, waiting + 1, --waiting_len * sizeof *waiting);
@@ -530,31 +493,29 @@ finish(pid_t pid)
 {
 	struct __ptrace_syscall_info info;
 
-	if (pid == now.pid && ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) >= 0 && info.op == PTRACE_SYSCALL_INFO_EXIT) {
-		if (!info.exit.is_error && (now.nr != SYS_write || info.exit.rval > 0))
+	if (pid == now.is.pid && ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) >= 0 && info.op == PTRACE_SYSCALL_INFO_EXIT) {
+		if (!info.exit.is_error && (now.is.nr != SYS_write || info.exit.rval > 0))
 			ended(&now, info.exit.rval);
-		now.pid = 0;
+		now.is.pid = 0;
 	}
-	go_on(pid, PTRACE_CONT, 0);
+	tracer_go_on(pid, PTRACE_CONT, 0);
 }
 
 static void
 stopped(pid_t pid, int status)
 {
-	int sig = WSTOPSIG(status), event = status >> 16;
-
-	if (event == PTRACE_EVENT_SECCOMP) {
+	switch (tracer_why(status)) {
+	case TRACER_BEFORE:
 		if (waiting_len == TRACED_MAX)
-			trouble("too many processes");
+			tracer_trouble("too many processes");
 		waiting[waiting_len++] = pid;
-	} else if (sig == (SIGTRAP | 0x80))
+		break;
+	case TRACER_AFTER:
 		finish(pid);
-	else if (event == PTRACE_EVENT_STOP && (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU))
-		go_on(pid, PTRACE_LISTEN, 0);
-	else if (event)
-		go_on(pid, pid == now.pid ? PTRACE_SYSCALL : PTRACE_CONT, 0);
-	else	/* a signal: it is delivered */
-		go_on(pid, pid == now.pid ? PTRACE_SYSCALL : PTRACE_CONT, sig);
+		break;
+	default:
+		tracer_pass(pid, status, pid == now.is.pid ? PTRACE_SYSCALL : PTRACE_CONT);
+	}
 }
 
 static void
@@ -566,59 +527,8 @@ gone(pid_t pid)
 		if (waiting[i] != pid)
 			waiting[kept++] = waiting[i];
 	waiting_len = kept;
-	if (now.pid == pid)
-		now.pid = 0;
-}
-
-/* The calls of stops_at stop a process, all others pass. */
-static void
-install_filter(void)
-{
-	enum { CALLS = sizeof stops_at / sizeof *stops_at };
-	struct sock_filter code[2 * CALLS + 2];
-	struct sock_fprog program = { .filter = code };
-	unsigned short n = 0;
-
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (int i = 0; i < CALLS; i++) {
-		if (stops_at[i] < 0)
-			continue;
-		code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)stops_at[i], 0, 1);
-		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
-	}
-	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	program.len = n;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
-		trouble("install the filter");
-}
-
-/* Starts the program, traced from before its first instruction. */
-static pid_t
-start(char **argv)
-{
-	int go[2];
-	pid_t pid;
-	char c;
-
-	if (pipe2(go, O_CLOEXEC) < 0 || (pid = fork()) < 0)
-		trouble("fork");
-	if (pid == 0) {
-		fcntl(fileno(log_file), F_SETFD, FD_CLOEXEC);
-		close(go[1]);
-		if (read(go[0], &c, 1) == 1) {
-			install_filter();
-			execvp(argv[0], argv);
-		}
-		_exit(EXIT_TROUBLE);
-	}
-	if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
-	    PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL) < 0)
-		trouble("ptrace");
-	if (write(go[1], "", 1) != 1)
-		trouble("start");
-	close(go[0]);
-	close(go[1]);
-	return pid;
+	if (now.is.pid == pid)
+		now.is.pid = 0;
 }
 
 int
@@ -626,17 +536,17 @@ main(int argc, char **argv)
 {
 	static char real[PATH_MAX], line[LINE_MAX_LEN];
 	pid_t first, pid;
-	int status, code = EXIT_TROUBLE;
+	int status, code = TRACER_TROUBLE;
 
 	if (argc < 4)
 		return 100;
 	log_file = fopen(argv[1], "ae");
 	home = realpath(argv[2], real);
 	if (!log_file || !home)
-		trouble("start");
+		tracer_trouble("start");
 	home_len = strlen(home);
 	setvbuf(log_file, line, _IOFBF, sizeof line);	/* one write a line: others write there too */
-	first = start(argv + 3);
+	first = tracer_start(argv + 3, stops_at, sizeof stops_at / sizeof *stops_at, 0);
 	signal(SIGTERM, SIG_IGN);	/* it ends when the last of its programs does */
 	while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
 		if (WIFSTOPPED(status))
