@@ -402,6 +402,15 @@ end_child(struct send *s, struct bouncer_child *c)
 			pass_not_bounced(s, c->messages[i]);
 }
 
+static int
+is_done(const struct bouncer_child *c)
+{
+	for (unsigned int i = 0; i < c->count; i++)
+		if (c->messages[i])
+			return 0;
+	return 1;
+}
+
 static void
 pipe_ready(void *context, void *owner, uint32_t events)
 {
@@ -422,6 +431,8 @@ pipe_ready(void *context, void *owner, uint32_t events)
 	}
 	if (r != 0)
 		kill(c->pid, SIGKILL);
+	if (!is_done(c))
+		log_line(&s->log, "warning: a child for bounces ended before it had submitted them; trying again later", NULL);
 	end_child(s, c);
 }
 

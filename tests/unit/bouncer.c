@@ -233,6 +233,7 @@ what_it_did_not_report_is_tried_again(void **state)
 	close_child(0);
 	hear();
 	assert_tried_later(m);
+	assert_int_equal(sending_logged("warning: a child for bounces ended before it had submitted them; trying again later\n"), 1);
 	sending_expect_nothing(&sending_keeper);
 	sending_later(SEND_SYSTEM_RETRY * 1000);
 	sending_attempt();
