@@ -183,7 +183,8 @@ notice_hello(struct send *s, const char *p, size_t len)
 	if (len != 8 || s->keeper.said_hello)
 		return 0;
 	uint64_unpack_big(p, &tried);
-	s->keeper.last_tried = (int64_t)tried;
+	/* later than now: the clock was set back since */
+	s->keeper.last_tried = (int64_t)tried < s->now ? (int64_t)tried : s->now;
 	s->keeper.trouble = 0;
 	s->keeper.retry_ms = RETRY_MS;
 	introduce(s);

@@ -473,6 +473,21 @@ pass_hurry(struct send *s)
 	}
 }
 
+void
+pass_set_back(struct send *s, int64_t seconds)
+{
+	struct message *m;
+	uint32_t at = 0;
+
+	while ((m = message_next(&s->messages, &at))) {
+		for (unsigned int c = 0; c < ROUTE_CHANNELS; c++)
+			if (m->due[c] != MESSAGE_NEVER)
+				m->due[c] -= seconds;
+		if (m->heap_at)
+			set_time(s, m);
+	}
+}
+
 /* --- outcomes ---------------------------------------------------------------------------- */
 
 /* The text of a failure; of a deferral that came too late with a sentence added. */

@@ -23,6 +23,9 @@ int64_t pass_next(const struct send *s);
 /* Everything is due now (ALRM). */
 void pass_hurry(struct send *s);
 
+/* The wall clock was set back by so many seconds: what waits does not wait longer for it. */
+void pass_set_back(struct send *s, int64_t seconds);
+
 /* The outcome of a busy recipient: letter 'K', 'k', 'Z' or 'D' (job.h), and its text. */
 void pass_outcome(struct send *s, struct recipient *r, enum route_channel channel, char letter, const char *text,
     size_t len);

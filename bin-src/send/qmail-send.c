@@ -78,6 +78,18 @@ read_clocks(struct send *s)
 	s->now = t.tv_sec;
 }
 
+/* The same within the loop. Events are handled with the clocks of before the wait, so what they made due is due too late if the
+ * wall clock was set back meanwhile, as is all that waits. */
+static void
+read_clocks_again(struct send *s)
+{
+	int64_t clock = s->clock, now = s->now;
+
+	read_clocks(s);
+	if (s->now < now)
+		pass_set_back(s, now + (s->clock - clock) / 1000 - s->now);
+}
+
 static void
 cannot_start(struct send *s, const char *what)
 {
@@ -366,7 +378,7 @@ run(struct send *s, int ready_fd)
 	int timeout;
 
 	for (;;) {
-		read_clocks(s);
+		read_clocks_again(s);
 		if (s->clock >= trim_at) {
 			malloc_trim(0);	/* what a burst needed goes back to the system */
 			trim_at = s->clock + TRIM_MS;

@@ -230,6 +230,24 @@ a_hurry_makes_all_due_but_what_is_under_way(void **state)
 	assert_int_equal(m->active_local, 1);
 }
 
+static void
+a_clock_that_is_set_back_makes_nobody_wait_longer(void **state)
+{
+	struct message *m = begun("s@x", "a@far.example", "ana@here.example");
+	int64_t due = m->due[ROUTE_LOCAL], next;
+
+	(void)state;
+	outcome(m, 0, ROUTE_REMOTE, 'Z', "later");
+	next = pass_next(sending);
+	pass_set_back(sending, 86400);
+	assert_int_equal(pass_next(sending), next - 86400);
+	assert_int_equal(m->due[ROUTE_REMOTE], next - 86400);
+	assert_int_equal(m->due[ROUTE_LOCAL], due - 86400);
+	m->due[ROUTE_LOCAL] = MESSAGE_NEVER;
+	pass_set_back(sending, 1);
+	assert_true(m->due[ROUTE_LOCAL] == MESSAGE_NEVER);
+}
+
 /* --- what could not be attempted ----------------------------------------------------------------- */
 
 static void
@@ -556,7 +574,8 @@ main(void)
 		TEST(of_the_last_success_the_end_says_enough), TEST(after_a_failure_each_success_is_told),
 		TEST(a_deferral_is_told_once_a_message), TEST(too_old_is_a_failure_with_a_sentence),
 		TEST(channels_have_times_of_their_own), TEST(of_one_second_the_lower_number_is_first),
-		TEST(a_hurry_makes_all_due_but_what_is_under_way), TEST(unreadable_octets_are_tried_again_soon),
+		TEST(a_hurry_makes_all_due_but_what_is_under_way), TEST(a_clock_that_is_set_back_makes_nobody_wait_longer),
+		TEST(unreadable_octets_are_tried_again_soon),
 		TEST(octets_that_are_sought_wait_for_the_answer), TEST(a_lost_one_is_forgotten_with_its_last_outcome),
 		TEST(a_lost_one_waits_for_the_child_that_reports), TEST(what_succeeds_during_a_report_is_reported_next),
 		TEST(a_delay_is_reported_once_and_at_its_age), TEST(an_outcome_says_more_than_a_delay),
