@@ -50,6 +50,7 @@ struct destination {
 	int64_t progress;			/* when something last moved */
 	enum route_channel channel;
 	uint8_t is_kept;			/* counted among those without mail */
+	uint8_t strangers;			/* workers that came last and were another user's */
 	uint8_t is_relay;			/* the administrator chose it for many domains: not limited as one */
 	char name[];				/* NUL-terminated */
 };

@@ -13,6 +13,7 @@ enum {
 	SPAWNER_FRAME_MAX = 64 * 1024,
 	ANSWER_HEADER = 9,
 	LOOK_MS = 60 * 1000,		/* between two looks for workers that do not answer */
+	STRANGERS_MAX = 3,		/* workers of another user, one after the other, after which their destination waits */
 	OUT_KEPT = 64 * 1024,		/* octets of an output buffer that stay allocated */
 };
 
@@ -413,13 +414,29 @@ spawner_lost(struct send *s, struct spawner *p, int why)
 	s->exit_code = 111;
 }
 
-/* The worker started as somebody else than its destination: the user tables changed. All that waits is asked for anew. */
+/* A worker that cannot be used: its destination waits, or another would be started at once, without end. */
+static void
+refuse(struct send *s, struct worker *w, const char *text, size_t len)
+{
+	delivery_refused(s, w->destination, 'Z', text, len);
+	let_go(s, w);
+}
+
+/* The worker started as somebody else than its destination: the user tables changed. All that waits is asked for anew, but
+ * not if the next worker, too, is a stranger, and the one after it. */
 static void
 wrong_user(struct send *s, struct worker *w)
 {
 	struct destination *d = w->destination;
 	struct recipient *r;
 
+	if (++d->strangers >= STRANGERS_MAX) {
+		static const char text[] = "It changes again and again whose mail this is. (#4.3.0)\n";
+
+		d->strangers = 0;
+		refuse(s, w, text, sizeof text - 1);
+		return;
+	}
 	s->owners.generation++;
 	while ((r = destination_take(d)))
 		recipient_list_append(&s->unasked, r);
@@ -435,8 +452,7 @@ worker_came(struct send *s, struct spawner *p, struct worker *w, const struct ch
 	if (fd < 0) {
 		static const char text[] = "The spawner sent no worker. (#4.3.0)\n";
 
-		delivery_refused(s, w->destination, 'Z', text, sizeof text - 1);
-		let_go(s, w);
+		refuse(s, w, text, sizeof text - 1);
 		return;
 	}
 	if (p->which == ROUTE_LOCAL && (!user || strcmp(user, w->destination->name) != 0)) {
@@ -447,10 +463,13 @@ worker_came(struct send *s, struct spawner *p, struct worker *w, const struct ch
 	channel_init(&w->channel, fd, ANSWER_HEADER + JOB_TEXT_MAX);
 	w->source = (struct loop_source){ .fd = fd, .ready = worker_ready, .owner = w };
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || !loop_add(&s->loop, &w->source, EPOLLIN)) {
+		static const char text[] = "The worker's socket cannot be used. (#4.3.0)\n";
+
 		w->source.fd = -1;
-		let_go(s, w);
+		refuse(s, w, text, sizeof text - 1);
 		return;
 	}
+	w->destination->strangers = 0;
 	w->born = w->heard = s->clock;
 	/* a local worker that was asked for before the tables changed */
 	if (p->which == ROUTE_LOCAL && w->generation != s->owners.generation)

@@ -738,16 +738,36 @@ a_worker_without_a_socket_is_a_deferral(void **state)
 }
 
 static void
-the_worker_of_another_user_is_closed(void **state)
+a_worker_whose_socket_is_none_is_a_deferral(void **state)
+{
+	struct channel *spawner = &sending_spawners[ROUTE_REMOTE];
+	struct channel_frame f;
+	char id[4];
+
+	(void)state;
+	sending_connect();
+	sending_message(1, "s@x", "a@far.example", NULL);
+	sending_turn();
+	f = sending_expect(spawner, SPAWN_START);
+	memcpy(id, f.s, 4);
+	assert_int_equal(channel_put_fd(spawner, SPAWN_OK, id, 4, open("/dev/null", O_RDWR | O_CLOEXEC)), 1);
+	assert_int_equal(channel_flush(spawner), 1);
+	sending_turn();
+	assert_int_equal(sending_logged("delivery 1: deferral: The_worker's_socket_cannot_be_used._(#4.3.0)/\n"), 1);
+	assert_int_equal(destination(ROUTE_REMOTE, "far.example")->failures, 1);
+	sending_turn();
+	sending_expect_nothing(spawner);
+}
+
+/* Answers SPAWN_START with a worker of bob. */
+static void
+start_for_bob(void)
 {
 	struct channel *spawner = &sending_spawners[ROUTE_LOCAL];
-	struct channel_frame f;
+	struct channel_frame f = sending_expect(spawner, SPAWN_START);
 	char s[4 + sizeof "bob\0001000\0001000\000/home/bob\0\0"];
 	int ends[2];
 
-	(void)state;
-	with_a_local_start();
-	f = sending_expect(spawner, SPAWN_START);
 	memcpy(s, f.s, 4);
 	memcpy(s + 4, "bob\0001000\0001000\000/home/bob\0\0", sizeof s - 4);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
@@ -757,8 +777,33 @@ the_worker_of_another_user_is_closed(void **state)
 	sending_turn();
 	assert_closed(&worker);
 	sending_turn();
+}
+
+static void
+the_worker_of_another_user_is_closed(void **state)
+{
+	(void)state;
+	with_a_local_start();
+	start_for_bob();
 	sending_answer_who();
 	assert_int_equal(sending_logged("starting delivery"), 0);
+}
+
+static void
+the_third_worker_of_another_user_is_a_deferral(void **state)
+{
+	(void)state;
+	with_a_local_start();
+	for (int i = 0; i < 2; i++) {
+		start_for_bob();
+		channel_free(&worker);
+		sending_answer_who();
+		sending_turn();
+		sending_turn();
+	}
+	start_for_bob();
+	assert_int_equal(sending_logged("deferral: It_changes_again_and_again_whose_mail_this_is._(#4.3.0)/\n"), 1);
+	sending_expect_nothing(&sending_spawners[ROUTE_LOCAL]);
 }
 
 /* An id is used again only after 4096 others of its place. */
@@ -814,7 +859,8 @@ main(void)
 		TEST(one_that_comes_after_the_change_gets_nothing), TEST(remote_ones_know_no_tables),
 		TEST(it_is_full_at_its_limits), TEST(the_busy_one_with_most_room), TEST(a_job_that_cannot_be_given),
 		TEST(an_answer_of_the_longest_is_taken), TEST(a_worker_without_a_socket_is_a_deferral),
-		TEST(the_worker_of_another_user_is_closed), TEST(ids_differ),
+		TEST(a_worker_whose_socket_is_none_is_a_deferral),
+		TEST(the_worker_of_another_user_is_closed), TEST(the_third_worker_of_another_user_is_a_deferral), TEST(ids_differ),
 	};
 	enum { TESTS = sizeof tests / sizeof *tests };
 	struct CMUnitTest all[TESTS + NONSENSES + SPAWNER_ROWS];
