@@ -3,6 +3,7 @@
 #   make              build everything into build/ (V=1: show the commands)
 #   make up / down    a complete private server in ./run, or stop it
 #   make check        all tests; crash, escape, soak, asan, lint, analyze, fuzz, bench, fresh: see README.md
+#   make check        all tests; crash, faults, escape, soak, asan, lint, fuzz, bench, fresh: see README.md
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
 #   make setup        users, groups, queue and control files of a real server (root)
 
@@ -41,6 +42,8 @@ needs-check  := $(needs-system)
 needs-crash  := $(needs-system)
 needs-escape := $(needs-system)
 needs-crash-mutants := $(needs-system) mutants
+needs-faults := $(needs-system)
+needs-faults-mutants := $(needs-system) mutants
 needs-soak   := $(needs-system)
 needs-asan   := $(needs-system)
 needs-lint   := build lint
@@ -119,11 +122,12 @@ PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 .PHONY: check system crash crash-mutants escape soak lint analyze asan bench fresh
+.PHONY: check system crash crash-mutants faults faults-mutants escape soak lint asan bench fresh
 check: unit system
 
 # the units first, if both are wanted: they take every processor, and some system tests measure time
 system: all $(if $(filter check,$(MAKECMDGOALS)),unit)
-	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash tests/escape)
+	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash tests/faults tests/escape)
 
 # the states that a power cut could leave, and that wrong programs are found by them: tests/crash/README.md. CRASH='-n 1000'
 crash: all
@@ -131,6 +135,13 @@ crash: all
 
 crash-mutants: all
 	BUILD=$(BUILD) tests/crash/mutants/run $(MUTANTS)
+
+# system calls that fail, programs that are killed, a full disk: tests/faults/README.md. FAULTS='-n 100'
+faults: all
+	BUILD=$(BUILD) /usr/bin/python3 tests/faults/faults.py $(FAULTS)
+
+faults-mutants: all
+	BUILD=$(BUILD) tests/faults/mutants/run $(MUTANTS)
 
 # half an hour of load: tests/soak/README.md. SOAK='-m 5': five minutes
 soak: all

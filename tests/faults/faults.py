@@ -1,0 +1,806 @@
+"""Faults: one system call of one program fails, in the middle of a whole server that takes and delivers mail (inject.c), and what is
+promised must hold all the same. README.md says what is done and what is checked.
+
+    faults.py [-n FAULTS] [-s SEED] [-j JOBS] [-k KIND] [-m EXPRESSION] [-o 'NAME CALLS FIRST LAST WHAT NUMBER'] [-l]
+
+Exit code 3 if a promise was broken, which is said with the fault that did it; -o makes that one alone, -l says which there are."""
+import argparse
+import collections
+import contextlib
+import errno
+import functools
+import os
+import pathlib
+import pickle
+import random
+import re
+import shutil
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
+import pytest  # noqa: E402
+from conftest import (BUILD, HOST, SOURCE, Server, as_user, make_tree, new_directory, processes_of,
+                      pytest_configure)  # noqa: E402
+import fake_smtp  # noqa: E402
+
+RING_MIB = 8
+LIMIT = 45		# seconds that a run may take: the longest documented wait of a client, and some
+SEVERAL = 6		# times three mails, while daemons are restarted
+SPREAD = 0.06		# seconds between two of them
+DISTURBANCES = 15	# meanwhile
+END = 15		# seconds for a daemon to end
+SAME_MAX = 4		# times that one line of trouble may be logged in a run with one fault
+STORM_MAX = 40		# lines of trouble of a run in which a fault lasts
+POKE = 0.2		# seconds between two SIGALRM to qmail-send, where mail was deferred
+TURNS = 200		# times that mail is submitted until it is accepted
+LASTING = 0.7		# seconds that it lasts
+DISK_MIB = 96
+LARGE = 300_000		# octets: more than the ring takes
+RESTARTS = 30		# runs of them
+EXIT_BROKEN = 3
+
+# What may come of a call, on a file or on another descriptor: the first is what happens most.
+DISK, OPEN, DESCRIPTORS = ("ENOSPC", "EIO", "EDQUOT"), ("EMFILE", "ENOSPC", "EINTR", "EIO", "ENOMEM"), ("EMFILE", "ENOMEM")
+WRITE, READ, WAIT, FORK, LOOK = (*DISK, "EINTR", "short"), ("EIO", "EINTR", "short"), ("EINTR", "ENOMEM"), ("EAGAIN", "ENOMEM"), ("EIO", "ENOMEM")
+SEND, RECEIVE = ("EPIPE", "EINTR", "EAGAIN", "short"), ("ECONNRESET", "EINTR", "short")
+ACCEPT, LATE = ("EMFILE", "EINTR", "ENOMEM", "ECONNABORTED"), ("late EIO", "late EINTR")
+FAULTS = {
+    "write:file": WRITE, "writev:file": WRITE, "pwrite64:file": WRITE, "fsync:file": DISK, "fdatasync:file": DISK, "ftruncate:file": DISK,
+    "close:file": LATE, "openat": OPEN, "open": OPEN, "renameat": DISK, "renameat2": DISK, "rename": DISK, "linkat": DISK, "link": DISK,
+    "unlink": ("EIO",), "unlinkat": ("EIO",), "mkdir": DISK, "mkdirat": DISK, "read:file": READ, "readv:file": READ, "pread64:file": READ,
+    "getdents64": ("EIO",), "newfstatat": LOOK, "stat": LOOK, "lstat": LOOK, "fstat:file": ("EIO",), "lseek:file": ("EIO",),
+    "flock": ("EINTR", "ENOMEM"), "fcntl:file": ("EINTR", "EMFILE"), "dup": DESCRIPTORS, "dup2": ("EMFILE",), "dup3": ("EMFILE",),
+    "pipe": DESCRIPTORS, "pipe2": DESCRIPTORS, "socket": DESCRIPTORS, "socketpair": DESCRIPTORS, "connect": ("EINTR", "EAGAIN", "ENOMEM"),
+    "write:other": SEND, "writev:other": SEND, "read:other": RECEIVE, "readv:other": RECEIVE, "sendmsg:other": (*SEND, "ENOMEM"), "sendto:other": SEND,
+    "recvmsg:other": RECEIVE, "recvfrom:other": RECEIVE, "sendmsg:packet": ("EPIPE", "EINTR", "ENOMEM"), "sendto:packet": ("EPIPE", "EINTR", "ENOMEM"),
+    "recvmsg:packet": ("ECONNRESET", "EINTR"), "recvfrom:packet": ("ECONNRESET", "EINTR"), "accept": ACCEPT, "accept4": ACCEPT, "setsockopt": ("ENOMEM",),
+    "getsockopt": ("ENOMEM",), "poll": WAIT, "ppoll": WAIT, "epoll_wait": ("EINTR",), "epoll_pwait": ("EINTR",), "epoll_create1": DESCRIPTORS,
+    "epoll_ctl": ("ENOMEM",), "bind": ("EADDRINUSE", "ENOMEM"), "listen": ("EADDRINUSE",), "clone": FORK, "clone3": FORK, "fork": FORK, "vfork": FORK,
+    "execve": ("ENOMEM", "EIO"), "wait4": ("EINTR",), "waitid": ("EINTR",), "mmap": ("ENOMEM",), "chdir": ("EIO",), "fchdir": ("EIO",),
+    "getrandom": ("EINTR",),
+}
+# What lasts for a while: calls, and what comes of them. The C library has no word for its start without memory: mmap and brk.
+LASTING_FAULTS = (
+    ("write:file+writev:file+pwrite64:file+fsync:file+fdatasync:file+openat", ("ENOSPC", "EIO")),
+    ("openat+socket+socketpair+pipe+pipe2+accept+accept4+dup+epoll_create1", ("EMFILE",)), ("mmap+brk", ("ENOMEM",)), ("clone+clone3+fork+vfork", ("EAGAIN",)),
+    ("read:file+read:other+write:file+write:other+writev:file+writev:other+sendmsg:other+recvmsg:other+recvfrom:other+sendto:other", ("short",)),
+    ("poll+ppoll+epoll_wait+epoll_pwait+wait4", ("EINTR",)), ("fsync:file+fdatasync:file", ("hold 200",)),
+)
+
+
+class Broken(Exception):
+    """A promise was not kept."""
+
+
+def fault_of(name, calls, first, what, last=None):
+    """The argument of inject."""
+    words = what.split()
+    if words[0].startswith("E"):
+        words = ["error", *words]
+    if len(words) > 1 and not words[1].isdigit():
+        words[1] = str(getattr(errno, words[1]))
+    return f"{name} {calls} {first} {first if last is None else last} {' '.join(words)}"
+
+
+def build_injector(top):
+    path = top / "inject"
+    subprocess.run(["cc", "-O1", "-D_GNU_SOURCE", "-o", path, SOURCE / "tests/faults/inject.c", SOURCE / "tests/tracer.c"], check=True)
+    path.chmod(0o755)
+    return path
+
+
+# --- mail ---------------------------------------------------------------------------------------------------------------
+
+
+def message_of(tag, size=2000):
+    line = b"line of " + tag + b"\n"
+    return b"Subject: " + tag + b"\nFrom: <ana-bounces@%s>\n\n" % HOST.encode() + line * (size // len(line)) + b"end of " + tag + b"\n"
+
+
+def local(name):
+    return f"{name}@{HOST}"
+
+
+class Mail:
+    """One thing to submit, tried until it is accepted. where: the boxes into which it has to come."""
+    where = ("maildir",)
+
+    def __init__(self, run, number=0, delay=0):
+        self.delay = delay
+        self.run, self.accepted, self.refusals = run, None, []
+        self.name = b"%s%d" % (type(self).__name__.encode(), number)
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.failure = None
+
+    def work(self):
+        try:
+            time.sleep(self.delay)
+            for turn in range(TURNS):
+                tag = b"%s-%s-%d" % (self.run.name, self.name, turn)
+                self.run.messages[tag] = message_of(tag, self.size)
+                refusal = self.submit(self.run.messages[tag], self.run.fault if turn == 0 and self.run.concerns("client") else None)
+                if refusal is None:
+                    self.accepted = tag
+                    return
+                self.refusals.append(refusal)
+                time.sleep(0.05)
+            raise Broken(f"{self.name} was refused each time: {self.refusals[-3:]}")
+        except BaseException as e:
+            self.failure = e
+
+    size = 2000
+
+
+class Inject(Mail):
+    """By qmail-inject, to everybody."""
+    where = ("maildir", "mbox", "program", "forward", "far", "bounce")
+    TO = ("ana", "luis", "ana-program", "ana-forward", "nobody-here")
+
+    def submit(self, message, fault):
+        code, said = self.run.client("qmail-inject", fault, *map(local, self.TO), "x@far.example", message=message)
+        if code == 100:
+            raise Broken(f"qmail-inject: a permanent refusal: {said}")
+        if code and not said and code <= 128 and "write" not in (fault or ""):
+            raise Broken(f"qmail-inject: exit {code} without a word")
+        return (code, said) if code else None
+
+
+class Queue(Mail):
+    """By qmail-queue, as another program starts it; large."""
+    size, to = LARGE, "ana"
+
+    def submit(self, message, fault):
+        code, said = self.run.client("qmail-queue", fault, message=message, envelope=[local("ana-bounces"), local(self.to)])
+        if 11 <= code <= 40 or code == 100:
+            raise Broken(f"qmail-queue: a permanent refusal: {code}, {said}")
+        return (code, said) if code else None
+
+
+class Small(Queue):
+    size = 2000
+
+
+class Smtp(Mail):
+    def submit(self, message, fault):
+        try:
+            with smtplib.SMTP(*self.run.smtp_address, local_hostname="client.example", timeout=LIMIT) as s:
+                self.step("MAIL", s.ehlo())
+                self.step("MAIL", s.mail(local("ana-bounces")))
+                self.step("RCPT", s.rcpt(local("ana")))
+                s.rcpt(local("nobody-here"))  # 550, or later; not accepted while rcptd runs
+                code, text = s.data(message.replace(b"\n", b"\r\n"))
+                self.step("DATA", (code, text))
+                return None
+        except TimeoutError:
+            raise Broken("SMTP: no answer")
+        except (smtplib.SMTPException, OSError) as e:
+            return repr(e)
+
+    @staticmethod
+    def step(what, reply):
+        code, text = reply
+        if code >= 500:
+            raise Broken(f"SMTP: a permanent refusal of {what}: {code} {text}")
+        if code >= 400:
+            raise smtplib.SMTPResponseException(code, text)
+
+
+# --- a server ---------------------------------------------------------------------------------------------------------------
+
+
+class World(Server):
+    """A server with supervision, whose programs can be made to fail. A run is a start, some mail, and an orderly end."""
+    DAEMONS = {"keeper": ("qmail-queued", "-r", RING_MIB), "rcptd": ("qmail-rcptd",), "send": ("qmail-start", "./Maildir/"),
+               "smtpd": ("qmail-smtpd", "-X")}
+    PARTS = {"qmail-queued": "keeper", "qmail-rcptd": "rcptd", "qmail-smtpd": "smtpd", "qmail-inject": "client", "qmail-queue": "client"}
+
+    def __init__(self, home):
+        super().__init__(home)
+        self.running, self.runs, self.far = {}, 0, None
+
+    def prepare(self, injector):
+        self.injector = injector
+        self.far = fake_smtp.Server()
+        self.write("control/smtproutes", f"far.example:[127.0.0.1]:{self.far.port}\n")
+        self.write("control/rcpthosts", HOST + "\n")
+        self.write("home/luis/.qmail", "./Mailbox\n", 0o600)
+        self.write("home/luis/.qmail-forwarded", "./Maildir/\n", 0o600)
+        self.write("home/ana/.qmail-forward", f"&{local('luis-forwarded')}\n", 0o600)
+        self.write("home/ana/.qmail-program", "|f=$(mktemp got/XXXXXX) && cat >$f && mv $f $f.whole || exit 111\n", 0o600)
+        self.write("home/ana/.qmail-bounces", "./Bounces/\n", 0o600)
+        for name in ("got", "Bounces/tmp", "Bounces/new", "Bounces/cur"):
+            (self.home / "home/ana" / name).mkdir(parents=True)
+        self.own(self.home / "home/ana")
+        self.struck_path = self.write("struck", b"")
+
+    # -- one run -------------------------------------------------------------
+    def begin(self, fault, clock=None):
+        self.runs += 1
+        self.name = b"run%d" % self.runs
+        self.fault, self.messages, self.codes = fault, {}, []
+        self.environ = {"INJECT_CLOCK": str(clock)} if clock else {}
+        self.struck_path.write_bytes(b"")
+        for path in [*self.boxes().values(), [p for p in (self.home / "output").iterdir()]]:
+            for p in path:
+                p.unlink()
+        self.over = threading.Event()
+        self.tracers, self.restarts, self.failure, self.seen = [], 0, None, {}
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=50)
+        self.smtp_address = self.listener.getsockname()[:2]
+        for name in self.DAEMONS:
+            self.launch(name, fault if self.concerns(name) else None)
+        self.supervisor = threading.Thread(target=self.supervise, daemon=True)
+        self.supervisor.start()
+
+    def concerns(self, name):
+        """Whether the fault can be one of what this daemon is or starts: only that is traced."""
+        return self.fault == "-" or self.environ or self.fault and self.PARTS.get(self.fault.split()[0], "send") == name
+
+    def command(self, fault, program, *args):
+        return [self.injector, self.struck_path, fault, self.bin / program, *args] if fault else [self.bin / program, *args]
+
+    def launch(self, name, fault=None):
+        """Starts a daemon, and waits for a moment until it is ready."""
+        program, *args = self.DAEMONS[name]
+        ours, theirs = os.pipe()
+        command = self.command(fault, program, "-d", theirs, *args)
+        with open(self.home / "output" / program, "ab") as log:
+            self.running[name] = self.popen(str(command[0]), *command[1:], stdin=self.listener if name == "smtpd" else subprocess.DEVNULL,
+                                            stdout=log, stderr=log, pass_fds=[theirs], start_new_session=True, env=self.environ if fault else {})
+        os.close(theirs)
+        self.sessions.add(self.running[name].pid)
+        if fault:
+            self.tracers.append(self.running[name])
+        threading.Thread(target=self.until_ready, args=[ours], daemon=True).start()
+        return ours
+
+    @staticmethod
+    def until_ready(ours):
+        with open(ours, "rb") as ready:
+            ready.read()
+
+    def supervise(self):
+        try:
+            while not self.over.wait(0.01):
+                for name, process in list(self.running.items()):
+                    if process.poll() is not None and not self.over.is_set():
+                        self.codes.append((name, process.returncode))
+                        self.restarts += 1
+                        self.launch(name)
+        except BaseException as e:
+            self.failure = e
+
+    def client(self, program, fault, *args, message, envelope=None):
+        """Runs a client; returns its exit code and what it said."""
+        command = self.command(fault, program, *args)
+        more = {}
+        with contextlib.ExitStack() as files:
+            def file_of(octets):
+                name = files.enter_context(open(os.memfd_create("x"), "w+b"))
+                name.write(octets)
+                name.seek(0)
+                return name
+            more["stdin"] = file_of(message)
+            if envelope:
+                more["stdout"] = file_of(b"F" + envelope[0].encode() + b"\0" + b"".join(b"T" + r.encode() + b"\0" for r in envelope[1:]) + b"\0")
+            env = {"QMAILHOST": HOST, "QMAILUSER": "ana-bounces", **(self.environ if fault else {})}
+            process = self.popen(str(command[0]), *command[1:], env=env, stderr=subprocess.PIPE, **more)
+            if fault:
+                self.tracers.append(process)
+            try:
+                _, said = process.communicate(timeout=LIMIT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise Broken(f"{program} hangs")
+        return process.returncode, said.decode(errors="replace")
+
+    def calm(self):
+        """Ends a fault that lasts."""
+        for process in self.tracers:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGUSR1)
+
+    def struck(self):
+        return [line.split() for line in self.struck_path.read_text().splitlines() if line.startswith("struck")]
+
+    def crashes(self):
+        return [line for line in self.struck_path.read_text().splitlines() if line.startswith("signal")]
+
+    # -- what arrived -----------------------------------------------------------
+    def boxes(self):
+        ana, luis = self.home / "home/ana", self.home / "home/luis"
+        return {"maildir": [*(ana / "Maildir/new").iterdir()], "bounce": [*(ana / "Bounces/new").iterdir()],
+                "program": [*(ana / "got").glob("*.whole")], "forward": [*(luis / "Maildir/new").iterdir()],
+                "mbox": [p for p in [luis / "Mailbox"] if p.exists()],
+                "rubbish": [*(ana / "Maildir/tmp").iterdir(), *(ana / "Bounces/tmp").iterdir(), *(luis / "Maildir/tmp").iterdir()]}
+
+    def tears(self):
+        """Whether a process may be killed while it writes an mbox."""
+        return not self.fault or self.fault.split()[4] == "kill"
+
+    def arrived(self, at_last=False):
+        """{(box, tag): how often}; what is there in part only breaks a promise: at the end of an mbox, at last."""
+        found = collections.Counter()
+        for box, paths in self.boxes().items():
+            for path in paths if box != "rubbish" else []:
+                key = path, path.stat().st_size
+                if key not in self.seen:
+                    octets = path.read_bytes()
+                    texts = re.split(rb"(?m)^(?=From )", octets)[1:] if box == "mbox" else [octets]
+                    try:
+                        self.seen[key] = [self.whole(box, path.name, text) for text in texts]
+                    except Broken:
+                        if box != "mbox" or at_last and not self.tears():
+                            raise
+                        continue
+                for tag in self.seen[key]:
+                    found[box, tag] += 1
+        for message in self.far.messages:
+            octets = fake_smtp.undot(message.octets).replace(b"\r\n", b"\n")
+            if self.name + b"-" in octets:
+                found["far", self.whole("far", "SMTP", octets)] += 1
+        return found
+
+    def whole(self, box, name, octets):
+        """The tag of what lies there."""
+        tag = re.search(rb"(?m)^Subject: (run\d+-\w+-\d+)$", octets)
+        if box == "bounce":
+            return self.bounced(octets, tag)
+        if not tag or tag[1] not in self.messages:
+            raise Broken(f"{box}: {name} is nothing that was submitted: {octets[:300]}")
+        body = self.messages[tag[1]].split(b"\n\n", 1)[1]
+        if not octets.rstrip(b"\n").endswith(body.rstrip(b"\n")) or b"\n\n" + body not in octets:
+            raise Broken(f"{box}: {name} is not whole: {len(octets)} octets, {octets[-300:]}")
+        return tag[1]
+
+    @staticmethod
+    def bounced(octets, tag):
+        failed = set(re.findall(rb"(?m)^Final-Recipient: rfc822; *(\S+)", octets))
+        if failed != {local("nobody-here").encode()}:
+            raise Broken(f"a bounce that should not be: {failed}: {octets[:3000].decode(errors='replace')}")
+        if not tag:
+            raise Broken(f"a bounce of what was not submitted: {octets[:3000]}")
+        return tag[1]
+
+    # -- until all is done ---------------------------------------------------------
+    def all_logs(self):
+        return {p.name: p.read_text(errors="replace") for p in (self.home / "output").iterdir()}
+
+    def finish(self, mails, lasting=False, disturb=None, waiting=0):
+        """Waits until what was accepted has arrived; returns the seconds that it took, and what arrived. waiting: so many messages are
+        deferred on purpose; then no time comes before it would."""
+        began, poked = time.monotonic(), 0
+        calm_at = began + LASTING if lasting else None
+        for m in mails:
+            m.thread.start()
+        if disturb:
+            disturb(self)
+        while True:
+            now = time.monotonic()
+            if calm_at and now > calm_at:
+                calm_at = None
+                self.calm()
+            for m in mails:
+                if m.failure:
+                    raise m.failure
+            if self.failure:
+                raise self.failure
+            if all(not m.thread.is_alive() for m in mails) and not calm_at and not self.missing(mails):
+                break
+            if not waiting and now - poked > POKE and not calm_at and re.search("deferral: |warning: ", self.log("qmail-start")):
+                poked = now
+                self.poke()
+            if now - began > LIMIT:
+                raise Broken(f"hangs: missing {self.missing(mails)}, submitting {[m.name for m in mails if m.thread.is_alive()]}: {self.log('qmail-start')[-1500:]}")
+            time.sleep(0.01)
+        took = time.monotonic() - began
+        self.until_left(waiting)
+        return took, self.arrived(at_last=True)
+
+    def poke(self):
+        with contextlib.suppress(ProcessLookupError):
+            self.running["send"].send_signal(signal.SIGALRM)
+
+    def missing(self, mails):
+        found = self.arrived()
+        return [(box, m.accepted) for m in mails if m.accepted for box in m.where if not found[box, m.accepted]]
+
+    def until_left(self, waiting):
+        end, poked = time.monotonic() + END, 0
+        while not (done := self.run("qmail-qstat")).stdout.startswith(b"messages in queue: %d\n" % waiting):
+            if time.monotonic() > end:
+                raise Broken(f"messages stay in the queue: {done.stdout} {done.stderr}")
+            if not waiting and time.monotonic() > poked + POKE:
+                poked = time.monotonic()
+                self.poke()
+            time.sleep(0.02)
+
+    def end_run(self, check=True):
+        """Ends the daemons in order."""
+        self.over.set()
+        self.supervisor.join()
+        wrong = []
+        for name in ("smtpd", "send", "rcptd", "keeper"):
+            process = self.running.pop(name)
+            if process.poll() is None:
+                process.terminate()
+            try:
+                code = process.wait(END)
+                if code and not self.tears():
+                    wrong.append(f"{name} ended with {code} on SIGTERM")
+            except subprocess.TimeoutExpired:
+                wrong.append(f"{name} does not end")
+                process.kill()
+                process.wait()
+        self.listener.close()
+        end = time.monotonic() + 5
+        while (left := processes_of(self.sessions, self.home)) and time.monotonic() < end:
+            time.sleep(0.01)
+        for pid, _ in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if left:
+            wrong.append(f"processes left: {left}")
+        self.sessions = set()
+        if os.listdir(self.home / "queue/damaged"):
+            wrong.append(f"set aside as damaged: {os.listdir(self.home / 'queue/damaged')}")
+        if check and wrong:
+            raise Broken("; ".join(wrong))
+
+    def stop(self):
+        self.over = getattr(self, "over", threading.Event())
+        if self.running:
+            self.end_run(check=False)
+        if self.far:
+            self.far.close()
+
+
+TROUBLE = re.compile(r"(?m)^.*(?:alert|warning|fatal|unable|deferral|failure|lost|rror).*$")
+
+
+class Result:
+    def __init__(self, fault):
+        self.fault, self.broken, self.struck, self.took, self.twice, self.restarts, self.codes, self.crashes, self.refusals = fault, None, [], 0, [], 0, [], [], []
+        self.logs = {}
+
+    def __str__(self):
+        return f"{self.fault}: {self.broken}; struck {self.struck[:2]}, codes {self.codes}"
+
+
+def trouble(logs):
+    """Lines that tell of trouble, by how often each was said, numbers aside."""
+    lines = [re.sub(r"\d+", "N", line) for text in logs.values() for line in TROUBLE.findall(text)]
+    return collections.Counter(line for line in lines if "delivery N: failure:" not in line)  # nobody-here
+
+
+def make(world, fault, mails=(Inject, Queue, Smtp), disturb=None):
+    """One run with one fault. disturb: called with the world while mail is submitted. Returns a Result."""
+    result = Result(fault)
+    lasting = bool(fault) and fault != "-" and fault.split()[3] == "0"
+    try:
+        world.begin(fault)
+        try:
+            made = [kind(world, n, n * SPREAD if disturb else 0) for n, kind in enumerate(mails)]
+            result.took, found = world.finish(made, lasting, disturb)
+            result.twice = [(box, tag.decode()) for (box, tag), times in found.items() if times > 1]
+            result.refusals = [r for m in made for r in m.refusals]
+        except BaseException:
+            world.end_run(check=False)
+            raise
+        world.end_run()
+        check_logs(world, result, lasting)
+    except Exception as e:
+        result.broken = str(e) if isinstance(e, Broken) else traceback.format_exc()
+    result.logs, result.codes, result.restarts, result.crashes = world.all_logs(), world.codes, world.restarts, world.crashes()
+    result.struck = world.struck() if fault != "-" else []
+    return result
+
+
+# --- without a tracer -----------------------------------------------------------------------------------------------------
+
+
+def restarts(world, seed):
+    """Daemons are ended, killed and stopped at random while the others run."""
+    def disturb(world):
+        rng = random.Random(seed)
+        for _ in range(DISTURBANCES):
+            time.sleep(rng.uniform(0, 0.1))
+            sig = rng.choice((signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP))
+            if sig != signal.SIGSTOP:
+                with contextlib.suppress(ProcessLookupError):
+                    world.running[rng.choice(sorted(world.running))].send_signal(sig)
+                continue
+            pids = [pid for pid, _ in processes_of(world.sessions, world.home)]
+            stopped = rng.choice(pids)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGSTOP)
+                time.sleep(rng.uniform(0, 0.3))
+                os.kill(stopped, signal.SIGCONT)
+
+    result = make(world, None, [kind for _ in range(SEVERAL) for kind in (Inject, Queue, Smtp)], disturb)
+    result.fault, result.struck = f"restarts {seed}", [None]
+    return result
+
+
+class NoDisk(Exception):
+    """No disk of its own can be made here."""
+
+
+@contextlib.contextmanager
+def small_disk(top):
+    """A file system in an image, mounted at the path that it gives."""
+    if "FAULTS_SPACE" not in os.environ:
+        raise NoDisk("it takes root and a mount namespace")
+    image, disk = top / "image", top / "disk"
+    disk.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(DISK_MIB << 20)
+    for command in (["mkfs.ext4", "-q", "-m", "0", image], ["mount", "-o", "loop", image, disk]):
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if done.returncode:
+            raise NoDisk(done.stderr.decode().strip())
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+        image.unlink()
+
+
+def fill(path):
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+    os.sync()
+
+
+def full(installation, top, injector):
+    """Queue and homes are on a disk that is full, and then is not: small mail is accepted, large mail refused for now, what cannot
+    be delivered waits."""
+    def disturb(world):
+        end = time.monotonic() + LIMIT
+        refusals = []
+        while "#4.3.1" not in world.log("qmail-start") or not refusals:
+            if time.monotonic() > end:
+                raise Broken(f"the disk is full, and nobody says so: {world.log('qmail-start')[-1000:]}, {refusals}")
+            refusals = [m.refusals for m in mails if isinstance(m, Queue) and m.refusals]
+            time.sleep(0.01)
+        if any(isinstance(m, Inject) and m.refusals for m in mails):
+            raise Broken(f"small mail was refused: {[m.refusals for m in mails]}")
+        filler.unlink()
+
+    mails = []
+
+    def begin(kind, *args):
+        """A mail that is known to disturb(), and before the first the end of all room."""
+        if not mails:
+            fill(filler)
+        mails.append(kind(*args))
+        return mails[-1]
+
+    with small_disk(top) as disk:
+        world = new_world(installation, disk, injector)
+        shutil.rmtree(world.home / "output")
+        (top / "output").mkdir()
+        (world.home / "output").symlink_to(top / "output")
+        filler = disk / "filler"
+        try:
+            result = make(world, None)  # makes the ring
+            if not result.broken:
+                result = make(world, None, [functools.partial(begin, kind) for kind in (Inject, Queue, Smtp)], disturb)
+        finally:
+            world.stop()
+    result.fault, result.struck = "full", [None]
+    return result
+
+
+def check_logs(world, result, lasting):
+    if not world.fault:
+        return  # what is restarted again and again says so
+    said = trouble(world.all_logs())
+    if lasting and sum(said.values()) > STORM_MAX or not lasting and said and max(said.values()) > SAME_MAX:
+        raise Broken(f"too much is logged: {said.most_common(5)}")
+    if (result.refusals or world.codes) and not said and not any(isinstance(r, tuple) for r in result.refusals):
+        raise Broken(f"trouble that nobody logged: {result.refusals}, {world.codes}")
+    if world.crashes() and "mmap" not in world.fault:  # so ends a program that finds no memory before its first line
+        raise Broken(f"a crash: {world.crashes()}")
+
+
+# --- which faults there are -----------------------------------------------------------------------------------------------
+
+
+def counts(world):
+    """How often each program made each call in a run: {(name, call): n}."""
+    for _ in range(2):  # the first makes the ring, too
+        result = make(world, "-")
+        if result.broken:
+            raise Broken(f"without a fault: {result.broken}")
+    calls = collections.Counter(tuple(line.split()[1:]) for line in world.struck_path.read_text().splitlines() if line.startswith("call "))
+    return {key: n for key, n in calls.items() if key[0].startswith("qmail-")}
+
+
+def single(found):
+    """Each call once, with each error."""
+    return [fault_of(name, call, n, what) for (name, call), times in sorted(found.items())
+            for n in range(1, times + 1) for what in FAULTS.get(call, ())]
+
+
+def kills(found):
+    """SIGKILL before each call, and before each other."""
+    return [fault_of(name, call, n, "kill") for (name, call), times in sorted(found.items()) for n in range(1, times + 1) if call in FAULTS]
+
+
+def lasting(found):
+    """From a call on they all fail, for a while."""
+    made = []
+    for name in sorted({name for name, _ in found}):
+        for calls, errors in LASTING_FAULTS:
+            times = sum(found.get((name, call), 0) for call in calls.split("+"))
+            made += [fault_of(name, calls, n, what, 0) for what in errors for n in sorted({1, *range(1, times + 1, 1 + times // 6)}) if times]
+    return made
+
+
+def seeds(_):
+    return [f"restarts {seed}" for seed in range(RESTARTS)]
+
+
+KINDS = {"single": single, "kill": kills, "lasting": lasting, "restarts": seeds, "full": lambda _: ["full"]}
+
+
+def evenly(faults, count, seed=0):
+    """As many, evenly chosen: other ones with each seed."""
+    if len(faults) <= count:
+        return faults
+    return [faults[(len(faults) * i // count + seed * 7919) % len(faults)] for i in range(count)]
+
+
+# --- the program ---------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def places():
+    """The installation, a directory for what is done with it, and the injector; all go at the end."""
+    pytest_configure()
+    top = new_directory()
+    try:
+        home = top / "installation"
+        subprocess.run(["admin/install", str(BUILD), str(home)], cwd=SOURCE, check=True, stdout=subprocess.PIPE)
+        subprocess.run([home / "bin/qmail-setup", "-1", HOST], check=True, stdout=subprocess.PIPE)
+        yield home, top, build_injector(top)
+    finally:
+        shutil.rmtree(top)
+
+
+def new_world(installation, top, injector):
+    world = make_tree(installation, World, top / "tambo")
+    world.prepare(injector)
+    return world
+
+
+def some(installation, top, injector, faults, first=False, verbose=False):
+    world = new_world(installation, top, injector)
+    results = []
+    try:
+        for fault in faults:
+            words = fault.split()
+            results.append(restarts(world, int(words[1])) if words[0] == "restarts" else make(world, fault))
+            if verbose or results[-1].broken:
+                print(f"  {results[-1]}", flush=True)
+            if results[-1].broken:  # and what it left must not be taken for the next one's
+                world.stop()
+                shutil.rmtree(top / "tambo")
+                world = new_world(installation, top, injector)
+            if first and results[-1].broken:
+                break
+    finally:
+        world.stop()
+    return results
+
+
+def some_with(jobs, installation, top, injector, faults, **more):
+    pipes, results = [], []
+    for part in range(jobs):
+        ours, theirs = os.pipe()
+        if not os.fork():
+            os.close(ours)
+            code = 1
+            try:
+                place = top / f"part.{part}"
+                place.mkdir()
+                with open(theirs, "wb") as file:
+                    pickle.dump(some(installation, place, injector, faults[part::jobs], **more), file)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        os.close(theirs)
+        pipes.append(ours)
+    for ours in pipes:
+        with open(ours, "rb") as file:
+            results += pickle.load(file)
+        os.wait()
+    return results
+
+
+def summary(kind, results, seconds):
+    struck = [r for r in results if r.struck]
+    broken = [r for r in results if r.broken]
+    twice = collections.Counter(r.fault.split()[0] for r in results if r.twice)
+    slow = sorted((r for r in results if r.took > 5), key=lambda r: -r.took)
+    print(f"{kind}: {len(results)} faults, {len(struck)} struck, {sum(bool(r.refusals) for r in results)} refused mail, "
+          f"{sum(bool(r.restarts) for r in results)} ended a daemon, {len(broken)} broken, {seconds:.0f} seconds")
+    print(f"    delivered twice after a fault of: {dict(twice)}; longer than 5 seconds: {[(r.fault, round(r.took)) for r in slow[:20]]}", flush=True)
+    return len(broken)
+
+
+def main():
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("-n", type=int, default=10**9, help="faults of a kind, evenly chosen")
+    words.add_argument("-s", type=int, default=0, help="seed: other faults")
+    words.add_argument("-j", type=int, default=os.cpu_count(), help="processes")
+    words.add_argument("-k", choices=KINDS, action="append", help="this kind only")
+    words.add_argument("-m", help="only faults that match this expression")
+    words.add_argument("-o", help="this fault alone; prints the logs")
+    words.add_argument("-l", action="store_true", help="says which faults there are")
+    words.add_argument("-d", help="keeps the results (pickle) in this file")
+    words.add_argument("--first", action="store_true", help="end at the first that is broken")
+    asked = words.parse_args()
+    broken, kept = 0, {}
+    with places() as (installation, top, injector):
+        if asked.o:
+            (result,) = some(installation, top, injector, [asked.o])
+            print(*(f"--- {name}\n{text}" for name, text in result.logs.items()), result, f"took {result.took:.1f}, twice {result.twice}, refusals {result.refusals}", sep="\n")
+            return EXIT_BROKEN if result.broken else 0
+        world = new_world(installation, top, injector)
+        try:
+            found = counts(world)
+        finally:
+            world.stop()
+        shutil.rmtree(top / "tambo")
+        for kind in asked.k or KINDS:
+            faults = [f for f in KINDS[kind](found) if not asked.m or re.search(asked.m, f)]
+            if asked.l:
+                print(*faults, f"{kind}: {len(faults)}", sep="\n")
+                continue
+            began = time.monotonic()
+            if kind == "full":
+                try:
+                    results = [full(installation, top, injector)]
+                    if results[0].broken:
+                        print(f"  {results[0]}")
+                except NoDisk as e:
+                    print(f"full: skipped: no small disk can be made here: {e}", flush=True)
+                    continue
+            else:
+                results = some_with(asked.j, installation, top, injector, evenly(faults, asked.n, asked.s), first=asked.first)
+            for part in top.glob("part.*"):
+                shutil.rmtree(part)
+            kept[kind] = results
+            broken += summary(kind, results, time.monotonic() - began)
+        if asked.d:
+            pathlib.Path(asked.d).write_bytes(pickle.dumps(kept))
+    return EXIT_BROKEN if broken else 0
+
+
+def enter_space():
+    """What is mounted is mounted for this run alone, and goes with it."""
+    unshare = ["unshare", "-m"]
+    if os.getuid() or "FAULTS_SPACE" in os.environ or subprocess.run([*unshare, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
+        return
+    os.environ["FAULTS_SPACE"] = "own"
+    os.execvp(unshare[0], [*unshare, sys.executable, *sys.argv])
+
+
+if __name__ == "__main__":
+    enter_space()
+    sys.exit(main())
