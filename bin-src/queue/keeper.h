@@ -112,6 +112,7 @@ struct keeper {
 	struct submitter *submitters;
 	unsigned int submitters_len, large_len;
 	int accepting;			/* the listeners are watched */
+	int is_short;			/* of descriptors or memory for connections; it was said */
 	struct submitter *complete, **complete_end;
 
 	struct report *reports;		/* not yet flushed */
@@ -152,6 +153,7 @@ uint64_t keeper_take_number(struct keeper *k);
 
 /* --- submit.c */
 void submit_accept(struct keeper *k, struct source *s, uint32_t events);
+void submit_run_short(struct keeper *k);	/* no more connections for a moment, because of errno */
 void submit_answer(struct keeper *k, struct submitter *s, unsigned int code, uint64_t number, uint64_t time);
 void submit_next(struct keeper *k, struct submitter *s);	/* goes on reading after an answer */
 void submit_expire(struct keeper *k);	/* now and then: cuts off who stalls, starts what could not start */

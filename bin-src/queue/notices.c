@@ -495,8 +495,8 @@ notices_accept(struct keeper *k, struct source *listener, uint32_t events)
 
 	(void)events;
 	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE)
-			k->accepting = 0;
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			submit_run_short(k);
 		return;
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||

@@ -330,13 +330,12 @@ static void
 set_accepting(struct keeper *k, int on)
 {
 	k->accepting = on;
-	if (on) {
-		keeper_watch(k, &k->submit_listener, EPOLLIN);
-		keeper_watch(k, &k->send_listener, EPOLLIN);
-	} else {
-		keeper_unwatch(k, &k->submit_listener);
-		keeper_unwatch(k, &k->send_listener);
-	}
+	if (on && (!keeper_watch(k, &k->submit_listener, EPOLLIN) || !keeper_watch(k, &k->send_listener, EPOLLIN)))
+		submit_run_short(k);
+	if (k->accepting)
+		return;
+	keeper_unwatch(k, &k->submit_listener);
+	keeper_unwatch(k, &k->send_listener);
 }
 
 /* Milliseconds until something is due without an event. */

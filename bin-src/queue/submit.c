@@ -57,6 +57,15 @@ new_submitter(struct keeper *k, int fd, uid_t uid)
 }
 
 void
+submit_run_short(struct keeper *k)
+{
+	if (!k->is_short)
+		keeper_log("warning", "no descriptor or memory for another connection", 0, errno);
+	k->is_short = 1;
+	k->accepting = 0;
+}
+
+void
 submit_accept(struct keeper *k, struct source *listener, uint32_t events)
 {
 	struct ucred peer;
@@ -66,12 +75,11 @@ submit_accept(struct keeper *k, struct source *listener, uint32_t events)
 
 	(void)events;
 	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			keeper_log("warning", "no descriptor or memory for another connection", 0, errno);
-			k->accepting = 0;	/* the loop looks again in a moment */
-		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			submit_run_short(k);
 		return;
 	}
+	k->is_short = 0;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
 		close(fd);
 		return;

@@ -22,6 +22,9 @@ from probe import is_sanitized  # noqa: E402
 
 COUNT = int(os.environ.get("FAULTS", "8"))
 DAY = 86400
+FOUND = {  # what once broke a promise, where the count of calls is always the same
+    "the keeper waits for connections": "qmail-queued epoll_ctl 3 3 error 12",
+}
 ASKED_MAX = 100  # requests to a spawner about two recipients
 
 
@@ -68,6 +71,12 @@ def test_faults(installation, injector, calls, kind, count):
         shutil.rmtree(top)
     assert len(results) == count and sum(bool(r.struck) for r in results) >= count // 2, "the faults do not come about"
     assert not [str(r) for r in results if r.broken]
+
+
+@pytest.mark.parametrize("fault", FOUND.values(), ids=FOUND)
+def test_a_fault_that_was_found(world, fault):
+    result = faults.make(world, fault)
+    assert result.struck and result.broken is None
 
 
 SHORTENS = '#!/bin/sh\nhead -c 1000 >half.$$\nexec libexec/qmail-local "$@" <half.$$\n'

@@ -122,7 +122,13 @@ without_a_descriptor_the_keeper_accepts_later(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 	assert_int_equal(keeper.accepting, 0);
 	assert_int_equal(keeper.submitters_len, 1);
+	assert_string_equal(keeper_said, "no descriptor or memory for another connection");
+	keeper_said[0] = '\0';
+	submit_run_short(&keeper);
+	assert_string_equal(keeper_said, "");	/* it was said */
 	submit_accept(&keeper, &keeper.submit_listener, EPOLLIN);
+	submit_run_short(&keeper);
+	assert_string_equal(keeper_said, "no descriptor or memory for another connection");
 	assert_int_equal(keeper.submitters_len, 2);
 	assert_int_equal(keeper_hears(&later, &f), 0);
 	channel_free(&later);
