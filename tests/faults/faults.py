@@ -395,7 +395,7 @@ class World(Server):
                 raise self.failure
             if all(not m.thread.is_alive() for m in mails) and not calm_at and not self.missing(mails):
                 break
-            if not waiting and now - poked > POKE and not calm_at and re.search("deferral: |warning: ", self.log("qmail-start")):
+            if not waiting and now - poked > POKE and not calm_at and (lasting or re.search("deferral: |warning: ", self.log("qmail-start"))):
                 poked = now
                 self.poke()
             if now - began > LIMIT:
