@@ -43,7 +43,7 @@ TURNS = 200		# times that mail is submitted until it is accepted
 LASTING = 0.7		# seconds that it lasts
 DISK_MIB = 96
 LARGE = 300_000		# octets: more than the ring takes
-RESTARTS = 30		# runs of them
+NUMBERS = {"single": 3000, "kill": 700, "lasting": 350, "restarts": 30, "full": 1}	# faults of a kind, evenly chosen
 EXIT_BROKEN = 3
 
 # What may come of a call, on a file or on another descriptor: the first is what happens most.
@@ -650,7 +650,7 @@ def lasting(found):
 
 
 def seeds(_):
-    return [f"restarts {seed}" for seed in range(RESTARTS)]
+    return [f"restarts {seed}" for seed in range(1000)]
 
 
 KINDS = {"single": single, "kill": kills, "lasting": lasting, "restarts": seeds, "full": lambda _: ["full"]}
@@ -745,7 +745,7 @@ def summary(kind, results, seconds):
 
 def main():
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("-n", type=int, default=10**9, help="faults of a kind, evenly chosen")
+    words.add_argument("-n", type=int, help=f"faults of each kind, evenly chosen; unless told {NUMBERS}")
     words.add_argument("-s", type=int, default=0, help="seed: other faults")
     words.add_argument("-j", type=int, default=os.cpu_count(), help="processes")
     words.add_argument("-k", choices=KINDS, action="append", help="this kind only")
@@ -782,7 +782,7 @@ def main():
                     print(f"full: skipped: no small disk can be made here: {e}", flush=True)
                     continue
             else:
-                results = some_with(asked.j, installation, top, injector, evenly(faults, asked.n, asked.s), first=asked.first)
+                results = some_with(asked.j, installation, top, injector, evenly(faults, asked.n or NUMBERS[kind], asked.s), first=asked.first)
             for part in top.glob("part.*"):
                 shutil.rmtree(part)
             kept[kind] = results

@@ -85,27 +85,36 @@ static size_t busy_len;
 /* --- registers and memory ------------------------------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
-typedef struct user_regs_struct registers;
-
 static void
-get_registers(pid_t pid, registers *r)
+get_registers(pid_t pid, struct user_regs_struct *r)
 {
+	*r = (struct user_regs_struct){ .rax = 0 };
 	if (ptrace(PTRACE_GETREGS, pid, 0, r) < 0 && errno != ESRCH)
 		tracer_trouble("read registers");
 }
 
 static void
-set_registers(pid_t pid, const registers *r)
+set_registers(pid_t pid, const struct user_regs_struct *r)
 {
 	if (ptrace(PTRACE_SETREGS, pid, 0, r) < 0 && errno != ESRCH)
 		tracer_trouble("set registers");
+}
+
+static void
+set_result(pid_t pid, long result)
+{
+	struct user_regs_struct r;
+
+	get_registers(pid, &r);
+	r.rax = (unsigned long long)result;
+	set_registers(pid, &r);
 }
 
 /* The call is not done, and has this result. */
 static void
 answer(pid_t pid, long result)
 {
-	registers r = { 0 };
+	struct user_regs_struct r;
 
 	get_registers(pid, &r);
 	r.orig_rax = (unsigned long long)-1;
@@ -114,19 +123,9 @@ answer(pid_t pid, long result)
 }
 
 static void
-set_result(pid_t pid, long result)
-{
-	registers r = { 0 };
-
-	get_registers(pid, &r);
-	r.rax = (unsigned long long)result;
-	set_registers(pid, &r);
-}
-
-static void
 set_third_argument(pid_t pid, unsigned long long value)
 {
-	registers r = { 0 };
+	struct user_regs_struct r;
 
 	get_registers(pid, &r);
 	r.rdx = value;
@@ -136,13 +135,16 @@ set_third_argument(pid_t pid, unsigned long long value)
 static unsigned long long
 stack_pointer(pid_t pid)
 {
-	registers r = { 0 };
+	struct user_regs_struct r;
 
 	get_registers(pid, &r);
 	return r.rsp;
 }
-#else
-#error "the registers of this architecture are not known"
+#else	/* whose registers are not known here: test_faults.py skips */
+#define set_result(pid, result) tracer_trouble("this architecture")
+#define answer(pid, result) tracer_trouble("this architecture")
+#define set_third_argument(pid, value) tracer_trouble("this architecture")
+#define stack_pointer(pid) 0
 #endif
 
 static void
