@@ -324,7 +324,7 @@ class World(Server):
 
     def tears(self):
         """Whether a process may be killed while it writes an mbox."""
-        return not self.fault or self.fault.split()[4] == "kill"
+        return not self.fault or self.fault.split()[4:5] == ["kill"]
 
     def arrived(self, at_last=False):
         """{(box, tag): how often}; what is there in part only breaks a promise: at the end of an mbox, at last."""
@@ -604,15 +604,20 @@ def full(installation, top, injector):
 
 
 def check_logs(world, result, lasting):
+    """What the logs and the places where files are made look like afterwards. Restarts at random leave what they leave."""
     if not world.fault:
-        return  # what is restarted again and again says so
-    said = trouble(world.all_logs())
+        return
+    said, left = trouble(world.all_logs()), world.boxes()["rubbish"]
     if lasting and sum(said.values()) > STORM_MAX or not lasting and said and max(said.values()) > SAME_MAX:
         raise Broken(f"too much is logged: {said.most_common(5)}")
-    if (result.refusals or world.codes) and not said and not any(isinstance(r, tuple) for r in result.refusals):
-        raise Broken(f"trouble that nobody logged: {result.refusals}, {world.codes}")
     if world.crashes() and "mmap" not in world.fault:  # so ends a program that finds no memory before its first line
         raise Broken(f"a crash: {world.crashes()}")
+    if world.tears():
+        return
+    if not said and (world.codes or result.refusals and not world.concerns("client")):
+        raise Broken(f"trouble that nobody logged: {result.refusals}, {world.codes}")
+    if left and "unlink" not in world.fault and not lasting:
+        raise Broken(f"left behind: {left}")
 
 
 # --- which faults there are -----------------------------------------------------------------------------------------------
