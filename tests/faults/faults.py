@@ -43,7 +43,7 @@ TURNS = 200		# times that mail is submitted until it is accepted
 LASTING = 0.7		# seconds that it lasts
 DISK_MIB = 96
 LARGE = 300_000		# octets: more than the ring takes
-NUMBERS = {"single": 3000, "kill": 700, "lasting": 350, "restarts": 30, "full": 1}	# faults of a kind, evenly chosen
+NUMBERS = {"single": 2400, "kill": 600, "lasting": 300, "restarts": 30, "full": 1}	# faults of a kind, evenly chosen
 EXIT_BROKEN = 3
 
 # What may come of a call, on a file or on another descriptor: the first is what happens most.
