@@ -384,12 +384,37 @@ hold(pid_t pid)
 	setitimer(ITIMER_REAL, &turn, NULL);
 }
 
+/* EAGAIN is for descriptors that do not wait. */
+static int
+can_be(const struct tracer_call *c)
+{
+	int flags = c->nr == SYS_sendmsg || c->nr == SYS_recvmsg ? (int)c->args[2] : c->nr == SYS_sendto || c->nr == SYS_recvfrom ? (int)c->args[3] : 0;
+	char path[64];
+	unsigned int mode = 0;
+	FILE *f;
+
+	if (fault.number != EAGAIN || (c->nr != SYS_read && c->nr != SYS_write && c->nr != SYS_writev && c->nr != SYS_connect &&
+	    c->nr != SYS_sendmsg && c->nr != SYS_recvmsg && c->nr != SYS_sendto && c->nr != SYS_recvfrom))
+		return 1;
+	snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", c->pid, (int)c->args[0]);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "pos: %*s flags: %o", &mode) != 1)
+		mode = 0;
+	if (f)
+		fclose(f);
+	return mode & O_NONBLOCK || flags & MSG_DONTWAIT;
+}
+
 /* A process stands before a call. */
 static void
 strike(const char *name, const struct tracer_call *c)
 {
 	int request = PTRACE_CONT;
 
+	if (!can_be(c)) {
+		tracer_go_on(c->pid, PTRACE_CONT, 0);
+		return;
+	}
 	if (!strcmp(fault.what, "short")) {
 		size_t before = busy_len;
 
