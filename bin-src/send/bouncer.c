@@ -103,7 +103,7 @@ find_recipient(void *data, uint32_t n, struct bounce_recipient *found)
 }
 
 /* Opens and checks the file of a large message. */
-static int
+static enum reader_result
 open_large(struct work *w)
 {
 	char digest[QUEUE_DIGEST];
@@ -111,22 +111,28 @@ open_large(struct work *w)
 	uint64_t size;
 	int r = reader_file(w->message->number, &w->fd, &size, digest);
 
-	if (r != READER_OK || size != w->message->size || !(check = reader_check_new(w->fd, size, digest)))
-		return 0;
+	if (r != READER_OK) {
+		w->fd = -1;
+		return r;
+	}
+	if (size != w->message->size)
+		return READER_MISFIT;
+	if (!(check = reader_check_new(w->fd, size, digest)))
+		return READER_ERROR;
 	do
 		r = reader_check_slice(check, OCTETS_SLICE);
 	while (r == 2);
 	reader_check_free(check);
-	return r == READER_OK;
+	return r;
 }
 
-/* Finds the octets of the message; the parent asks the keeper if they cannot be found. */
-static int
+/* Finds the octets of the message. Those that are not where they should be the parent asks the keeper for. */
+static enum reader_result
 open_octets(struct work *w)
 {
 	struct octets *o = &w->s->octets;
 	struct message *m = w->message;
-	int r = READER_MISFIT;
+	enum reader_result r = READER_MISFIT;
 
 	if (m->size > JOB_INLINE_MAX)
 		return open_large(w);
@@ -134,16 +140,26 @@ open_octets(struct work *w)
 		o->number = 0;
 		if (m->place)
 			r = reader_ring(&o->reader, m->number, m->place, &o->message, &o->at);
-		if (r != READER_OK) {
+		if (r == READER_MISFIT) {
 			o->at = 0;
 			r = reader_file_whole(m->number, &o->message, JOB_INLINE_MAX);
 		}
-		if (r != READER_OK || o->message.len - o->at != m->size)
-			return 0;
+		if (r != READER_OK)
+			return r;
+		if (o->message.len - o->at != m->size)
+			return READER_MISFIT;
 		o->number = m->number;
 	}
 	w->octets = o->message.s + o->at;
-	return 1;
+	return READER_OK;
+}
+
+static void
+close_octets(struct work *w)
+{
+	if (w->fd >= 0)
+		close(w->fd);
+	w->fd = -1;
 }
 
 static void
@@ -180,13 +196,16 @@ submit(struct work *w)
 	const char *parameters;
 	struct queue_result result;
 	struct bounce_recipient first;
+	enum reader_result found;
 
 	if (m->in_report && find_recipient(w, 0, &first) == 0) {	/* the delay is over */
 		report(w, REPORT_QUEUED, 0, "");
 		return;
 	}
-	if (!m->bounce_refused && !open_octets(w)) {
-		report(w, REPORT_NO_OCTETS, 0, "");
+	found = m->bounce_refused ? READER_OK : open_octets(w);
+	if (found != READER_OK) {
+		report(w, found == READER_ERROR ? REPORT_NOT_NOW : REPORT_NO_OCTETS, 0, found == READER_ERROR ? strerror(errno) : "");
+		close_octets(w);
 		return;
 	}
 	queue_client_begin(&w->client);
@@ -203,9 +222,7 @@ submit(struct work *w)
 	}
 	stralloc_free(&from);
 	stralloc_free(&to);
-	if (w->fd >= 0)
-		close(w->fd);
-	w->fd = -1;
+	close_octets(w);
 }
 
 static void

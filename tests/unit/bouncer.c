@@ -614,6 +614,27 @@ octets_that_a_child_cannot_find_are_asked_for(void **state)
 	sending_expect_about(SEND_WHERE, 1);
 }
 
+/* As where there is no descriptor, or an I/O error: nothing is wrong with the message. */
+static void
+octets_that_a_child_cannot_read_are_tried_again(void **state)
+{
+	struct message *m = failed(1);
+
+	(void)state;
+	forks = REAL;
+	stored_remove(1);
+	assert_int_equal(rename("queue/info/1", "queue/info/aside"), 0);
+	directory_write("queue/info/1", "");	/* ENOTDIR */
+	bouncer_run(sending);
+	await_children();
+	assert_int_equal(unlink("queue/info/1"), 0);
+	assert_int_equal(rename("queue/info/aside", "queue/info/1"), 0);
+	assert_int_equal(m->is_sought, 0);
+	assert_tried_later(m);
+	assert_int_equal(sending_logged("warning: unable to queue the bounce of msg 1: Not_a_directory; trying again later\n"), 1);
+	sending_expect_nothing(&sending_keeper);
+}
+
 /* Nobody is delayed any more when the child starts: it submits nothing. */
 static void
 a_delay_that_is_over_is_not_reported(void **state)
@@ -656,7 +677,8 @@ main(void)
 		TEST(killed_ones_leave_their_bounces_for_the_next_start), TEST(none_is_started_while_leaving),
 		TEST(successes_are_reported_before_delays), TEST(a_refused_report_is_given_up),
 		TEST(a_child_submits_its_bounces), TEST(a_child_holds_nothing_of_ours),
-		TEST(octets_that_a_child_cannot_find_are_asked_for), TEST(a_delay_that_is_over_is_not_reported),
+		TEST(octets_that_a_child_cannot_find_are_asked_for), TEST(octets_that_a_child_cannot_read_are_tried_again),
+		TEST(a_delay_that_is_over_is_not_reported),
 	};
 
 	return cmocka_run_group_tests_name("bouncer", tests, home, directory_remove);
