@@ -244,17 +244,26 @@ is_meant(const char *name, const char *ends)
 	return 0;
 }
 
+/* A process's descriptor as one of ours, or -1. */
+static int
+borrow(pid_t pid, int fd)
+{
+	int process = (int)syscall(SYS_pidfd_open, pid, 0), copy;
+
+	copy = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+	close(process);
+	return copy;
+}
+
 static int
 is_packet_socket(pid_t pid, int fd)
 {
-	int process = (int)syscall(SYS_pidfd_open, pid, 0), copy, type = 0;
+	int copy = borrow(pid, fd), type = 0;
 	socklen_t len = sizeof type;
 
-	copy = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, fd, 0);
 	if (copy >= 0 && getsockopt(copy, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
 		type = 0;
 	close(copy);
-	close(process);
 	return type && type != SOCK_STREAM;
 }
 
@@ -384,6 +393,16 @@ hold(pid_t pid)
 	setitimer(ITIMER_REAL, &turn, NULL);
 }
 
+/* A connection of which a call says that it is gone is gone. */
+static void
+cut(const struct tracer_call *c)
+{
+	int copy = borrow(c->pid, (int)c->args[0]);
+
+	shutdown(copy, SHUT_RDWR);
+	close(copy);
+}
+
 /* EAGAIN is for descriptors that do not wait. */
 static int
 can_be(const struct tracer_call *c)
@@ -425,6 +444,8 @@ strike(const char *name, const struct tracer_call *c)
 		request = busy_len > before ? PTRACE_SYSCALL : PTRACE_CONT;
 	}
 	say("struck", name, c);
+	if (fault.number == EPIPE || fault.number == ECONNRESET)
+		cut(c);
 	if (!strcmp(fault.what, "error"))
 		answer(c->pid, -(long)fault.number);
 	else if (!strcmp(fault.what, "late")) {
