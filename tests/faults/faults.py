@@ -231,7 +231,7 @@ class World(Server):
         for path in [*self.boxes().values(), [p for p in (self.home / "output").iterdir()]]:
             for p in path:
                 p.unlink()
-        self.over = threading.Event()
+        self.over, self.ending, self.lock = threading.Event(), set(), threading.Lock()
         self.tracers, self.restarts, self.failure, self.seen = [], 0, None, {}
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=50)
         self.smtp_address = self.listener.getsockname()[:2]
@@ -270,11 +270,12 @@ class World(Server):
     def supervise(self):
         try:
             while not self.over.wait(0.01):
-                for name, process in list(self.running.items()):
-                    if process.poll() is not None and not self.over.is_set():
-                        self.codes.append((name, process.returncode))
-                        self.restarts += 1
-                        self.launch(name)
+                with self.lock:
+                    for name, process in list(self.running.items()):
+                        if process.poll() is not None and name not in self.ending:
+                            self.codes.append((name, process.returncode))
+                            self.restarts += 1
+                            self.launch(name)
         except BaseException as e:
             self.failure = e
 
@@ -425,12 +426,12 @@ class World(Server):
             time.sleep(0.02)
 
     def end_run(self, check=True):
-        """Ends the daemons in order."""
-        self.over.set()
-        self.supervisor.join()
+        """Ends the daemons in order: the keeper last, which qmail-send needs to the end, and which is started again until then."""
         wrong = []
         for name in ("smtpd", "send", "rcptd", "keeper"):
-            process = self.running.pop(name)
+            with self.lock:
+                self.ending.add(name)
+                process = self.running[name]
             if process.poll() is None:
                 process.terminate()
             try:
@@ -441,6 +442,9 @@ class World(Server):
                 wrong.append(f"{name} does not end")
                 process.kill()
                 process.wait()
+        self.over.set()
+        self.supervisor.join()
+        self.running.clear()
         self.listener.close()
         end = time.monotonic() + 5
         while (left := processes_of(self.sessions, self.home)) and time.monotonic() < end:
