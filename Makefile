@@ -2,8 +2,7 @@
 #
 #   make              build everything into build/ (V=1: show the commands)
 #   make up / down    a complete private server in ./run, or stop it
-#   make check        all tests; crash, escape, soak, asan, lint, analyze, fuzz, bench, fresh: see README.md
-#   make check        all tests; crash, faults, escape, soak, asan, lint, fuzz, bench, fresh: see README.md
+#   make check        all tests; crash, faults, escape, soak, asan, lint, analyze, fuzz, bench, fresh: see README.md
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
 #   make setup        users, groups, queue and control files of a real server (root)
 
@@ -121,8 +120,7 @@ PYTEST_JOBS ?= 4
 PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $(PYTEST_JOBS) --dist loadgroup
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-.PHONY: check system crash crash-mutants escape soak lint analyze asan bench fresh
-.PHONY: check system crash crash-mutants faults faults-mutants escape soak lint asan bench fresh
+.PHONY: check system crash crash-mutants faults faults-mutants escape soak lint analyze asan bench fresh
 check: unit system
 
 # the units first, if both are wanted: they take every processor, and some system tests measure time
