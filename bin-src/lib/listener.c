@@ -784,6 +784,17 @@ listener_offer(void)
 		self.left = 0;
 }
 
+void
+listener_keep_to_one(void)
+{
+	if (!self.left)
+		return;
+	self.left = 0;
+	close(self.ask);
+	close(self.socket);
+	close(self.parents_end);
+}
+
 int
 listener_next(void)
 {

@@ -71,6 +71,9 @@ void listener_offer(void);
  * It needs only calls that sandbox_client allows. */
 int listener_next(void);
 
+/* In a child: this connection is the last one. It has no descriptor afterwards by which it could ask for another, whoever takes it over. */
+void listener_keep_to_one(void);
+
 /* Whether the server is being stopped: the session should end before its next command or message (SMTP: reply 421). */
 int listener_is_stopping(void);
 

@@ -124,6 +124,8 @@ begin(struct service *v, struct preparation *p)
 		give_up("read control/morercpthosts.cdb");
 	if (!auth_start(&v->auth, p->programs, p->directory))
 		give_up("prepare for checking logins");
+	if (v->auth.is_on)	/* who sees a password sees no other one's */
+		listener_keep_to_one();
 	if (!recipient_checks_start(&v->checks, &peer, v->auth.is_required))
 		give_up("prepare for checking recipients");
 	queue_client_open(&v->queue, -1);

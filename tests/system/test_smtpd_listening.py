@@ -71,6 +71,18 @@ def test_a_session_that_did_not_end_in_good_order_is_the_last(tree, queue):
     assert len({re.search(r"pid=(\d+)", line)[1] for line in lines}) == 2
 
 
+def test_a_process_that_may_see_a_password_serves_one_connection(tree, queue):
+    with Service(tree, "qmail-smtpd", "-X", env={"SMTPAUTH": ""}) as service:
+        for i in range(2):
+            with Client(service) as s:
+                s.ehlo()
+                s.message(b"%d" % i)
+                s.expect(221, "QUIT")
+                assert s.rest() == []
+        lines = sessions(service, 2)
+    assert len({re.search(r"pid=(\d+)", line)[1] for line in lines}) == 2
+
+
 def test_variables_of_rules(tree, queue):
     compile_rules(tree, "rules.cdb", {"127.0.0.2": {"RELAYCLIENT": "", "DATABYTES": "100"}, "127.0.0.3": "deny", "127.": {}})
     with Service(tree, "qmail-smtpd", "-x", "rules.cdb") as service:

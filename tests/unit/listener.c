@@ -102,7 +102,8 @@ has_order(void)
 	return r > 0;
 }
 
-/* Takes an order: 'o': it is free, and says so before the client knows; 'd': it dies; none: it ends. 1: it may serve the next. */
+/* Takes an order: 'o': it is free, and says so before the client knows; 'k': the same, but this is to be its last; 'd': it dies; none: it
+ * ends. 1: it may serve the next. */
 static int
 obey(void)
 {
@@ -112,7 +113,10 @@ obey(void)
 		put("stopping", listener_is_stopping() ? "yes" : "no");
 	if (order == 'd')
 		raise(SIGKILL);
-	if (order != 'o')
+	if (order == 'k') {
+		listener_keep_to_one();
+		put_descriptors();
+	} else if (order != 'o')
 		return 0;
 	listener_offer();
 	put("free", "yes");
@@ -264,13 +268,19 @@ leave(struct client *c)
 	close(c->fd);
 }
 
+static void
+end_with(struct client *c, const char *order)
+{
+	assert_int_equal(send(c->fd, order, 1, MSG_NOSIGNAL), 1);
+	hear(c, "free=yes\n");
+	leave(c);
+}
+
 /* Ends in good order, and the process is known to be free afterwards. */
 static void
 end_in_order(struct client *c)
 {
-	assert_int_equal(send(c->fd, "o", 1, MSG_NOSIGNAL), 1);
-	hear(c, "free=yes\n");
-	leave(c);
+	end_with(c, "o");
 }
 
 static const char *
@@ -278,14 +288,17 @@ value(const struct client *c, const char *key)
 {
 	static char v[4][512];
 	static unsigned int turn;
-	char *to = v[turn++ % 4], start_of_it[64];
-	const char *s;
+	char *to = v[turn++ % 4], line[64];
+	const char *s = c->said;
+	size_t len = (size_t)snprintf(line, sizeof line, "%s=", key);
 
-	snprintf(start_of_it, sizeof start_of_it, "\n%s=", key);
-	s = strstr(c->said, start_of_it);
+	while (s && strncmp(s, line, len) != 0) {
+		s = strchr(s, '\n');
+		s += s != NULL;
+	}
 	if (!s)
-		return strncmp(c->said, start_of_it + 1, strlen(start_of_it + 1)) == 0 ? c->said + strlen(start_of_it + 1) : "nothing";
-	s += strlen(start_of_it);
+		return "nothing";
+	s += len;
 	snprintf(to, sizeof v[0], "%.*s", (int)strcspn(s, "\n"), s);
 	return to;
 }
@@ -643,6 +656,31 @@ a_process_serves_one_connection_where_there_is_no_reuse(void **state)
 }
 
 static void
+a_process_that_keeps_to_one_connection_serves_no_other(void **state)
+{
+	struct client c;
+	char alone[256];
+	int first;
+
+	(void)state;
+	config.reuse = 1;
+	start();
+	come(&c);
+	snprintf(alone, sizeof alone, "%s", value(&c, "descriptors"));
+	end_in_order(&c);
+	stop(SIGTERM);
+	config.reuse = 5;
+	start();
+	come(&c);
+	first = pid_of(&c);
+	end_with(&c, "k");
+	expect(&c, "descriptors", alone);
+	come(&c);
+	assert_int_not_equal(pid_of(&c), first);
+	leave(&c);
+}
+
+static void
 a_process_never_serves_another_address(void **state)
 {
 	struct client c;
@@ -833,7 +871,8 @@ main(void)
 		TEST(without_a_table_nobody_comes_in_unless_it_may_lack), TEST(a_table_that_is_damaged_lets_nobody_in),
 		TEST(as_many_connections_as_there_may_be_and_one_more), TEST(as_many_connections_of_an_address_and_one_more),
 		TEST(a_limit_of_none_lets_nobody_in), TEST(a_process_serves_as_many_connections_as_it_may),
-		TEST(a_process_serves_one_connection_where_there_is_no_reuse), TEST(a_process_never_serves_another_address),
+		TEST(a_process_serves_one_connection_where_there_is_no_reuse),
+		TEST(a_process_that_keeps_to_one_connection_serves_no_other), TEST(a_process_never_serves_another_address),
 		TEST(the_next_connection_finds_descriptors_as_the_first), TEST(new_rules_are_for_new_processes),
 		TEST(a_stop_is_told_to_the_sessions), TEST(a_parent_that_dies_stops_its_sessions), TEST(a_stop_ends_in_good_order),
 		TEST(a_process_that_is_killed_is_logged), TEST(a_descriptor_that_does_not_listen_is_no_server),
