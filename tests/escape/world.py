@@ -87,6 +87,10 @@ class World:
         server.write("control/dnsservers", f"127.0.0.1:{self.names.getsockname()[1]}\n")
         server.write("control/qmqpservers", "127.0.0.1:%d\n" % self.qmqp.getsockname()[1])
         compile_rules(server, "control/tcp.qmqp.cdb", {"127.0.0.1": {"RELAYCLIENT": ""}})
+        authorities = server.path("/etc/ssl/certs/ca-certificates.crt")  # which not every machine has
+        authorities.parent.mkdir(parents=True, exist_ok=True)
+        authorities.unlink(missing_ok=True)
+        authorities.write_bytes((server.home / "tls/self-signed.pem").read_bytes())
         client = shutil.copy(server.home / "tls/self-signed.pem", server.home / "tls/client/client.pem")
         os.chown(client, *server.passwd["qmailk"])
         server.inside(server.bin / "qmail-account", "add", "-u", "ana", "-d", "/home/ana", "-p", "0", f"ana@{HOST}", input=SECRET.encode() + b"\n")
