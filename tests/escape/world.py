@@ -16,7 +16,7 @@ import threading
 import time
 
 import fake_smtp
-from conftest import HOST, processes_of, wait_for
+from conftest import HOST, free_port, processes_of, wait_for
 from serving import compile_rules, qmqp, qmtp
 
 PORTS = ("qmail-smtpd", "qmail-submission", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup")
@@ -26,11 +26,6 @@ FAR = "far.example"  # its mail goes to the test
 CLOSED = "closed.example"  # its mail waits in the queue
 ASK_FOR_POLICY = ("import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\ns.connect('run/qmail-mtastsd/socket')\n"
                   "s.send(b'x.example\\0' + b'id')\ns.recv(1)")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
 
 
 def children(pid):

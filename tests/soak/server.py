@@ -20,17 +20,12 @@ SERVICES = ("qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-au
 GRUMPY = "|[ $(($$ % 2)) = 0 ] || exit 111; f=$$.$(date +%s%N); cat >grumpy/.$f && mv grumpy/.$f grumpy/$f\n"
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
-
-
 class Server(conftest.Tree):
     def __init__(self, home):
         subprocess.run([SOURCE / "admin/install", conftest.BUILD, home], cwd=SOURCE, check=True, stdout=subprocess.DEVNULL)
         super().__init__(home)
         subprocess.run([self.bin / "qmail-setup", "-1", DOMAIN], check=True, stdout=subprocess.DEVNULL)
-        self.ports = {name: free_port() for name in OPEN}
+        self.ports = {name: conftest.free_port() for name in OPEN}
         self.sink = socket.create_server(("127.0.0.1", 0), backlog=500)
         self.configure()
         self.scan = None

@@ -13,8 +13,10 @@ import mailbox
 import os
 import pathlib
 import pwd
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -81,6 +83,18 @@ def processes_of(sessions, home):
         if int(session) in sessions or program.startswith(f"{home}/"):
             found.append((int(entry), command or stat))
     return found
+
+
+def free_port():
+    """A TCP port that nobody has at any address. Not one of those that the kernel chooses for others, which may have it a moment later."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("", port))
+                return port
+            except OSError:
+                continue
 
 
 class Tree:

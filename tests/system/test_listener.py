@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import WAIT, wait_for
+from conftest import WAIT, free_port, wait_for
 from serving import Keeper, Service, compile_rules, qmqp, read_all, read_netstring, stays_open
 
 MAIL = qmqp(b"Subject: x\n\nx\n", "s@h.example", "r@x.example")
@@ -372,11 +372,6 @@ def test_options_need_a_listening_socket(tree):
 
 
 # --- qmail-listen -------------------------------------------------------------------------------------------
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
-
 
 @contextlib.contextmanager
 def listening(tree, *arguments, log, ready, **more):
