@@ -103,11 +103,13 @@ def parts(text):
 
 
 def differences(found):
-    """The lines in which SECURITY says something else about these programs than was seen."""
+    """The lines in which SECURITY says something else about these programs than was seen. The first is not ours: what any user may do, the
+    machine's own settings say, too; what the others may do beyond that is compared."""
     inside, said = parts(SECURITY.read_text())[1], {}
     for line in inside.splitlines(keepends=True):
         said.setdefault(line.removeprefix("  ")[:NAME].strip(), []).append(line)
-    return "".join("".join(difflib.ndiff(said.get(name, []), list(seen))) for name, seen in lines_of(found).items() if said.get(name) != list(seen))
+    return "".join("".join(difflib.ndiff(said.get(name, []), list(seen))) for name, seen in [*lines_of(found).items()][1:]
+                   if said.get(name) != list(seen))
 
 
 def say_attempts(row):
