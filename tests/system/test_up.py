@@ -1,5 +1,5 @@
 """make up and make down: the private server, in a copy of the source tree and, for root, in namespaces of its own
-(users, mounts, processes), below a directory that only root may enter."""
+(users, mounts, processes, network), below a directory that only root may enter."""
 import os
 import shutil
 import subprocess
@@ -8,8 +8,9 @@ import pytest
 
 from conftest import BUILD, SOURCE, new_directory, processes_of
 
-# a private /etc, where the account tambo is made; processes of their own
-NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-euc", """
+# a private /etc, where the account tambo is made; processes and ports of their own
+NAMESPACES = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc", "sh", "-euc", """
+    ip link set lo up
     etc=$(mktemp -d)
     cp -a /etc/. "$etc"
     mount -t tmpfs etc /etc
