@@ -50,7 +50,7 @@ def row_of(world, name, again=2):
     try:
         with place(world) as pid, model_at(pid, name, has_to_be_shut_in) as model:
             return look(model, world, pid, name)
-    except Gone:
+    except (Gone, FileNotFoundError, ProcessLookupError):  # the latter of its files in /proc
         if not again:
             raise
         return row_of(world, name, again - 1)
