@@ -47,7 +47,7 @@ class Sender:
     def recipients(self):
         here = [f"{who}@{self.world.domain}" for who in ("ana", "luis", "ana-grumpy")]
         good = [f"r{n}@good.example" for n in range(20)]
-        kind = random.choices(("here", "good", "many", "slow", "flaky", "refuse", "fails"), (45, 35, 5, 2, 8, 2, 3))[0]
+        kind = random.choices(("here", "good", "many", "slow", "flaky", "refuse", "fails"), (45, 35, 5, 0.3, 8, 2, 3))[0]
         return {"here": lambda: random.sample(here, random.randint(1, 2)), "good": lambda: random.sample(good, random.randint(1, 3)),
                 "many": lambda: good + here, "slow": lambda: ["s@slow.example"], "flaky": lambda: ["f@flaky.example"],
                 "refuse": lambda: ["nobody@refuse.example"], "fails": lambda: [f"ana-fails@{self.world.domain}"]}[kind]()
