@@ -5,6 +5,7 @@
 #include "monotonic.h"
 #include "service_loop.h"
 #include "service_socket.h"
+#include "shortage.h"
 
 int
 service_loop_take_signals(struct service_loop *l, const int *signals, void (*on_signal)(int))
@@ -53,7 +54,7 @@ service_loop_accept(struct service_loop *l, const struct service_users *users)
 		close(fd);
 		return -1;
 	}
-	if (fd < 0 && l->has_caller && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+	if (fd < 0 && l->has_caller && is_shortage(errno))
 		l->paused_until = monotonic_ms() + SERVICE_LOOP_PAUSE_MS;
 	return fd;
 }

@@ -9,6 +9,7 @@
 #include <skalibs/uint32.h>
 #include <skalibs/uint64.h>
 #include "keeper.h"
+#include "shortage.h"
 #include "stralloc_set.h"
 
 enum { RCPT_PIECE = 60000 };	/* octets after which a NOTICE_RCPT frame is ended */
@@ -495,7 +496,7 @@ notices_accept(struct keeper *k, struct source *listener, uint32_t events)
 
 	(void)events;
 	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+		if (is_shortage(errno))
 			submit_run_short(k);
 		return;
 	}

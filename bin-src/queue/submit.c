@@ -10,6 +10,7 @@
 #include "date822.h"
 #include "queue/record.h"
 #include "keeper.h"
+#include "shortage.h"
 
 static void ready(struct keeper *k, struct source *s, uint32_t events);
 
@@ -75,7 +76,7 @@ submit_accept(struct keeper *k, struct source *listener, uint32_t events)
 
 	(void)events;
 	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+		if (is_shortage(errno))
 			submit_run_short(k);
 		return;
 	}

@@ -9,6 +9,7 @@
 #include <skalibs/types.h>
 #include "monotonic.h"
 #include "service_socket.h"
+#include "shortage.h"
 #include "sts_service.h"
 
 enum {
@@ -310,7 +311,7 @@ listener_ready(struct sts_service *s)
 
 		if (fd >= 0)
 			take_client(s, fd);
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+		else if (is_shortage(errno)) {
 			s->listen_again = s->now + PAUSE_MS;
 			return;
 		} else if (errno != ECONNABORTED && errno != EINTR)

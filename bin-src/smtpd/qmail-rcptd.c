@@ -28,6 +28,7 @@
 #include "readiness.h"
 #include "sandbox.h"
 #include "service_socket.h"
+#include "shortage.h"
 #include "slow_lookup.h"
 
 #define USAGE "qmail-rcptd [ -d notification-fd ] [ user ... ]"
@@ -306,7 +307,7 @@ listener_ready(struct rcptd *p)
 
 		if (fd >= 0)
 			accept_client(p, fd);
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+		else if (is_shortage(errno)) {
 			p->paused_until = p->now + PAUSE_MS;
 			watch(p, EPOLL_CTL_MOD, p->listener, 0, SOURCE_LISTENER, 0);
 			return;

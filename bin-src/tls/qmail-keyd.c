@@ -26,6 +26,7 @@
 #include "sandbox.h"
 #include "service_socket.h"
 #include "service_users.h"
+#include "shortage.h"
 
 #define USAGE "qmail-keyd [ -c uid ] [ -d notification-fd ] [ -w workers ] [ uid ... ]"
 #define FOLDER "tls"
@@ -184,7 +185,7 @@ accept_some(struct worker *w)
 		int fd = accept4(w->keyd->listener, NULL, NULL, SOCK_CLOEXEC);
 		unsigned int rights;
 
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+		if (fd < 0 && is_shortage(errno)) {
 			w->paused_until = monotonic_ms() + PAUSE_MS;
 			watch(w, EPOLL_CTL_MOD, w->keyd->listener, 0);
 		}

@@ -24,6 +24,7 @@
 #include "server_policy.h"
 #include "service_socket.h"
 #include "service_users.h"
+#include "shortage.h"
 #include "suites.h"
 #include "tls_engine.h"
 #include "tunnel.h"
@@ -281,7 +282,7 @@ accept_some(struct tlsd *d)
 
 		if (control >= 0)
 			take(d, control);
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+		else if (is_shortage(errno))
 			poll(NULL, 0, PAUSE_MS);
 		else if (errno != ECONNABORTED && errno != EINTR)
 			return;
