@@ -6,6 +6,7 @@
 #include "given.h"
 /* what takes the octets is static there; NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "bin-src/send/keeper.c"
+#include "quiet_loop.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 
@@ -66,30 +67,6 @@ void
 pass_forget_lost(struct send *s)
 {
 	assert(!s->keeper.is_listing);
-}
-
-int
-loop_add(struct loop *l, struct loop_source *source, uint32_t events)
-{
-	return l && source->fd >= 0 && events;
-}
-
-void
-loop_change(struct loop *l, struct loop_source *source, uint32_t events)
-{
-	(void)l, (void)source, (void)events;
-}
-
-void
-loop_remove(struct loop *l, struct loop_source *source)
-{
-	(void)l, (void)source;
-}
-
-void
-log_line(struct log *log, ...)
-{
-	(void)log;
 }
 
 /* --- a connection ------------------------------------------------------------------------------------- */

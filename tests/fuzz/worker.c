@@ -5,6 +5,7 @@
 #include "given.h"
 /* what takes the octets is static there; NOLINTNEXTLINE(bugprone-suspicious-include) */
 #include "bin-src/send/worker.c"
+#include "quiet_loop.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 
@@ -86,7 +87,7 @@ delivery_owner(struct send *s, struct owner *o, char type, const char *text, siz
 	owners++;
 }
 
-/* --- destinations, the loop and the log do nothing ------------------------------------------------------ */
+/* --- destinations do nothing --------------------------------------------------------------------------- */
 
 void
 destination_update(struct destinations *all, struct destination *d, int64_t now)
@@ -125,30 +126,6 @@ destination_take(struct destination *d)
 {
 	(void)d;
 	return NULL;
-}
-
-int
-loop_add(struct loop *l, struct loop_source *source, uint32_t events)
-{
-	return l && source->fd >= 0 && events;
-}
-
-void
-loop_change(struct loop *l, struct loop_source *source, uint32_t events)
-{
-	(void)l, (void)source, (void)events;
-}
-
-void
-loop_remove(struct loop *l, struct loop_source *source)
-{
-	(void)l, (void)source;
-}
-
-void
-log_line(struct log *log, ...)
-{
-	(void)log;
 }
 
 /* --- a worker ------------------------------------------------------------------------------------------- */
