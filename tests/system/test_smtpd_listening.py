@@ -31,6 +31,16 @@ def sessions(service, count=1):
     return [line for line in service.logged("qmail-smtpd: session", count).splitlines() if "qmail-smtpd: session" in line]
 
 
+def in_good_order(service, count):
+    """So many sessions with a message each, one after the other."""
+    for i in range(count):
+        with Client(service) as s:
+            s.ehlo()
+            s.message(b"%d" % i)
+            s.expect(221, "QUIT")
+            assert s.rest() == []
+
+
 def test_a_session(tree, queue):
     with Service(tree, "qmail-smtpd", "-X") as service:
         with Client(service) as s:
@@ -45,12 +55,7 @@ def test_a_session(tree, queue):
 
 def test_connections_of_one_client_share_a_process(tree, queue):
     with Service(tree, "qmail-smtpd", "-X") as service:
-        for i in range(5):
-            with Client(service) as s:
-                s.ehlo()
-                s.message(b"%d" % i)
-                s.expect(221, "QUIT")
-                assert s.rest() == []
+        in_good_order(service, 5)
         with Client(service, "127.0.0.2") as s:
             s.message(b"other")
             s.expect(221, "QUIT")
@@ -73,12 +78,7 @@ def test_a_session_that_did_not_end_in_good_order_is_the_last(tree, queue):
 
 def test_a_process_that_may_see_a_password_serves_one_connection(tree, queue):
     with Service(tree, "qmail-smtpd", "-X", env={"SMTPAUTH": ""}) as service:
-        for i in range(2):
-            with Client(service) as s:
-                s.ehlo()
-                s.message(b"%d" % i)
-                s.expect(221, "QUIT")
-                assert s.rest() == []
+        in_good_order(service, 2)
         lines = sessions(service, 2)
     assert len({re.search(r"pid=(\d+)", line)[1] for line in lines}) == 2
 
