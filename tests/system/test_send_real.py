@@ -128,7 +128,7 @@ def test_a_keeper_that_stands_still(server, stopped_processes):
     """What it told of is delivered; what became of it is said when it goes on."""
     server.write("home/ana/.qmail", f"|while ! test -e {server.home}/go; do sleep 0.05; done\n./Maildir/\n")
     submit(server, range(5), "ana@mail.test.example")
-    server.logged("starting delivery")
+    server.logged("info msg", 5)
     stopped_processes(server.keeper.pid)
     server.write("go", "")
     server.arrived(5, "ana")
