@@ -32,9 +32,9 @@ def read(directory, kind):
             yield from map(json.loads, lines)
 
 
-def differences(directory, local, refusing):
-    """What is wrong, in words, and how many deliveries there were. local: the domain here, whose users have mailboxes;
-    refusing(recipient): whether it is refused for ever, so that its sender gets a bounce, here, in its place."""
+def differences(directory, refusing):
+    """What is wrong, in words, and how many deliveries there were. refusing(recipient): whether it is refused
+    for ever, so that its sender gets a bounce, here, in its place."""
     due, arrived, wrong = {}, {}, []
     for name, of_body, recipients in read(directory, "accepted"):
         for recipient in recipients:

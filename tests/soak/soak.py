@@ -153,7 +153,7 @@ def run(server, options, directory):
             hurry += HURRY
     wrong += samples.restarted() + samples.growth() + work.end()
     wrong += drain(server, work.world, time.monotonic() + DRAIN)
-    found, arrived = ledger.differences(directory, DOMAIN, refusing)
+    found, arrived = ledger.differences(directory, refusing)
     samples.print()
     seconds = sorted(work.seconds)
     accepted = sum(1 for _ in ledger.read(directory, "accepted"))
