@@ -7,7 +7,6 @@ WORLD is keeper (a busy qmail-queued, spoken to by the test) or chain (all of th
 Says how many states it saw, and how many distinct ones; exit code 3 if one of them broke a promise, which it says by its
 number. With -k the run is kept; then -k and -o look at that state again, and put its files beside the run."""
 import argparse
-import contextlib
 import os
 import pathlib
 import pickle
@@ -16,14 +15,13 @@ import shutil
 import subprocess
 import sys
 import time
-import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
 import pytest  # noqa: E402
-from conftest import (BUILD, HOST, SOURCE, Server, Tree, make_tree, new_directory, pytest_configure,
-                      wait_for)  # noqa: E402
+from conftest import HOST, SOURCE, Server, Tree, make_tree, new_installation, pytest_configure, wait_for  # noqa: E402
 from disk import Disk  # noqa: E402
 from keeper_peer import Send, Submitter  # noqa: E402
+from parts import in_parts  # noqa: E402
 
 RING_MIB = 8
 WORK_ON = 50	# at each so many-th start the queue has to work on, too
@@ -483,20 +481,6 @@ def serve_some(recording, installation, top, count, seed, summary):
 # --- the program ------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def places():
-    """The installation, and a directory for what is done with it; both go at the end."""
-    pytest_configure()
-    top = new_directory()
-    try:
-        home = top / "installation"
-        subprocess.run(["admin/install", str(BUILD), str(home)], cwd=SOURCE, check=True, stdout=subprocess.PIPE)
-        subprocess.run([home / "bin/qmail-setup", "-1", HOST], check=True, stdout=subprocess.PIPE)
-        yield home, top
-    finally:
-        shutil.rmtree(top)
-
-
 def look_with(jobs, recording, installation, top, wanted, **more):
     """The same by several processes, each with a tree of its own."""
     def one(part):
@@ -505,26 +489,9 @@ def look_with(jobs, recording, installation, top, wanted, **more):
 
     if jobs == 1:
         return one(0)
-    summary, pipes = Summary(), []
-    for part in range(jobs):
-        ours, theirs = os.pipe()
-        if not os.fork():
-            os.close(ours)
-            code = 1
-            try:
-                with open(theirs, "wb") as file:
-                    pickle.dump(one(part), file)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        os.close(theirs)
-        pipes.append(ours)
-    for ours in pipes:
-        with open(ours, "rb") as file:
-            summary.add(pickle.load(file))
-        os.wait()
+    summary = Summary()
+    for its in in_parts(jobs, one):
+        summary.add(its)
     return summary
 
 
@@ -542,7 +509,8 @@ def main():
     asked = words.parse_args()
     part, parts = map(int, asked.p.split("/"))
     broken = 0
-    with places() as (installation, top):
+    pytest_configure()
+    with new_installation() as (installation, top):
         for world in asked.w or WORLDS:
             began = time.monotonic()
             recording = kept(asked.k, world, lambda: record(installation, world, top / world, asked.m or MESSAGES[world]))

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pathlib
 import poplib
-import re
 import shutil
 import smtplib
 import socket
@@ -17,7 +16,7 @@ import time
 
 import fake_smtp
 from attempts import descriptors
-from conftest import HOST, free_port, processes_of, wait_for
+from conftest import HOST, free_port, processes_of, program_of, wait_for
 from serving import compile_rules, qmqp, qmtp
 
 PORTS = ("qmail-smtpd", "qmail-submission", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup")
@@ -154,13 +153,7 @@ class World:
 
     def named(self, name):
         """pids of the processes that run bin/NAME."""
-        def runs_it(pid):
-            try:
-                return pathlib.PurePath(os.readlink(f"/proc/{pid}/exe")).name == name
-            except OSError:  # it has just ended
-                return False
-
-        return {p for p in self.server.processes() if runs_it(p)}
+        return {pid for pid in self.server.processes() if program_of(pid) == name}
 
     def one(self, name, *, beside=()):
         return min(wait_for(lambda: self.named(name) - set(beside), what=name))

@@ -25,10 +25,9 @@ import time
 import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
-import pytest  # noqa: E402
-from conftest import (BUILD, HOST, SOURCE, Server, as_user, make_tree, new_directory, processes_of,
-                      pytest_configure)  # noqa: E402
+from conftest import HOST, SOURCE, Server, make_tree, new_installation, processes_of, pytest_configure  # noqa: E402
 import fake_smtp  # noqa: E402
+from parts import in_parts  # noqa: E402
 
 RING_MIB = 8
 LIMIT = 45		# seconds that a run may take: the longest documented wait of a client, and some
@@ -690,20 +689,6 @@ def evenly(faults, count, seed=0):
 # --- the program ---------------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def places():
-    """The installation, a directory for what is done with it, and the injector; all go at the end."""
-    pytest_configure()
-    top = new_directory()
-    try:
-        home = top / "installation"
-        subprocess.run(["admin/install", str(BUILD), str(home)], cwd=SOURCE, check=True, stdout=subprocess.PIPE)
-        subprocess.run([home / "bin/qmail-setup", "-1", HOST], check=True, stdout=subprocess.PIPE)
-        yield home, top, build_injector(top)
-    finally:
-        shutil.rmtree(top)
-
-
 def new_world(installation, top, injector):
     world = make_tree(installation, World, top / "tambo")
     world.prepare(injector)
@@ -731,29 +716,12 @@ def some(installation, top, injector, faults, first=False, verbose=False):
 
 
 def some_with(jobs, installation, top, injector, faults, **more):
-    pipes, results = [], []
-    for part in range(jobs):
-        ours, theirs = os.pipe()
-        if not os.fork():
-            os.close(ours)
-            code = 1
-            try:
-                place = top / f"part.{part}"
-                place.mkdir()
-                with open(theirs, "wb") as file:
-                    pickle.dump(some(installation, place, injector, faults[part::jobs], **more), file)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        os.close(theirs)
-        pipes.append(ours)
-    for ours in pipes:
-        with open(ours, "rb") as file:
-            results += pickle.load(file)
-        os.wait()
-    return results
+    def one(part):
+        place = top / f"part.{part}"
+        place.mkdir()
+        return some(installation, place, injector, faults[part::jobs], **more)
+
+    return [result for its in in_parts(jobs, one) for result in its]
 
 
 def summary(kind, results, seconds):
@@ -780,7 +748,9 @@ def main():
     words.add_argument("--first", action="store_true", help="end at the first that is broken")
     asked = words.parse_args()
     broken, kept = 0, {}
-    with places() as (installation, top, injector):
+    pytest_configure()
+    with new_installation() as (installation, top):
+        injector = build_injector(top)
         if asked.o:
             (result,) = some(installation, top, injector, [asked.o])
             print(*(f"--- {name}\n{text}" for name, text in result.logs.items()), result, f"took {result.took:.1f}, twice {result.twice}, refusals {result.refusals}", sep="\n")

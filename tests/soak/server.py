@@ -76,13 +76,8 @@ class Server(conftest.Tree):
 
     def processes(self):
         """{pid: program} of the server's own programs."""
-        found = {}
-        for pid, _ in conftest.processes_of((), self.home):
-            try:
-                found[pid] = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-            except OSError:
-                pass
-        return found
+        found = {pid: conftest.program_of(pid) for pid, _ in conftest.processes_of((), self.home)}
+        return {pid: name for pid, name in found.items() if name}
 
     def stop(self):
         """Returns the processes that are left behind, of which there should be none."""

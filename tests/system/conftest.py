@@ -8,6 +8,7 @@ server  a tree whose qmail-queued and qmail-start run, as children in sessions o
 Programs in a tree are hard links of one installation that all tests share: to replace one, remove it first
 (Tree.replace does), never write into it.
 """
+import contextlib
 import functools
 import mailbox
 import os
@@ -83,6 +84,14 @@ def processes_of(sessions, home):
         if int(session) in sessions or program.startswith(f"{home}/"):
             found.append((int(entry), command or stat))
     return found
+
+
+def program_of(pid):
+    """The name of the program that a process runs; None if it has just ended."""
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return None
 
 
 def free_port():
@@ -289,14 +298,7 @@ class Server(Tree):
 
     def children(self, name):
         """pids of the server's processes whose program is bin/NAME or libexec/NAME."""
-        found = []
-        for pid, _ in processes_of(self.sessions, self.home):
-            try:
-                if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == name:
-                    found.append(pid)
-            except OSError:
-                pass
-        return found
+        return [pid for pid, _ in processes_of(self.sessions, self.home) if program_of(pid) == name]
 
     def stop(self):
         """Ends the daemons; what is left afterwards is killed and makes the test fail."""
@@ -352,17 +354,25 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
+@contextlib.contextmanager
+def new_installation():
+    """One installed tree that the others are hard links of, and a directory for them; both go at the end."""
+    top = new_directory()
+    try:
+        home = top / "installation"
+        subprocess.run(["admin/install", str(BUILD), str(home)], cwd=SOURCE, check=True, stdout=subprocess.PIPE)
+        subprocess.run([home / "bin/qmail-setup", "-1", HOST], check=True, stdout=subprocess.PIPE)
+        yield home, top
+    finally:
+        shutil.rmtree(top)
+
+
 @pytest.fixture(scope="session")
 def installation():
-    """One installed tree that the others are hard links of."""
     if not (BUILD / "bin").is_dir():
         pytest.exit(f"{BUILD}/bin does not exist: run make first", 2)
-    top = new_directory()
-    home = top / "tambo"
-    subprocess.run(["admin/install", str(BUILD), str(home)], cwd=SOURCE, check=True, stdout=subprocess.PIPE)
-    subprocess.run([home / "bin/qmail-setup", "-1", HOST], check=True, stdout=subprocess.PIPE)
-    yield home
-    shutil.rmtree(top)
+    with new_installation() as (home, _):
+        yield home
 
 
 def make_tree(installation, kind, home):

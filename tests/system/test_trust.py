@@ -15,7 +15,7 @@ import subprocess
 import pytest
 
 import fake_smtp
-from conftest import BUILD, HOST, wait_for
+from conftest import BUILD, HOST, program_of, wait_for
 from probe import KILLED, call, is_sanitized, need, opens
 from real_server import identity, only
 from test_root_users import installed, machine  # noqa: F401 (fixtures)
@@ -71,13 +71,7 @@ class Running:
 
     def named(self, name):
         """pids of processes that run bin/NAME or libexec/NAME."""
-        def runs_it(pid):
-            try:
-                return pathlib.PurePath(os.readlink(f"/proc/{pid}/exe")).name == name
-            except OSError:  # it has just ended
-                return False
-
-        return [p for p in self.machine.processes() if runs_it(p)]
+        return [pid for pid in self.machine.processes() if program_of(pid) == name]
 
     def one(self, name):
         """The one that has lived longest: a spawner's new child still is that spawner, for a moment."""
@@ -258,7 +252,6 @@ def test_lspawn_as_root_reads_no_mail(running, tmp_path):
     """Nothing but its source keeps it from that: strace shows what it opens while mail goes to three users and a bounce."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
-    machine = running.machine  # noqa: F811
     trace = tmp_path / "trace"
     lspawn = running.one("qmail-lspawn")
     tracer = subprocess.Popen(["strace", "-qq", "-o", trace, "-e", "trace=%file,recvmsg,read,execve", "-e", "read=3", "-s", "4096",
