@@ -4,7 +4,6 @@ An attempt is made in several ways, each a function of a stand-in (stand_in.py) 
 kept it from it. look(model, world, pid) makes all of them and gives a Row: the words of each column of SECURITY's table."""
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import pathlib

@@ -14,7 +14,6 @@ import ctypes
 import mmap
 import os
 import signal
-import struct
 import time
 
 from probe import PTRACE_ATTACH, PTRACE_DETACH, PTRACE_SINGLESTEP, ptrace, registers, set_registers

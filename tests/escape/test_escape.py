@@ -1,6 +1,5 @@
 """Escape, the short form of `make escape`: what some of the programs could do, and that SECURITY says the same."""
 import dataclasses
-import os
 import pathlib
 import shutil
 import sys

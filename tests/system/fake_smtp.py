@@ -10,7 +10,6 @@ import base64
 import re
 import socket
 import threading
-import time
 
 CLOSE, SILENCE = object(), object()
 ALL = ("PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES")

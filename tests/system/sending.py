@@ -7,7 +7,6 @@ import array
 import fcntl
 import hashlib
 import os
-import selectors
 import signal
 import socket
 import struct

@@ -4,13 +4,12 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
 import threading
 
 import pytest
 
 from conftest import HOST, WAIT
-from serving import Keeper, Service, compile_rules, netstring, qmqp, read_all, read_netstring
+from serving import Keeper, Service, compile_rules, netstring, qmqp, read_netstring
 
 MESSAGE = b"Subject: hello\n\nhello\n"
 RELAY = {"127.": {"RELAYCLIENT": ""}}

@@ -1,7 +1,6 @@
 """qmail-send among a keeper, spawners and workers that the test plays."""
 import os
 import re
-import resource
 import shutil
 import signal
 import struct

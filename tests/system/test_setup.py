@@ -1,7 +1,6 @@
 """Installing and setting up: admin/install, qmail-setup, config-fast, config."""
 import grp
 import os
-import pathlib
 import pwd
 import shutil
 import stat
