@@ -22,6 +22,7 @@ from conftest import BUILD, HOST, new_directory, wait_for  # noqa: E402
 from probe import is_sanitized  # noqa: E402
 
 COUNT = int(os.environ.get("FAULTS", "8"))
+TRIES = 5	# how many a fault that does not come about is replaced by, at most
 DAY = 86400
 FOUND = {  # what once broke a promise, where the count of calls is always the same
     "the keeper waits for connections": "qmail-queued epoll_ctl 3 3 error 12",
@@ -62,15 +63,19 @@ def calls(installation, injector):
 @pytest.mark.xdist_group("faults")  # the calls are counted once
 @pytest.mark.parametrize("kind, count", [("single", COUNT), ("kill", COUNT // 2), ("lasting", COUNT // 3), ("restarts", 1)])
 def test_faults(installation, injector, calls, kind, count):
-    """An even choice, another one each day."""
-    chosen = faults.evenly(faults.KINDS[kind](calls), count, int(time.time()) // DAY)
+    """An even choice, another one each day; a call that does not come this time is replaced by another."""
+    chosen = faults.evenly(faults.KINDS[kind](calls), TRIES * count, int(time.time()) // DAY)
     top = new_directory()
+    results = []
     try:
-        results = faults.some(installation, top, injector, chosen)
+        for part in range(TRIES):
+            missing = count - sum(bool(r.struck) for r in results)
+            if missing:
+                results += faults.some(installation, top / str(part), injector, chosen[part::TRIES][:missing])
     finally:
         shutil.rmtree(top)
-    assert len(results) == count and sum(bool(r.struck) for r in results) >= count // 2, "the faults do not come about"
     assert not [str(r) for r in results if r.broken]
+    assert sum(bool(r.struck) for r in results) == count, "the faults do not come about"
 
 
 @pytest.mark.parametrize("fault", FOUND.values(), ids=FOUND)
