@@ -3,12 +3,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
-#include <skalibs/blake2s.h>
 #include <skalibs/types.h>
 #include <skalibs/uint64.h>
 #include "known_sizes.h"
+#include "siphash.h"
 
-enum { DIGEST = 32, LENGTH = 8, HEADER = DIGEST + LENGTH };
+enum { DIGEST = 8, LENGTH = 8, HEADER = DIGEST + LENGTH };
 
 int
 known_name_compare(const struct known_name *a, const struct known_name *b)
@@ -41,13 +41,13 @@ known_sizes_free(struct known_sizes *k)
 	k->has_next = 0;
 }
 
+/* It finds what is torn or mixed; against forgery there is nothing to be gained here, so the key is known. */
 static void
 digest(char value[DIGEST], const char *s, size_t len)
 {
-	blake2s_ctx context = BLAKE2S_INIT(DIGEST);
+	static const struct siphash_key key = { 0, 0 };
 
-	blake2s_update(&context, s, len);
-	blake2s_final(&context, value);
+	uint64_pack_big(value, siphash(&key, s, len));
 }
 
 /* --- reading ------------------------------------------------------------------------------ */

@@ -1,6 +1,6 @@
 /* known_sizes: the file pop3-sizes of a maildir: how large the messages are whose names do not tell it, so that a session need not
  * look at each of a thousand files that the one before it has looked at.
- * Form     digest (32 octets, blake2s) of what follows; its length without these 8 octets (most significant first); then for each
+ * Form     digest (8 octets, siphash) of what follows; its length without these 8 octets (most significant first); then for each
  *          message time and size in decimal digits and the name before its colon, a blank between them, NUL behind; ordered by
  *          time, then by name. What is behind all this does not count: a shorter one is written over a longer one
  * Promise  it is whole or it does not count, whoever writes at the same time, and after a power cut. A message of a maildir never

@@ -93,7 +93,7 @@ L5_damage(void **state)
 	fd = open_file();
 	write_sizes(names, 2);
 	len = pread(fd, octets, sizeof octets, 0);
-	assert_true(len > 40);
+	assert_true(len > 16);	/* more than the header */
 	for (ssize_t i = len - 1; i >= 0; i--) {
 		octets[i] ^= 1;
 		assert_int_equal(pwrite(fd, octets, (size_t)len, 0), len);
