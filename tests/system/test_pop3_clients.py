@@ -163,19 +163,19 @@ def test_getmail(pop3):
 # -- mutt ------------------------------------------------------------------------------------
 
 
-def test_mutt(pop3):
-    """It wants a terminal."""
+def mutt(server, url, user, secret, *settings):
+    """Lets it fetch and delete all. It wants a terminal. Returns what it has written to it, and its spool."""
     for name in ("spool", "sent"):
-        pop3.write(f"client/{name}", "")
-    settings = ["pop_host=pop://%s:%s" % (pop3.tap.host, pop3.tap.port), f"pop_user={USER}", f"pop_pass={SECRET}", "pop_delete=yes",
-                "pop_authenticators=user", "ssl_starttls=no", "ssl_force_tls=no", "spoolfile=spool", "record=sent", "mbox_type=mbox", "folder=.", "move=no", "quit=yes",
-                "pop_checkinterval=0", "pop_last=no", "wait_key=no", "delete=no"]
+        server.write(f"client/{name}", "")
+    settings = [f"pop_host={url}", f"pop_user={user}", f"pop_pass={secret}", "pop_delete=yes", "pop_authenticators=user", "spoolfile=spool",
+                "record=sent", "mbox_type=mbox", "folder=.", "move=no", "quit=yes", "pop_checkinterval=0", "pop_last=no", "wait_key=no", "delete=no",
+                *settings]
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # ncurses of 2025 opens no terminal without a size
     command = ["/usr/bin/mutt", "-n", "-F", "/dev/null", *(x for s in settings for x in ("-e", f"set {s}")), "-e",
                "push '<fetch-mail><quit>'", "-f", "spool"]
-    process = pop3.popen(*command, env={"HOME": str(pop3.home / "client"), "TERM": "vt100"}, cwd=pop3.home / "client",
-                         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    process = server.popen(*command, env={"HOME": str(server.home / "client"), "TERM": "vt100"}, cwd=server.home / "client",
+                           stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     said = b""
     try:
@@ -185,6 +185,10 @@ def test_mutt(pop3):
         pass  # the terminal is closed
     os.close(ours)
     assert process.wait(WAIT) == 0, said
-    spool = (pop3.home / "client/spool").read_bytes()
+    return said, (server.home / "client/spool").read_bytes()
+
+
+def test_mutt(pop3):
+    said, spool = mutt(pop3, f"pop://{pop3.tap.host}:{pop3.tap.port}", *LOGIN, "ssl_starttls=no", "ssl_force_tls=no")
     assert all(octets in spool for octets in BODIES), (said, spool)
     assert names(pop3) == []

@@ -16,6 +16,7 @@ from conftest import HOST, WAIT
 from pop3 import message, names, wire
 from serving import Service, read_all
 from smtp_session import Queue
+from test_pop3_clients import mutt
 from test_popup import SECRET, keeper, pop3, tls  # noqa: F401
 from test_smtpd_tls import CLEAR
 from test_tls import client_hello, in_records, new_context, read_tls, server_name
@@ -195,6 +196,13 @@ def test_getmail(tls):  # noqa: F811
                   "[options]\ndelete = true\n", 0o600)
         run(tls, "/usr/bin/getmail", "--getmaildir", tls.home / "client", "--rcfile", "getmailrc", "--quiet")
     assert names(tls) == [] and len([n for n in os.listdir(tls.home / "client/got/new") if n != ".keep"]) == 2
+
+
+def test_mutt(either, tls):  # noqa: F811
+    service, at_once = either
+    said, spool = mutt(tls, f"pop{'s' if at_once else ''}://127.0.0.1:{service.address[1]}", "ana", SECRET, "ssl_starttls=yes", "ssl_force_tls=yes",
+                       "ssl_ca_certificates_file=ca.pem", "ssl_verify_host=no")
+    assert names(tls) == [] and spool.count(b"\nSubject: ") == 2, said
 
 
 # --- sslscan ----------------------------------------------------------------------------------------------------------------------
