@@ -32,9 +32,10 @@ enum {
 	CONNECT_SECONDS = 20,
 	ADDRESSES_MAX = 8,
 	DESCRIPTORS = 64,
+	MEMORY_MAX = SANDBOX_MEMORY(256 << 20),	/* octets of address space: libcurl and what it needs, an answer of STS_POLICY_MAX */
 };
 
-static const struct sandbox shut_in = { .calls = &sandbox_fetcher, .network = 1, .files = DESCRIPTORS };
+static const struct sandbox shut_in = { .calls = &sandbox_fetcher, .network = 1, .files = DESCRIPTORS, .memory = MEMORY_MAX };
 
 struct fetch {
 	char host[DNS_NAME_MAX + 1];	/* mta-sts.DOMAIN */

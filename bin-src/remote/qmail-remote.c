@@ -21,9 +21,10 @@
 enum {
 	IN_MEMORY = 256 * 1024,	/* octets of a message from a pipe that are kept in memory */
 	DESCRIPTORS = 64,
+	MEMORY_MAX = SANDBOX_MEMORY(256 << 20),	/* octets of address space: control files, the authorities, recipients of a job; replies are bounded */
 };
 
-static const struct sandbox shut_in = { .calls = &sandbox_remote, .network = 1, .files = DESCRIPTORS };
+static const struct sandbox shut_in = { .calls = &sandbox_remote, .network = 1, .files = DESCRIPTORS, .memory = MEMORY_MAX };
 
 /* --- the report on descriptor 1 ----------------------------------------------------------- */
 

@@ -27,6 +27,7 @@
 
 enum {
 	CLIENTS_MAX = 4000,		/* sessions that have logged in, or try to */
+	MEMORY_MAX = SANDBOX_MEMORY(256 << 20),	/* octets of address space: control files, what each account has sent of late */
 	LOGIN_MS = 180000,		/* for a session to log in: longer than qmail-authd takes */
 	LOOK_MS = 1000,			/* control files are looked at as often */
 	FILES = 6,
@@ -237,7 +238,7 @@ parse_options(struct submitd *d, int argc, char *const *argv)
 static void
 shut_itself_in(void)
 {
-	static const struct sandbox shut_in = { .calls = &sandbox_lookup, .read = { "control" } };
+	static const struct sandbox shut_in = { .calls = &sandbox_lookup, .read = { "control" }, .memory = MEMORY_MAX };
 	int lack = sandbox_enter(&shut_in);
 
 	if (lack < 0)

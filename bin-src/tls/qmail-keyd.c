@@ -36,6 +36,7 @@ enum {
 	WORKERS_MAX = 64,
 	CLIENTS_MAX = 4096,	/* descriptors of a worker, so about as many connections */
 	EVENTS = 32,
+	MEMORY_MAX = SANDBOX_MEMORY(256 << 20),	/* octets of address space: keys with their chains, CLIENTS_MAX connections */
 	PAUSE_MS = 100,		/* before accepting again when there was no descriptor */
 	RETIRE_MS = 60000,	/* for the connections of a worker that another has taken the place of */
 };
@@ -279,7 +280,7 @@ load(struct worker *w, int is_first)
 static void
 shut_itself_in(int with_word)
 {
-	static const struct sandbox shut_in = { .calls = &sandbox_signer, .files = CLIENTS_MAX };
+	static const struct sandbox shut_in = { .calls = &sandbox_signer, .files = CLIENTS_MAX, .memory = MEMORY_MAX };
 	int lack;
 
 	/* no process of the same user may look into it */
