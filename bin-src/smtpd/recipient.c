@@ -148,42 +148,61 @@ ask_program(struct session *s, const struct path *path)
 	return refuse_as_program(s, path, 451, "4.3.0", "unable to check the recipient");
 }
 
-/* Where path is remembered if it is known; NULL: nowhere, it is too long for that. */
+/* Where an address, or '@' and a domain, is remembered if it is known; NULL: nowhere, it is too long for that. */
 static struct recipient_known *
-known_place(struct session *s, const struct path *path)
+known_place(struct session *s, const char *name)
 {
-	size_t hash = 5381;
+	size_t hash = 5381, len = strlen(name);
 
-	for (size_t i = 0; i < path->len; i++)
-		hash = hash * 33 + (unsigned char)path->address[i];
+	for (size_t i = 0; i < len; i++)
+		hash = hash * 33 + (unsigned char)name[i];
 	if (!s->checks->known)
 		s->checks->known = calloc(RECIPIENT_KNOWN, sizeof *s->checks->known);
 	/* -Wanalyzer-malloc-leak: it is of the session, to its end */
-	return s->checks->known && path->len < RECIPIENT_KNOWN_MAX ? &s->checks->known[hash % RECIPIENT_KNOWN] : NULL;
+	return s->checks->known && len < RECIPIENT_KNOWN_MAX ? &s->checks->known[hash % RECIPIENT_KNOWN] : NULL;
+}
+
+static int
+is_known(struct session *s, const char *name, uint64_t now)
+{
+	const struct recipient_known *known = known_place(s, name);
+
+	return known && now < known->until && strcmp(known->name, name) == 0;
+}
+
+static void
+remember(struct session *s, const char *name, uint64_t now)
+{
+	struct recipient_known *known = known_place(s, name);
+
+	if (!known)
+		return;
+	snprintf(known->name, sizeof known->name, "%s", name);
+	known->until = now + RECIPIENT_KNOWN_MS;
 }
 
 static int
 exists(struct session *s, const struct path *path)
 {
-	struct recipient_known *known = known_place(s, path);
+	/* one in a domain of others tells of all of them, but for those that percenthack may make another domain's */
+	const char *domain = path->at < path->len && !memchr(path->address, '%', path->at) ? path->address + path->at : path->address;
 	uint64_t now = monotonic_ms();
 
-	if (known && now < known->until && strcmp(known->address, path->address) == 0)
+	if (is_known(s, path->address, now) || (domain != path->address && is_known(s, domain, now)))
 		return 1;
 	switch (rcptcheck_ask(&s->checks->accounts, path->address, path->len)) {
 	case RCPT_UNKNOWN:
 		return refuse(s, path, 550, "5.1.1", "sorry, no mailbox here by that name");
 	case RCPT_TEMPORARY:
 		return refuse(s, path, 451, "4.3.5", "the users of this host are not known now");
+	case RCPT_NOT_LOCAL:
+		remember(s, domain, now);
+		return 1;
 	case RCPT_DELIVERS:
 	case RCPT_CANNOT_KNOW:
-	case RCPT_NOT_LOCAL:
 		break;
 	}
-	if (known) {
-		memcpy(known->address, path->address, path->len + 1);
-		known->until = now + RECIPIENT_KNOWN_MS;
-	}
+	remember(s, path->address, now);
 	return 1;
 }
 

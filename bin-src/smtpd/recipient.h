@@ -8,12 +8,13 @@
 #include "rcptcheck.h"
 #include "session.h"
 
-enum { RECIPIENT_KNOWN = 32, RECIPIENT_KNOWN_MAX = 112, RECIPIENT_KNOWN_MS = 10000 };
+enum { RECIPIENT_KNOWN = 256, RECIPIENT_KNOWN_MAX = 112, RECIPIENT_KNOWN_MS = 10000 };
 
-/* A recipient that qmail-rcptd did not refuse: for RECIPIENT_KNOWN_MS it is not asked again. */
+/* A recipient that qmail-rcptd did not refuse, or '@' and a domain whose mail goes to another host: for RECIPIENT_KNOWN_MS it is not asked
+ * again. A single address of such a domain that is here, by virtualdomains, is then taken unseen: it may bounce, and none is refused. */
 struct recipient_known {
 	uint64_t until;		/* monotonic_ms */
-	char address[RECIPIENT_KNOWN_MAX];
+	char name[RECIPIENT_KNOWN_MAX];
 };
 
 struct recipient_checks {

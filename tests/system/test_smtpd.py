@@ -580,6 +580,15 @@ def test_unknown_recipients_of_relay_clients(tree, queue):
     assert len(accounts.asked) == 1
 
 
+def test_a_domain_of_others_is_asked_about_once(tree, queue):
+    """What percenthack may send elsewhere is asked about all the same; what is here each time it is another address."""
+    with Accounts(tree, a="R", b="R", c="R", **{"b%else": "R"}) as accounts, Smtp(tree, env={"RELAYCLIENT": ""}) as s:
+        s.expect(250, "MAIL FROM:<a@b>")
+        for address in ("a@far.example", "b@far.example", "b%else@far.example", "b@else.example", "c@far.example", "d@here.example", "e@here.example", "d@here.example"):
+            s.expect(250, f"RCPT TO:<{address}>")
+    assert accounts.asked == ["a@far.example", "b%else@far.example", "b@else.example", "d@here.example", "e@here.example"]
+
+
 @pytest.mark.parametrize("body,code", [
     ("exit 0", "250 2.1.5 ok"), ("exit 100", "550 5.1.1 sorry, no mailbox here by that name (#5.1.1)"),
     ("exit 111", "451 4.3.0 unable to check the recipient (#4.3.0)"), ("exit 112", "550 5.1.1 sorry, no mailbox here by that name (#5.1.1)"),

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <skalibs/uint32.h>
 #include "directory.h"
 #include "smtpd.h"
 #include "stralloc_set.h"
@@ -353,7 +354,7 @@ rcptd_says(char letter)
 		rcptd = fd[1];
 		r->not_before = 0;
 	}
-	packet[3] = (char)(r->number + 1);
+	uint32_pack_big(packet, r->number + 1);
 	packet[4] = letter;
 	assert_int_equal(send(rcptd, packet, sizeof packet - 1, MSG_NOSIGNAL), sizeof packet - 1);
 }
@@ -407,9 +408,26 @@ an_account_is_known_by_its_whole_address(void **state)
 		snprintf(address, sizeof address, "u%d@me.test", i);
 		rcptd_says('U');
 		expect(address, "550 5.1.1 ");
+		rcptd_was_asked();
 	}
 	expect("a@me.test", NULL);
-	rcptd_was_asked();
+	assert_int_equal(rcptd_was_asked(), 0);
+}
+
+static void
+a_domain_of_others_is_known(void **state)
+{
+	(void)state;
+	smtpd->relayclient = "";
+	rcptd_says('R');
+	expect("a@far.test", NULL);
+	expect("b@far.test", NULL);
+	assert_int_equal(rcptd_was_asked(), 1);
+	rcptd_says('U');	/* percenthack may make me.test of it */
+	expect("a%me.test@far.test", "550 5.1.1 ");
+	rcptd_says('U');
+	expect("a@me.far.test", "550 5.1.1 ");
+	assert_int_equal(rcptd_was_asked(), 2);
 }
 
 static void
@@ -463,7 +481,7 @@ main(void)
 		TEST(a_bad_name_of_the_client_counts_where_it_counts), TEST(RBLSMTPD_speaks_for_the_lists),
 		TEST(who_may_relay_is_looked_up_in_no_list), TEST(checks_that_were_told_of_a_connection_are_of_that_one),
 		TEST(over_its_limit_the_session_ends), TEST(who_may_relay_is_shown_to_it_where_asked_for),
-		TEST(an_account_is_known_by_its_whole_address), TEST(the_longest_address_that_is_remembered_and_one_octet_more),
+		TEST(an_account_is_known_by_its_whole_address), TEST(a_domain_of_others_is_known), TEST(the_longest_address_that_is_remembered_and_one_octet_more),
 		TEST(what_a_program_accepts_is_asked_nowhere_else), TEST(what_RELAYCLIENT_makes_another_address_of_is_not_asked),
 	};
 	struct CMUnitTest tests[PROGRAMS + ACCOUNTS + sizeof others / sizeof *others], *next = tests;
