@@ -7,7 +7,7 @@ import time
 import pytest
 
 from certificates import pem, self_signed, server_context
-from conftest import Server as Tree, make_tree, new_directory
+from conftest import Server as Tree, make_tree, new_directory, wait_for
 from fake_dns import FakeDns
 from fake_smtp import Server
 from policies import PolicyServer, policy, response
@@ -130,6 +130,24 @@ def test_in_testing_mode_it_is_told(sts, server, why, code, tested):
     *_, (letter, text) = send(sts)
     assert letter == "K" and text.endswith(f"; MTA-STS is tested, and fails: {tested or why.removeprefix('TLS failed: ')}.\n")
     assert len(server.messages) == 1
+
+
+def test_the_reason_is_in_log_and_bounce(sts):
+    sts.listen(tls=False)
+    sts.exchange(MX)
+    sts.publish(MX)
+    sts.write("control/locals", "mail.test.example\n")
+    sts.write("control/queuelifetime", "0\n")
+    sts.start_keeper()
+    assert sts.queue(b"Subject: x\n\nbody\n", "ana@mail.test.example", f"r@{DOMAIN}").returncode == 0
+    born = int(time.time())
+    wait_for(lambda: time.time() > born + 1, what="the message to be older than it may be")
+    sts.start_send()
+    (bounce,) = sts.arrived(1)
+    assert sts.stop_send() == 0 and sts.stop_keeper() == 0
+    reason = f"it does not offer TLS{REFUSED}(#4.7.4)"
+    assert reason in " ".join(bounce.decode().split()), bounce.decode()
+    assert reason.replace(" ", "_") in sts.log()
 
 
 def test_in_testing_mode_all_is_well(sts):
