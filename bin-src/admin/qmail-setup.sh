@@ -56,7 +56,7 @@ users() {
 		group "$g"
 	done
 	user alias nofiles "$home/alias"
-	for u in qmaild qmaill qmailp qmailr qmailt qmailk qmailm; do
+	for u in qmaild qmaill qmailp qmailr qmailt qmailk qmailm qmailu; do
 		user "$u" nofiles "$home"
 	done
 	user qmailq qmail "$home"
@@ -111,7 +111,7 @@ directories() {
 	directory 0711 qmailk nofiles run/qmail-keyd
 	directory 0711 qmailm nofiles run/qmail-mtastsd
 	directory 0711 root root run/qmail-authd
-	directory 0711 qmailp nofiles run/qmail-submitd
+	directory 0711 qmailu nofiles run/qmail-submitd
 	directory 0700 qmailk nofiles tls
 	directory 0700 qmailk nofiles tls/client
 	directory 0750 qmailq qmails queue queue/journal queue/mess queue/info queue/new queue/damaged

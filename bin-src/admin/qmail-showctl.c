@@ -188,7 +188,7 @@ static void
 show_users(void)
 {
 	static const char *const users[] = { "alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails",
-	    "qmailt", "qmailk", "qmailm" };
+	    "qmailt", "qmailk", "qmailm", "qmailu" };
 	static const char *const groups[] = { "qmail", "nofiles", "qmails" };
 	struct passwd *user;
 	struct group *group;

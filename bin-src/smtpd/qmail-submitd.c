@@ -1,5 +1,5 @@
 /* qmail-submitd: say whose an envelope sender is, and how much an account may send within an hour.
- * Trust: it is asked by sessions of qmail-smtpd, which read the network. Runs as qmailp, never as root; reads control/ and writes nothing;
+ * Trust: it is asked by sessions of qmail-smtpd, which read the network. Runs as qmailu, never as root; reads control/ and writes nothing;
  * shuts itself in before the first question. Who may ask is decided by uid, as the kernel says it, and so is who may say that a session
  * has logged in: that is qmail-authd. So a session that was taken over sends as its own account, or as none. It waits for nobody. */
 #include <errno.h>
@@ -256,7 +256,7 @@ main(int argc, char *const *argv)
 	PROG = "qmail-submitd";
 	notify = parse_options(d, argc, argv);
 	if (geteuid() == 0)
-		strerr_dief(EXIT_PERM, "never as root: run it as qmailp");
+		strerr_dief(EXIT_PERM, "never as root: run it as qmailu");
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the home");
 	file = read_files(d);

@@ -40,7 +40,7 @@ def test_one_word_more_is_a_difference(seen, column, word):
 
 
 def test_a_program_that_is_not_shut_in_is_a_difference(seen):
-    assert escape.differences([seen[0], dataclasses.replace(seen[0], name="qmail-submitd", user="qmailp:nofiles")])
+    assert escape.differences([seen[0], dataclasses.replace(seen[0], name="qmail-submitd", user="qmailu:nofiles")])
 
 
 def test_security_has_a_line_of_each_program():

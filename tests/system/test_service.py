@@ -76,7 +76,7 @@ def test_each_program_has_its_user(supervised):
     user, group = {n: ids[0] for n, ids in server.passwd.items()}, server.groups
     rules = {"qmail-queued": ("qmailq", "qmails"), "qmail-send": ("qmails", "qmails"), "qmail-rcptd": ("qmailp", "nofiles"), "qmail-keyd": ("qmailk", "nofiles"),
              "qmail-tlsd": ("qmailt", "nofiles"), "qmail-getpw": ("qmailp", "nofiles"), "qmail-rspawn": ("qmailr", "nofiles"),
-             "qmail-lspawn": ("root", "root"), "qmail-authd": ("root", "root"), "qmail-submitd": ("qmailp", "nofiles"), "qmail-mtastsd": ("qmailm", "nofiles"), "s6-log": ("qmaill", "nofiles"), "qmail-local": ("ana", "ana")}
+             "qmail-lspawn": ("root", "root"), "qmail-authd": ("root", "root"), "qmail-submitd": ("qmailu", "nofiles"), "qmail-mtastsd": ("qmailm", "nofiles"), "s6-log": ("qmaill", "nofiles"), "qmail-local": ("ana", "ana")}
     running = programs(server)
     assert set(running) >= set(rules) - {"qmail-local", "qmail-getpw"}  # it may have left already
     for name, pids in running.items():
@@ -111,7 +111,7 @@ def test_owners_of_what_is_written(supervised):
     for name in ("qmail-send", "qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-mtastsd"):
         current = server.home / "log" / name / "current"
         assert current.stat().st_uid == user["qmaill"]
-    for who in ("ana", "qmaild", "qmailr", "qmailp", "qmailt", "qmailk", "qmailm", "qmails", "alias"):  # most are in the same group
+    for who in ("ana", "qmaild", "qmailr", "qmailp", "qmailt", "qmailk", "qmailm", "qmailu", "qmails", "alias"):  # most are in the same group
         assert not server.can(who, "-r", server.home / "log/qmail-send/current"), who
     lines = (server.home / "log/qmail-send/current").read_text().splitlines()
     assert any("end msg" in line for line in lines)

@@ -136,7 +136,7 @@ def test_config_fast_refuses(home, config_fast, name):
 
 USERS = {"alias": "nofiles", "qmaild": "nofiles", "qmaill": "nofiles", "qmailp": "nofiles", "qmailq": "qmail",
          "qmailr": "nofiles", "qmails": "qmails", "qmailt": "nofiles", "qmailk": "nofiles",
-         "qmailm": "nofiles"}
+         "qmailm": "nofiles", "qmailu": "nofiles"}
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_setup_users_and_owners(private_root):
     home = private_root / "var/qmail"
     rules = [("queue", 0o750, "qmailq", "qmails"), ("queue/journal", 0o750, "qmailq", "qmails"),
              ("queue/damaged", 0o750, "qmailq", "qmails"), ("queue/new", 0o750, "qmailq", "qmails"),
-             ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("run/qmail-submitd", 0o711, "qmailp", "nofiles"),
+             ("run", 0o711, "qmailq", "qmails"), ("run/qmail-rcptd", 0o711, "qmailp", "nofiles"), ("run/qmail-submitd", 0o711, "qmailu", "nofiles"),
              ("run/qmail-tlsd", 0o711, "qmailt", "nofiles"),
              ("run/qmail-authd", 0o711, "root", "root"), ("run/qmail-mtastsd", 0o711, "qmailm", "nofiles"),
              ("run/qmail-keyd", 0o711, "qmailk", "nofiles"), ("tls", 0o700, "qmailk", "nofiles"), ("tls/client", 0o700, "qmailk", "nofiles"), ("tls/self-signed.pem", 0o400, "qmailk", "nofiles"),

@@ -600,7 +600,7 @@ def submitd(running):
     check = machine.write("check", CHECK, 0o755)
     machine.write("control/submissionsenders", "luis:x@luis.example\n")
     authd = running.start("qmail-authd", "-u", qmaild, str(check), user="root:root")
-    process = running.start("qmail-submitd", "-u", qmaild, user="qmailp:nofiles")
+    process = running.start("qmail-submitd", "-u", qmaild, user="qmailu:nofiles")
     yield process
     for p in (authd, process):
         p.kill()
@@ -630,7 +630,7 @@ print(said)
 
 def test_a_session_counts_for_who_has_logged_in(running, submitd, kernel):
     machine = running.machine  # noqa: F811
-    assert identity(submitd.pid) == {**only(machine.passwd["qmailp"][0], machine.groups["nofiles"]), "Groups": []}
+    assert identity(submitd.pid) == {**only(machine.passwd["qmailu"][0], machine.groups["nofiles"]), "Groups": []}
     assert shut_in(submitd.pid)
     done = machine.run("/usr/bin/python3", "-c", TAKEN_OVER, user="qmaild:nofiles")
     assert done.stdout.decode().strip() == "KanaYNY", done.stderr
