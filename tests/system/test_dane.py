@@ -1,6 +1,7 @@
-"""DANE of qmail-remote (RFC 7672): signed zones on NSD and unbound, servers of Python's ssl; rows C5 and S19 of the hostile inputs. Root
-only: this module has a network namespace of its own."""
+"""DANE of qmail-remote (RFC 7672), and MTA-STS beside it: signed zones on NSD and unbound, servers of Python's ssl; rows C5 and S19 of the
+hostile inputs. Root only: this module has a network namespace of its own."""
 import pathlib
+import signal
 import time
 
 import pytest
@@ -9,7 +10,8 @@ from certificates import authority, digest, pem, server_context
 from conftest import wait_for
 from fake_dns import FakeDns
 from fake_smtp import Server
-from remoting import remote_tree, RemoteWorker, send, tree  # noqa: F401 (fixtures)
+from policies import PolicyServer, policy, response
+from remoting import believe, remote_tree, RemoteWorker, send, tree  # noqa: F401 (fixtures)
 from signed_zones import FOREIGN, Network, SignedZones
 
 pytestmark = pytest.mark.xdist_group("dane")  # one process makes the zones, once
@@ -23,7 +25,7 @@ OTHER = "0" * 64
 
 def chain(days=30):
     """Of the servers: for a host and for a domain of the zone."""
-    return pem("prime256v1", "mx.ta.example", "ta-for-the-domain.example", days=days)
+    return pem("prime256v1", "mx.ta.example", "ta-for-the-domain.example", "mx.sts.example", days=days)
 
 
 def records():
@@ -79,6 +81,18 @@ NAMES = [
      "_25._tcp.mx.tlsa-is-not-signed CNAME _25._tcp.mx.plain.", "K", ANY),
     ("host-is-not-signed", "host-is-not-signed MX 10 mx.plain.", "K", ANY),
 ]
+# domain, its MX host, hosts that its MTA-STS policy has, letter, and how or in which words the report ends
+STS = [
+    ("sts", "mx.sts", ["mx.sts"], "K", ", verified.\n"),
+    ("sts-another-host", "mx.sts", ["mx.other"], "Z", "The MX host mx.sts.example is not in the MTA-STS policy of sts-another-host.example. (#4.7.0)\n"),
+    ("sts-another-name", "mx.none", ["mx.none"], "Z", "its certificate is for another name, and its domain has an MTA-STS policy that is enforced. (#4.7.5)\n"),
+    ("sts-without-tls", "mx.none-without-tls", ["mx.none-without-tls"], "Z",
+     "it does not offer TLS, and its domain has an MTA-STS policy that is enforced. (#4.7.4)\n"),
+    ("sts-and-dane", "mx.ta", ["mx.ta"], "K", DANE),
+    ("sts-and-another-digest", "mx.ee-another-digest", ["mx.ee-another-digest"], "Z",
+     "DANE: its certificate is none that its TLSA records name, and its domain has an MTA-STS policy that is enforced. (#4.7.5)\n"),
+    ("sts-another-host-and-dane", "mx.ta", ["mx.other"], "Z", "is not in the MTA-STS policy of sts-another-host-and-dane.example. (#4.7.0)\n"),
+]
 PLAIN = f"@ MX 10 mx.ee-another-digest.example.\nmx A {TLS}\n_25._tcp.mx TLSA 3 1 1 {OTHER}\n"
 LATE = f"@ MX 10 mx\nmx A {TLS}\n"
 
@@ -86,7 +100,8 @@ LATE = f"@ MX 10 mx\nmx A {TLS}\n"
 def example():
     hosts = "".join(f"{d} MX 10 mx.{d}\nmx.{d} A {address}\n" + (f"_25._tcp.mx.{d} TLSA {tlsa}\n" if tlsa else "")
                     for d, address, tlsa, *_ in DOMAINS)
-    return (hosts + "".join(text + "\n" for _, text, *_ in NAMES)).format(**records())
+    policies = "".join(f"{d} MX 10 {host}\n_mta-sts.{d} TXT \"v=STSv1; id=1;\"\nmta-sts.{d} A 127.0.0.1\n" for d, host, *_ in STS)
+    return (hosts + f"mx.sts A {TLS}\n" + policies + "".join(text + "\n" for _, text, *_ in NAMES)).format(**records())
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +232,29 @@ def test_a_relay(sender):
     expect(sender, "plain", "K", DANE)
     sender.write("control/smtproutes", ":mx.ee-another-digest.example\n")
     expect(sender, "plain", "Z", NOT_NAMED)
+
+
+# --- MTA-STS -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeper(servers, stopped):
+    """A tree with qmail-mtastsd, which asks the resolver and knows the tests' authority; .web is the web server of all policies."""
+    tree = resolve(stopped)
+    believe(tree)
+    with PolicyServer(*(f"mta-sts.{d}.example" for d, *_ in STS)) as tree.web:
+        mtastsd = tree.start_daemon("qmail-mtastsd", "qmail-mtastsd", env={"MTASTSPORT": str(tree.web.port)})
+        yield tree
+        tree.end(mtastsd, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("domain, hosts, letter, end", [(d, hosts, letter, end) for d, _, hosts, letter, end in STS], ids=[row[0] for row in STS])
+def test_a_domain_with_a_policy(keeper, domain, hosts, letter, end):
+    """The stricter of both wins."""
+    keeper.web.says = response(policy(*(f"{host}.example" for host in hosts)))
+    got, text = send(keeper, f"r@{domain}.example", host=f"{domain}.example")[-1]
+    assert got == letter and text.endswith(end) if letter == "K" else got == letter and end in text, (got, text)
+    assert len(keeper.web.requests) == 1
 
 
 # --- with qmail-send -----------------------------------------------------------------------------------
