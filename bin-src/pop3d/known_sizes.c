@@ -8,7 +8,7 @@
 #include "known_sizes.h"
 #include "siphash.h"
 
-enum { DIGEST = 8, LENGTH = 8, HEADER = DIGEST + LENGTH };
+enum { DIGEST = 8, LENGTH = 8, STATE = 3 * 8, HEADER = DIGEST + LENGTH + STATE };
 
 int
 known_name_compare(const struct known_name *a, const struct known_name *b)
@@ -76,7 +76,7 @@ advance(struct known_sizes *k)
 	time = scan(line, &k->next.time);
 	both = time ? time + scan(line + time, &k->size) : 0;
 	k->next.name = line + both;
-	k->next.len = (size_t)(end - line) - both;
+	k->next.len = strcspn(line + both, ":");
 	k->at += (size_t)(end - line) + 1;
 	k->has_next = both > time && k->next.len && (!has_last || known_name_compare(&last, &k->next) < 0);
 }
@@ -99,16 +99,26 @@ load(struct known_sizes *k, int fd)
 	if (len > k->text.len - HEADER)
 		return 0;
 	k->text.len = HEADER + (size_t)len;
-	digest(value, k->text.s + DIGEST, LENGTH + (size_t)len);
+	digest(value, k->text.s + DIGEST, LENGTH + STATE + (size_t)len);
 	return memcmp(value, k->text.s, DIGEST) == 0;
+}
+
+static void
+unpack_state(struct known_state *state, const char s[STATE])
+{
+	uint64_unpack_big(s, &state->inode);
+	uint64_unpack_big(s + 8, &state->seconds);
+	uint64_unpack_big(s + 16, &state->nanoseconds);
 }
 
 void
 known_sizes_read(struct known_sizes *k, int fd)
 {
 	k->at = HEADER;
-	if (load(k, fd))
-		advance(k);
+	if (!load(k, fd))
+		return;
+	unpack_state(&k->state, k->text.s + DIGEST + LENGTH);
+	advance(k);
 }
 
 int
@@ -120,6 +130,17 @@ known_sizes_find(struct known_sizes *k, const struct known_name *name, uint64_t 
 		advance(k);
 	*size = k->size;
 	return k->has_next && r == 0;
+}
+
+int
+known_sizes_next(struct known_sizes *k, struct known_name *name, uint64_t *size)
+{
+	if (!k->has_next)
+		return 0;
+	*name = k->next;
+	*size = k->size;
+	advance(k);
+	return 1;
 }
 
 /* --- writing ------------------------------------------------------------------------------ */
@@ -156,8 +177,7 @@ known_sizes_add(struct known_sizes *k, const struct known_name *name, uint64_t s
 {
 	append_number(k, name->time);
 	append_number(k, size);
-	append(k, name->name, name->len);
-	append(k, "", 1);
+	append(k, name->name, strlen(name->name) + 1);
 }
 
 void
@@ -166,6 +186,9 @@ known_sizes_write(struct known_sizes *k, int fd)
 	if (fd < 0 || k->text.len < HEADER || k->text.len > KNOWN_SIZES_MAX || lseek(fd, 0, SEEK_SET) < 0)
 		return;
 	uint64_pack_big(k->text.s + DIGEST, k->text.len - HEADER);
+	uint64_pack_big(k->text.s + DIGEST + LENGTH, k->state.inode);
+	uint64_pack_big(k->text.s + DIGEST + LENGTH + 8, k->state.seconds);
+	uint64_pack_big(k->text.s + DIGEST + LENGTH + 16, k->state.nanoseconds);
 	digest(k->text.s, k->text.s + DIGEST, k->text.len - DIGEST);
 	allwrite(fd, k->text.s, k->text.len);
 }

@@ -105,14 +105,17 @@ visit(struct maildrop *m, int at, const char *path, enum maildrop_folder folder,
 	return e == 0;
 }
 
+static int
+visit_folder(struct maildrop *m, enum maildrop_folder folder, visitor *look, void *data)
+{
+	return visit(m, m->folders[folder], ".", folder, look, data);
+}
+
 /* new/ first: a message that is moved to cur/ meanwhile is then seen at least once. */
 static int
 visit_messages(struct maildrop *m, visitor *look, void *data)
 {
-	for (int f = 0; f < MAILDROP_FOLDERS; f++)
-		if (!visit(m, m->folders[f], ".", (enum maildrop_folder)f, look, data))
-			return 0;
-	return 1;
+	return visit_folder(m, MAILDROP_NEW, look, data) && visit_folder(m, MAILDROP_CUR, look, data);
 }
 
 /* --- the list ------------------------------------------------------------------------------ */
@@ -200,23 +203,29 @@ keep_name(struct maildrop *m, struct maildrop_message *message, const char *name
 	return 1;
 }
 
+/* Returns as a visitor. */
 static int
-add(struct maildrop *m, int fd, enum maildrop_folder folder, const struct dirent *entry, void *data)
+add(struct maildrop *m, struct maildrop_message *message, const char *name)
+{
+	if (m->count == MAILDROP_MESSAGES_MAX) {
+		m->is_cut = 1;
+		return 0;
+	}
+	if (!make_room(m) || !keep_name(m, message, name))
+		return -1;
+	m->messages[m->count++] = *message;
+	return 1;
+}
+
+static int
+add_file(struct maildrop *m, int fd, enum maildrop_folder folder, const struct dirent *entry, void *data)
 {
 	struct maildrop_message message = { .folder = (uint8_t)folder };
 
 	(void)data;
 	if (strlen(entry->d_name) > MAILDIR_NAME_MAX || !describe(&message, fd, entry))
 		return 1;
-	if (m->count == MAILDROP_MESSAGES_MAX) {
-		m->is_cut = 1;
-		return 0;
-	}
-	if (!make_room(m) || !keep_name(m, &message, entry->d_name))
-		return -1;
-	m->messages[m->count++] = message;
-	m->lacking += message.lacks_size;
-	return 1;
+	return add(m, &message, entry->d_name);
 }
 
 static int
@@ -266,6 +275,62 @@ drop_duplicates(struct maildrop *m)
 		m->messages[kept++] = *next;
 	}
 	m->count = kept;
+}
+
+/* --- the list of an earlier session ------------------------------------------------------------- */
+
+/* What changes in cur/ from now on shows in this. All zero if it was changed a moment ago: the next change might have the same time. */
+static struct known_state
+state_of_cur(const struct maildrop *m)
+{
+	struct known_state none = { .inode = 0 };
+	struct timespec now;
+	struct stat st;
+
+	if (fstat(m->folders[MAILDROP_CUR], &st) < 0 || clock_gettime(CLOCK_REALTIME, &now) < 0 || st.st_ctim.tv_sec <= 0 ||
+	    st.st_ctim.tv_sec > now.tv_sec - MAILDROP_SETTLE)
+		return none;
+	return (struct known_state){ st.st_ino, (uint64_t)st.st_ctim.tv_sec, (uint64_t)st.st_ctim.tv_nsec };
+}
+
+static int
+is_list_of_cur(const struct maildrop *m, const struct known_sizes *known)
+{
+	return m->cur.seconds && m->cur.inode == known->state.inode && m->cur.seconds == known->state.seconds &&
+	    m->cur.nanoseconds == known->state.nanoseconds;
+}
+
+/* Takes the messages of cur/ from pop3-sizes. Returns 1, or 0 with errno set. */
+static int
+take_list(struct maildrop *m, struct known_sizes *known)
+{
+	struct known_name name;
+	uint64_t size;
+	int r = 1;
+
+	while (r > 0 && known_sizes_next(known, &name, &size)) {
+		struct maildrop_message message = { .time = name.time, .folder = MAILDROP_CUR };
+
+		if (*name.name == '.' || strchr(name.name, '/') || strlen(name.name) > MAILDIR_NAME_MAX)
+			continue;	/* no session has written that */
+		message.lacks_size = size > MAILDROP_SIZE_MAX;
+		set_size(&message, name.name, message.lacks_size ? UNKNOWN : size);
+		r = add(m, &message, name.name);
+	}
+	m->is_listed = 1;
+	return r >= 0;
+}
+
+/* The state is taken after new/ was read and before cur/ is: a message that is moved meanwhile makes the list of an earlier session one
+ * that does not count, or this one. */
+static int
+list_folders(struct maildrop *m, struct known_sizes *known)
+{
+	if (!visit_folder(m, MAILDROP_NEW, add_file, NULL))
+		return 0;
+	m->cur = state_of_cur(m);
+	known_sizes_read(known, m->sizes);
+	return is_list_of_cur(m, known) ? take_list(m, known) : visit_folder(m, MAILDROP_CUR, add_file, NULL);
 }
 
 /* --- finding what was moved ------------------------------------------------------------------- */
@@ -354,26 +419,22 @@ look_at_file(struct maildrop *m, struct maildrop_message *message)
 
 /* Returns how many were not where they had been seen. */
 static size_t
-find_sizes(struct maildrop *m)
+find_sizes(struct maildrop *m, struct known_sizes *known)
 {
-	struct known_sizes known = { .at = 0 };
 	size_t missing = 0;
 	uint64_t size;
 
-	if (m->lacking)
-		known_sizes_read(&known, m->sizes);
 	for (size_t i = 0; i < m->count; i++) {
 		struct maildrop_message *message = m->messages + i;
 		struct known_name name = known_name(m, message);
 
 		if (!message->lacks_size)
 			continue;
-		if (known_sizes_find(&known, &name, &size) && size <= MAILDROP_SIZE_MAX)
+		if (known_sizes_find(known, &name, &size) && size <= MAILDROP_SIZE_MAX)
 			set_size(message, name.name, size);
 		else
 			missing += !look_at_file(m, message);
 	}
-	known_sizes_free(&known);
 	return missing;
 }
 
@@ -401,35 +462,61 @@ find_missing_sizes(struct maildrop *m)
 	return 1;
 }
 
+/* Whether all messages are in cur/, as they were found there. */
+static int
+is_as_it_was(const struct maildrop *m)
+{
+	if (m->left < m->count || m->is_cut)
+		return 0;
+	for (size_t i = 0; i < m->count; i++)
+		if (m->messages[i].folder != MAILDROP_CUR || m->messages[i].is_gone)
+			return 0;
+	return 1;
+}
+
+/* For the next session, if that saves it looking at many files, or reading a large directory. */
 static void
-remember_sizes(const struct maildrop *m)
+remember(const struct maildrop *m)
 {
 	struct known_sizes known = { .at = 0 };
+	int is_list = !m->is_listed && m->cur.seconds && is_as_it_was(m);
 
+	if (m->looked_at < KNOWN_SIZES_WORTH && (!is_list || m->count < KNOWN_SIZES_WORTH))
+		return;
+	if (is_list)
+		known.state = m->cur;
 	known_sizes_begin(&known);
 	for (size_t i = 0; i < m->count; i++) {
-		const struct maildrop_message *message = m->messages + i;
-		struct known_name name = known_name(m, message);
+		struct known_name name = known_name(m, m->messages + i);
 
-		if (message->lacks_size && !message->is_gone && !message->is_deleted)
-			known_sizes_add(&known, &name, message->file_size);
+		if (!m->messages[i].is_gone && !m->messages[i].is_deleted)
+			known_sizes_add(&known, &name, m->messages[i].file_size);
 	}
 	known_sizes_write(&known, m->sizes);
 	known_sizes_free(&known);
 }
 
+/* A list is in order; what was in new/ stands before it. */
+static int
+is_sorted(const struct maildrop *m)
+{
+	return m->is_listed && m->messages[0].folder == MAILDROP_CUR;
+}
+
 int
 maildrop_list(struct maildrop *m)
 {
-	if (!visit_messages(m, add, NULL))
-		return 0;
-	if (m->count)
+	struct known_sizes known = { .at = 0 };
+	int r = list_folders(m, &known);
+
+	if (r && m->count && !is_sorted(m))
 		qsort_r(m->messages, m->count, sizeof *m->messages, by_time, m);
 	drop_duplicates(m);
-	if (find_sizes(m) && !find_missing_sizes(m))
-		return 0;
-	maildrop_undelete(m);
-	return 1;
+	r = r && (find_sizes(m, &known) == 0 || find_missing_sizes(m));
+	known_sizes_free(&known);
+	if (r)
+		maildrop_undelete(m);
+	return r;
 }
 
 /* --- one message ------------------------------------------------------------------------------ */
@@ -598,8 +685,7 @@ maildrop_update(struct maildrop *m)
 	for (size_t i = 0; i < m->count; i++)
 		if (m->messages[i].folder == MAILDROP_NEW && !m->messages[i].is_deleted && !m->messages[i].is_gone)
 			move_seen(m, m->messages + i);
-	if (m->looked_at >= KNOWN_SIZES_WORTH)
-		remember_sizes(m);
+	remember(m);
 	if (u.messages)	/* where that fails, whoever counts the maildir anew puts it right */
 		maildir_quota_record(m->directory, -(int64_t)u.octets, -(int64_t)u.messages);
 	errno = u.error;

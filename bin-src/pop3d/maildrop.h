@@ -4,7 +4,8 @@
  * Order    by the time that the name begins with, where it has none by the file's; then by name
  * Size     what is told: the name's ",W=", else its ",S=", else the file's size. The file's size, as qmail tells it, lacks the CR
  *          of each line; to know better, every file would have to be read
- * Cost     a file is looked at (stat) only if its name lacks the time or the size, and pop3-sizes (known_sizes.h) the latter
+ * Cost     a file is looked at (stat) only if its name lacks the time or the size, and pop3-sizes (known_sizes.h) the latter; cur/ is
+ *          read only if it was changed since pop3-sizes was written, or less than MAILDROP_SETTLE seconds before
  * Others   who delivers, reads or removes at the same time is never in the way: no lock is taken. A message that was moved
  *          is found again; one that vanished stays in the list, and opening it fails
  * Promise  nothing is written, removed or moved but by maildrop_update; maildrop_open makes an empty pop3-sizes
@@ -15,12 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <skalibs/stralloc.h>
+#include "known_sizes.h"
 
 enum {
 	MAILDROP_MESSAGES_MAX = 1000000,	/* of a session; the others are seen once these are gone */
 	MAILDROP_UID_MAX = 70,		/* octets of a unique-id, RFC 1939 section 7 */
 	MAILDROP_TMP_HOURS = 36,	/* for which nobody wrote to a file in tmp/ that is removed: maildir(5) */
 	MAILDROP_TMP_MAX = 1000,	/* files of tmp/ that a session looks at */
+	MAILDROP_SETTLE = 2,		/* seconds after which the time of cur/ tells of any further change */
 };
 
 #define MAILDROP_SIZE_MAX (UINT64_C(1) << 50)	/* octets; a name that tells more is not believed */
@@ -42,12 +45,13 @@ struct maildrop_message {
 struct maildrop {
 	int directory, folders[MAILDROP_FOLDERS];
 	int sizes;		/* pop3-sizes, -1 none */
+	struct known_state cur;	/* of cur/ before it was listed; all zero: it had just been changed */
+	int is_listed;		/* pop3-sizes was the list of cur/ */
 	stralloc names;		/* each ends with NUL */
 	struct maildrop_message *messages;
 	size_t count, room;
 	size_t left;		/* messages that are not marked as deleted, and their octets */
 	uint64_t octets;
-	size_t lacking;		/* messages that were found without a size in the name */
 	size_t looked_at;	/* files, for their sizes */
 	int is_cut;		/* there are more than MAILDROP_MESSAGES_MAX */
 };
@@ -74,8 +78,8 @@ void maildrop_delete(struct maildrop *m, size_t i);
 void maildrop_undelete(struct maildrop *m);
 
 /* The UPDATE state: removes what is marked, says so in maildirsize, the file of a Maildir++ quota, if there is one, and moves
- * all else from new/ to cur/; writes pop3-sizes, if many files were looked at. Returns how many messages could not be removed, with
- * errno set; those that vanished do not count. */
+ * all else from new/ to cur/; writes pop3-sizes, if that spares the next session much. Returns how many messages could not be
+ * removed, with errno set; those that vanished do not count. */
 size_t maildrop_update(struct maildrop *m);
 
 void maildrop_close(struct maildrop *m);

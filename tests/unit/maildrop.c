@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "bin-src/pop3d/maildrop.h"
+#include "maildir.h"
 #include "directory.h"
 
 enum { PATH = 300 };
@@ -194,6 +196,160 @@ sizes_are_kept(void **state)
 	assert_int_equal(m.looked_at, 2);
 	assert_int_equal(m.count, MANY + 1);
 	assert_int_equal(m.octets, 3 * (MANY - 1) + 2 + 8);
+	maildrop_close(&m);
+}
+
+/* --- cur/ as an earlier session saw it ------------------------------------------- */
+
+static time_t later;	/* seconds that the clock is before that of the file system */
+
+/* In the place of the library's. */
+int
+clock_gettime(clockid_t clock, struct timespec *now)
+{
+	int r = (int)syscall(SYS_clock_gettime, clock, now);
+
+	now->tv_sec += later;
+	return r;
+}
+
+enum { LISTED = KNOWN_SIZES_WORTH + 10 };
+
+static void
+put_many(void)
+{
+	char name[PATH];
+
+	for (int i = 0; i < LISTED; i++) {
+		snprintf(name, sizeof name, "cur/%d.a.h:2,%s", 100 + LISTED - i, i % 2 ? "S" : "");
+		put(name, "abc");
+	}
+}
+
+/* Until the file system's clock has gone on since cur/ was changed. */
+static void
+await_tick(void)
+{
+	struct stat cur, now;
+
+	do {
+		put("tmp/now", "");
+		assert_int_equal(stat("box/cur", &cur), 0);
+		assert_int_equal(stat("box/tmp/now", &now), 0);
+	} while (cur.st_ctim.tv_sec == now.st_ctim.tv_sec && cur.st_ctim.tv_nsec == now.st_ctim.tv_nsec);
+}
+
+/* A session that changes nothing, with so many messages; whether it has taken cur/ from the list. */
+static int
+is_listed(size_t count)
+{
+	struct maildrop m, other;
+	int r;
+
+	begin(&m);
+	r = m.is_listed;
+	assert_int_equal(m.count, count);
+	assert_int_equal(m.octets, 3 * count);
+	unlink("box/pop3-sizes");
+	begin(&other);
+	assert_false(other.is_listed);
+	for (size_t i = 0; i < count; i++) {
+		assert_string_equal(m.names.s + m.messages[i].name, other.names.s + other.messages[i].name);
+		assert_int_equal(m.messages[i].unique, other.messages[i].unique);
+		assert_int_equal(m.messages[i].time, other.messages[i].time);
+		assert_int_equal(m.messages[i].folder, other.messages[i].folder);
+	}
+	maildrop_close(&m);
+	assert_int_equal(maildrop_update(&other), 0);
+	maildrop_close(&other);
+	await_tick();
+	return r;
+}
+
+static void
+an_unchanged_cur_is_not_read(void **state)
+{
+	(void)state;
+	later = MAILDROP_SETTLE + 1;
+	put_many();
+	assert_false(is_listed(LISTED));
+	assert_true(is_listed(LISTED));
+	put("cur/50.a.h", "abc");
+	assert_false(is_listed(LISTED + 1));
+	assert_true(is_listed(LISTED + 1));
+	put("new/150.b.h", "abc");
+	assert_true(is_listed(LISTED + 2));	/* and then it moves to cur/ */
+	assert_false(is_listed(LISTED + 2));
+	assert_true(is_listed(LISTED + 2));
+	move("cur/50.a.h", "cur/50.a.h:2,S");
+	assert_false(is_listed(LISTED + 2));
+	assert_true(is_listed(LISTED + 2));
+	assert_int_equal(unlink("box/cur/50.a.h:2,S"), 0);
+	assert_false(is_listed(LISTED + 1));
+}
+
+/* The next change might have the same time as the last one. */
+static void
+a_cur_that_was_just_changed_is_read(void **state)
+{
+	(void)state;
+	later = -1;
+	put_many();
+	assert_false(is_listed(LISTED));
+	assert_false(is_listed(LISTED));
+	later = MAILDROP_SETTLE + 1;	/* what was written meanwhile is no list */
+	assert_false(is_listed(LISTED));
+	assert_true(is_listed(LISTED));
+	later = -1;
+	assert_false(is_listed(LISTED));
+}
+
+static void
+what_a_session_removes_is_in_no_list(void **state)
+{
+	struct maildrop m;
+
+	(void)state;
+	later = MAILDROP_SETTLE + 1;
+	put_many();
+	assert_false(is_listed(LISTED));
+	begin(&m);
+	assert_true(m.is_listed);
+	maildrop_delete(&m, 7);
+	assert_int_equal(maildrop_update(&m), 0);
+	maildrop_close(&m);
+	assert_false(is_listed(LISTED - 1));
+}
+
+/* As a user may have made it up: nothing is a message that cannot be a file of cur/. */
+static void
+L5_a_list_with_other_names(void **state)
+{
+	static const char *const names[] = { "1.a/../../x", "2.b", ".3", "../new/4.d", "/etc/passwd" };
+	struct known_sizes k = { .at = 0 };
+	char longest[MAILDIR_NAME_MAX + 2];
+	const struct known_name none = { 99, longest, sizeof longest - 1 }, missing = { 100, "100.a", 5 };
+	struct maildrop m;
+	struct stat st;
+
+	(void)state;
+	later = MAILDROP_SETTLE + 1;
+	assert_int_equal(stat("box/cur", &st), 0);
+	k.state = (struct known_state){ st.st_ino, (uint64_t)st.st_ctim.tv_sec, (uint64_t)st.st_ctim.tv_nsec };
+	known_sizes_begin(&k);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		known_sizes_add(&k, &(struct known_name){ i, .name = names[i], .len = strlen(names[i]) }, 3);
+	memset(longest, '9', sizeof longest);
+	longest[sizeof longest - 1] = '\0';
+	known_sizes_add(&k, &none, 3);
+	known_sizes_add(&k, &missing, UINT64_MAX);	/* is looked at, and gone */
+	m = (struct maildrop){ .directory = -1 };
+	assert_int_equal(maildrop_open(&m, "box"), 1);
+	known_sizes_write(&k, m.sizes);
+	known_sizes_free(&k);
+	assert_int_equal(maildrop_list(&m), 1);
+	assert_true(m.is_listed);
+	check_names(&m, "");
 	maildrop_close(&m);
 }
 
@@ -581,7 +737,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(which_and_in_which_order), TEST(sizes_are_kept), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
+		TEST(which_and_in_which_order), TEST(sizes_are_kept), TEST(an_unchanged_cur_is_not_read),
+		TEST(a_cur_that_was_just_changed_is_read), TEST(what_a_session_removes_is_in_no_list), TEST(L5_a_list_with_other_names), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
 		TEST(not_a_maildir), TEST(unique_ids), TEST(unique_ids_stay), TEST(moved_messages_are_found),
 		TEST(vanished_messages_are_told), TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
 		TEST(nothing_is_replaced), TEST(what_cannot_be_removed), TEST(quota), TEST(no_quota), TEST(old_files_in_tmp),
