@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #include <skalibs/strerr.h>
+#include "bin-src/users/login_chain.h"
 #include "control/control.h"
 #include "exitcode.h"
 #include "home.h"
@@ -20,7 +21,7 @@
 #include "sandbox.h"
 #include "session.h"
 
-#define USAGE "qmail-pop3d maildir"
+#define USAGE "qmail-pop3d [ -l ] maildir"
 
 enum {
 	FILES_MAX = 32,
@@ -47,6 +48,16 @@ keep_log_from_client(void)
 		close(null);
 	} else
 		close(STDERR_FILENO);
+}
+
+/* Whoever runs this has logged in: tells qmail-authd so. */
+static void
+tell_keeper(void)
+{
+	ssize_t r = write(LOGIN_CHAIN_BEGUN, "", 1);
+
+	(void)r;	/* nobody wants to know */
+	close(LOGIN_CHAIN_BEGUN);
 }
 
 /* A login that leads to no session: code of RFC 2449 or 3206. */
@@ -136,11 +147,19 @@ main(int argc, char *const *argv)
 	static struct maildrop maildrop;
 	static struct session session = { .settings = &settings, .maildrop = &maildrop };
 
+	int tells = argc > 1 && strcmp(argv[1], "-l") == 0;
+
 	PROG = "qmail-pop3d";
-	keep_log_from_client();
-	if (argc != 2 || argv[1][0] == '-')
-		strerr_dieusage(EXIT_PERM, USAGE);
 	signal(SIGPIPE, SIG_IGN);
+	argv += tells;
+	argc -= tells;
+	if (argc != 2 || argv[1][0] == '-') {
+		keep_log_from_client();
+		strerr_dieusage(EXIT_PERM, USAGE);
+	}
+	if (tells)
+		tell_keeper();
+	keep_log_from_client();
 	if (geteuid() == 0)
 		refuse("SYS/PERM", "nobody reads mail as root");
 	read_settings(&settings);

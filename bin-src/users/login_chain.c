@@ -20,19 +20,21 @@ length(char *const *argv)
 	return n;
 }
 
-/* CHECKPASSWORD ... qmail-loggedin and what comes behind it. NULL: ENOMEM. */
+/* CHECKPASSWORD ... qmail-loggedin (NULL: without it) and what comes behind it. NULL: ENOMEM. */
 static const char **
 join(char *const *check, size_t check_len, const char *loggedin, char *const *session, size_t session_len)
 {
 	const char **argv = calloc(check_len + 1 + session_len + 1, sizeof *argv);
+	size_t n = 0;
 
 	if (!argv)
 		return NULL;
 	for (size_t i = 0; i < check_len; i++)
-		argv[i] = check[i];
-	argv[check_len] = loggedin;
+		argv[n++] = check[i];
+	if (loggedin)
+		argv[n++] = loggedin;
 	for (size_t i = 0; i < session_len; i++)
-		argv[check_len + 1 + i] = session[i];
+		argv[n++] = session[i];
 	return argv;
 }
 
@@ -65,7 +67,7 @@ is_of_home(const char *program)
 }
 
 int
-login_chain_init(struct login_chain *c, char *const *argv)
+login_chain_init(struct login_chain *c, char *const *argv, int session_tells)
 {
 	size_t all = length(argv), check = 0;
 
@@ -78,10 +80,10 @@ login_chain_init(struct login_chain *c, char *const *argv)
 	c->outside = reachable(LOGIN_CHAIN_LOGGEDIN);
 	c->null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	c->argv[0] = c->outside ? join(argv, check, c->outside, NULL, 0) : NULL;
-	c->argv[1] = c->outside && check < all ? join(argv, check, c->outside, argv + check + 1, all - check - 1) : NULL;
+	c->argv[1] = c->outside && check < all ? join(argv, check, session_tells ? NULL : c->outside, argv + check + 1, all - check - 1) : NULL;
 	c->session = c->argv[1] && is_of_home(argv[check + 1]) ? reachable(argv[check + 1]) : NULL;
 	if (c->session)
-		c->argv[1][check + 1] = c->session;
+		c->argv[1][check + !session_tells] = c->session;
 	return c->null >= 0 && c->argv[0] && (check == all || (c->argv[1] && (c->session || !is_of_home(argv[check + 1]))));
 }
 

@@ -1,8 +1,8 @@
-/* login_chain: the programs of qmail-authd's command line, run for one attempt to log in: CHECKPASSWORD ... qmail-loggedin [SESSION ...]
+/* login_chain: the programs of qmail-authd's command line, run for one attempt to log in: CHECKPASSWORD ... [qmail-loggedin] [SESSION ...]
  *   0, 1   the connection; /dev/null for a check
  *   2      as it is here
  *   3      login, secret and challenge, for the checkpassword program
- *   4      gets an octet from qmail-loggedin, the first program that a right login starts
+ *   4      gets an octet from the first program that a right login starts: qmail-loggedin, or a SESSION that does so itself
  *   5      the caller's socket, which a session keeps to its end
  * The checkpassword program may close what it does not know: then its exit status tells. */
 #ifndef LOGIN_CHAIN_H
@@ -23,9 +23,10 @@ struct login_chain {
 	sigset_t signals;	/* that the programs start with blocked */
 };
 
-/* Takes CHECKPASSWORD ... [-- SESSION ...]; the current directory is the home, where a SESSION with a '/' in its name lies. Returns 1, or 0 with errno set (EINVAL: there is no
- * program). c->signals is the caller's. */
-int login_chain_init(struct login_chain *c, char *const *argv);
+/* Takes CHECKPASSWORD ... [-- SESSION ...]; the current directory is the home, where a SESSION with a '/' in its name lies.
+ * session_tells: SESSION needs no qmail-loggedin before it. Returns 1, or 0 with errno set (EINVAL: there is no program). c->signals is
+ * the caller's. */
+int login_chain_init(struct login_chain *c, char *const *argv, int session_tells);
 
 /* Whether the question can be answered at all. */
 int login_chain_has(const struct login_chain *c, enum login_question question);

@@ -26,7 +26,7 @@
 #include "service_users.h"
 #include "submission_protocol.h"
 
-#define USAGE "qmail-authd [ -c attempts ] [ -d notification-fd ] [ -n checks ] [ -u uid ] ... checkpassword [ argument ... ] [ -- session [ argument ... ] ]"
+#define USAGE "qmail-authd [ -l ] [ -c attempts ] [ -d notification-fd ] [ -n checks ] [ -u uid ] ... checkpassword [ argument ... ] [ -- session [ argument ... ] ]"
 
 enum {
 	ATTEMPTS = 500, ATTEMPTS_MAX = 10000,	/* at once, most of which wait */
@@ -413,16 +413,17 @@ scan_within(const char *s, unsigned int *n, unsigned int most)
 }
 
 static void
-parse_options(struct authd *d, int argc, char *const *argv, unsigned int *notify)
+parse_options(struct authd *d, int argc, char *const *argv, unsigned int *notify, int *session_tells)
 {
 	int c, is_fine = 1;
 
 	d->attempts_max = ATTEMPTS;
 	d->checks_max = CHECKS;
-	while ((c = getopt(argc, argv, "+c:d:n:u:")) >= 0)
+	while ((c = getopt(argc, argv, "+c:d:ln:u:")) >= 0)
 		switch (c) {
 		case 'c': is_fine &= scan_within(optarg, &d->attempts_max, ATTEMPTS_MAX); break;
 		case 'd': is_fine &= uint0_scan(optarg, notify) != 0; break;
+		case 'l': *session_tells = 1; break;
 		case 'n': is_fine &= scan_within(optarg, &d->checks_max, CHECKS_MAX); break;
 		case 'u': is_fine &= service_users_add(&d->users, optarg); break;
 		default: is_fine = 0;
@@ -438,12 +439,13 @@ main(int argc, char *const *argv)
 {
 	struct authd *d = &authd;
 	unsigned int notify = 0;
+	int session_tells = 0;
 
 	PROG = "qmail-authd";
-	parse_options(d, argc, argv, &notify);
+	parse_options(d, argc, argv, &notify, &session_tells);
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the home");
-	if (!login_chain_init(&d->chain, argv + optind)) {
+	if (!login_chain_init(&d->chain, argv + optind, session_tells)) {
 		if (errno == EINVAL)
 			strerr_dieusage(EXIT_PERM, USAGE);
 		strerr_diefusys(EXIT_TEMP, "prepare for checking");

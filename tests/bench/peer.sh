@@ -25,7 +25,7 @@ pop3() {
   echo "127.0.0.1 $((B_POP + 2))" >qmail-pop3s/listen
   mkdir -p qmail-popup/env
   echo 0 >qmail-popup/env/FORCETLS
-  sed -i 's,^set -- bin/checkpassword-accounts -s,set -- bin/benchcheckpw,' qmail-authd/run
+  sed -i 's,bin/checkpassword-accounts -s,bin/benchcheckpw,' qmail-authd/run
   rm -f ../tls/*.pem
   [ ! -f "$B_STORE/tls/key.pem" ] || install -o "$(in_root id -u qmailk)" -m 600 "$B_STORE/tls/key.pem" ../tls/key.pem
 }

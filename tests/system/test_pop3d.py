@@ -104,9 +104,9 @@ def test_no_maildir(pop3):
 
 
 def test_usage(pop3):
-    for arguments in ((), ("a", "b"), ("-x",)):
+    for arguments in ((), ("a", "b"), ("-x",), ("-l",)):
         done = pop3.run("qmail-pop3d", *arguments)
-        assert (done.returncode, done.stdout) == (100, b"") and b"usage: qmail-pop3d maildir" in done.stderr
+        assert (done.returncode, done.stdout) == (100, b"") and b"usage: qmail-pop3d [ -l ] maildir" in done.stderr
 
 
 def test_root(pop3):

@@ -91,7 +91,7 @@ def pop3(new_tree):
 
 @pytest.fixture
 def keeper(pop3):
-    pop3.start_authd()
+    pop3.start_authd("-l", session=("-l", "Maildir"))  # as the service does
     return pop3
 
 

@@ -66,7 +66,7 @@ a_check(void **state)
 
 	(void)state;
 	setenv("PROTO", "of-the-keeper", 1);
-	assert_int_equal(login_chain_init(&chain, programs), 1);
+	assert_int_equal(login_chain_init(&chain, programs, 0), 1);
 	assert_int_equal(login_chain_has(&chain, LOGIN_SESSION), 1);
 	pid = login_chain_start(&chain, &right, -1, -1, &begun);
 	assert_true(pid > 0);
@@ -89,7 +89,7 @@ what_is_found(void **state)
 
 	(void)state;
 	setenv("PROTO", "of-the-keeper", 1);
-	assert_int_equal(login_chain_init(&chain, programs), 1);
+	assert_int_equal(login_chain_init(&chain, programs, 0), 1);
 	pid = login_chain_start(&chain, &r, -1, -1, &begun);
 	assert_int_equal(has_begun(begun, pid), 1);
 	snprintf(want, sizeof want, " 192.0.2.1 %s/bin/qmail-loggedin\n", here);
@@ -99,15 +99,14 @@ what_is_found(void **state)
 }
 
 static void
-a_session(void **state)
+run_session(int session_tells)
 {
 	struct login_request r = request(LOGIN_SESSION, "x");
 	int connection[2], caller[2], begun;
 	char got[40] = "";
 	pid_t pid;
 
-	(void)state;
-	assert_int_equal(login_chain_init(&chain, programs), 1);
+	assert_int_equal(login_chain_init(&chain, programs, session_tells), 1);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connection), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, caller), 0);
 	pid = login_chain_start(&chain, &r, connection[0], caller[0], &begun);
@@ -126,12 +125,30 @@ a_session(void **state)
 	login_chain_free(&chain);
 }
 
+static void
+a_session(void **state)
+{
+	(void)state;
+	run_session(0);
+}
+
 /* The checkpassword program goes to the user's home. */
 static void
 a_session_of_the_home(void **state)
 {
+	(void)state;
 	directory_write_script("check", "#!/bin/sh\ncat <&3 >/dev/null\nexec 3<&-\ncd /\nexec \"$@\"\n");
-	a_session(state);
+	run_session(0);
+}
+
+static void
+a_session_that_tells(void **state)
+{
+	(void)state;
+	directory_write_script("check", "#!/bin/sh\ncat <&3 >/dev/null\nexec 3<&-\ncd /\nexec \"$@\"\n");
+	directory_write_script("session", "#!/bin/sh\nprintf o >&4\nexec 4>&-\nread -r line\necho \"$line $1\"\necho end >&5\n");
+	unlink("bin/qmail-loggedin");
+	run_session(1);
 }
 
 static void
@@ -141,11 +158,11 @@ command_lines(void **state)
 	char *const check[] = { programs[0], NULL };
 
 	(void)state;
-	assert_int_equal(login_chain_init(&chain, nothing), 0);
+	assert_int_equal(login_chain_init(&chain, nothing, 0), 0);
 	assert_int_equal(errno, EINVAL);
-	assert_int_equal(login_chain_init(&chain, no_check), 0);
-	assert_int_equal(login_chain_init(&chain, no_session), 0);
-	assert_int_equal(login_chain_init(&chain, check), 1);
+	assert_int_equal(login_chain_init(&chain, no_check, 0), 0);
+	assert_int_equal(login_chain_init(&chain, no_session, 0), 0);
+	assert_int_equal(login_chain_init(&chain, check, 0), 1);
 	assert_int_equal(login_chain_has(&chain, LOGIN_CHECK), 1);
 	assert_int_equal(login_chain_has(&chain, LOGIN_SESSION), 0);
 	login_chain_free(&chain);
@@ -157,6 +174,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_check, set_up, directory_remove), cmocka_unit_test_setup_teardown(what_is_found, set_up, directory_remove),
 		cmocka_unit_test_setup_teardown(a_session, set_up, directory_remove), cmocka_unit_test_setup_teardown(a_session_of_the_home, set_up, directory_remove),
+		cmocka_unit_test_setup_teardown(a_session_that_tells, set_up, directory_remove),
 		cmocka_unit_test_setup_teardown(command_lines, set_up, directory_remove),
 	};
 
