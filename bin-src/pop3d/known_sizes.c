@@ -111,6 +111,23 @@ unpack_state(struct known_state *state, const char s[STATE])
 	uint64_unpack_big(s + 16, &state->nanoseconds);
 }
 
+struct known_state
+known_sizes_state(int fd)
+{
+	struct known_state state = { .inode = 0 };
+	char s[STATE];
+
+	if (fd >= 0 && pread(fd, s, STATE, DIGEST + LENGTH) == STATE)
+		unpack_state(&state, s);
+	return state;
+}
+
+int
+known_state_is_same(const struct known_state *a, const struct known_state *b)
+{
+	return a->inode == b->inode && a->seconds == b->seconds && a->nanoseconds == b->nanoseconds;
+}
+
 void
 known_sizes_read(struct known_sizes *k, int fd)
 {

@@ -47,6 +47,11 @@ struct known_sizes {
  * is nothing to be done with it. */
 int known_sizes_open(int maildir);
 
+/* Which directory it says that it lists: whether it counts, reading it tells. fd may be -1. */
+struct known_state known_sizes_state(int fd);
+
+int known_state_is_same(const struct known_state *a, const struct known_state *b);
+
 /* Reads it; fd may be -1. *k is all zero. */
 void known_sizes_read(struct known_sizes *k, int fd);
 

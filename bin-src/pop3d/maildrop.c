@@ -214,6 +214,7 @@ add(struct maildrop *m, struct maildrop_message *message, const char *name)
 	if (!make_room(m) || !keep_name(m, message, name))
 		return -1;
 	m->messages[m->count++] = *message;
+	m->lacking += message->lacks_size;
 	return 1;
 }
 
@@ -293,11 +294,19 @@ state_of_cur(const struct maildrop *m)
 	return (struct known_state){ st.st_ino, (uint64_t)st.st_ctim.tv_sec, (uint64_t)st.st_ctim.tv_nsec };
 }
 
+/* Reads pop3-sizes if it is the list of cur/ as that is now. Returns 1, or 0: it is not, or it does not count. */
 static int
-is_list_of_cur(const struct maildrop *m, const struct known_sizes *known)
+read_list(const struct maildrop *m, struct known_sizes *known)
 {
-	return m->cur.seconds && m->cur.inode == known->state.inode && m->cur.seconds == known->state.seconds &&
-	    m->cur.nanoseconds == known->state.nanoseconds;
+	struct known_state listed = known_sizes_state(m->sizes);
+
+	if (!m->cur.seconds || !known_state_is_same(&listed, &m->cur))
+		return 0;
+	known_sizes_read(known, m->sizes);
+	if (known_state_is_same(&known->state, &m->cur))
+		return 1;
+	known_sizes_free(known);
+	return 0;
 }
 
 /* Takes the messages of cur/ from pop3-sizes. Returns 1, or 0 with errno set. */
@@ -329,8 +338,13 @@ list_folders(struct maildrop *m, struct known_sizes *known)
 	if (!visit_folder(m, MAILDROP_NEW, add_file, NULL))
 		return 0;
 	m->cur = state_of_cur(m);
-	known_sizes_read(known, m->sizes);
-	return is_list_of_cur(m, known) ? take_list(m, known) : visit_folder(m, MAILDROP_CUR, add_file, NULL);
+	if (read_list(m, known))
+		return take_list(m, known);
+	if (!visit_folder(m, MAILDROP_CUR, add_file, NULL))
+		return 0;
+	if (m->lacking)
+		known_sizes_read(known, m->sizes);
+	return 1;
 }
 
 /* --- finding what was moved ------------------------------------------------------------------- */

@@ -52,6 +52,7 @@ struct maildrop {
 	size_t count, room;
 	size_t left;		/* messages that are not marked as deleted, and their octets */
 	uint64_t octets;
+	size_t lacking;		/* messages that were found without a size in the name */
 	size_t looked_at;	/* files, for their sizes */
 	int is_cut;		/* there are more than MAILDROP_MESSAGES_MAX */
 };

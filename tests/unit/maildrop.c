@@ -321,6 +321,25 @@ what_a_session_removes_is_in_no_list(void **state)
 	assert_false(is_listed(LISTED - 1));
 }
 
+/* It is torn behind the header, which still names cur/. */
+static void
+L5_a_damaged_list(void **state)
+{
+	struct stat st;
+	int fd;
+
+	(void)state;
+	later = MAILDROP_SETTLE + 1;
+	put_many();
+	assert_false(is_listed(LISTED));
+	fd = open("box/pop3-sizes", O_RDWR);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(pwrite(fd, "", 1, st.st_size - 2), 1);
+	close(fd);
+	assert_false(is_listed(LISTED));
+	assert_true(is_listed(LISTED));
+}
+
 /* As a user may have made it up: nothing is a message that cannot be a file of cur/. */
 static void
 L5_a_list_with_other_names(void **state)
@@ -738,7 +757,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(which_and_in_which_order), TEST(sizes_are_kept), TEST(an_unchanged_cur_is_not_read),
-		TEST(a_cur_that_was_just_changed_is_read), TEST(what_a_session_removes_is_in_no_list), TEST(L5_a_list_with_other_names), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
+		TEST(a_cur_that_was_just_changed_is_read), TEST(what_a_session_removes_is_in_no_list), TEST(L5_a_damaged_list),
+		TEST(L5_a_list_with_other_names), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
 		TEST(not_a_maildir), TEST(unique_ids), TEST(unique_ids_stay), TEST(moved_messages_are_found),
 		TEST(vanished_messages_are_told), TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
 		TEST(nothing_is_replaced), TEST(what_cannot_be_removed), TEST(quota), TEST(no_quota), TEST(old_files_in_tmp),
