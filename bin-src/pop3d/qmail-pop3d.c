@@ -50,16 +50,6 @@ keep_log_from_client(void)
 		close(STDERR_FILENO);
 }
 
-/* Whoever runs this has logged in: tells qmail-authd so. */
-static void
-tell_keeper(void)
-{
-	ssize_t r = write(LOGIN_CHAIN_BEGUN, "", 1);
-
-	(void)r;	/* nobody wants to know */
-	close(LOGIN_CHAIN_BEGUN);
-}
-
 /* A login that leads to no session: code of RFC 2449 or 3206. */
 _Noreturn static void
 turn_away(const char *code, const char *text)
@@ -158,7 +148,7 @@ main(int argc, char *const *argv)
 		strerr_dieusage(EXIT_PERM, USAGE);
 	}
 	if (tells)
-		tell_keeper();
+		login_chain_tell();
 	keep_log_from_client();
 	if (geteuid() == 0)
 		refuse("SYS/PERM", "nobody reads mail as root");

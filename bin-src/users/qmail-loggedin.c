@@ -1,6 +1,5 @@
 /* qmail-loggedin: the first program of a login that was right: tells qmail-authd so, and runs the program behind it.
  * Trust: runs as the user, reads nothing. Whoever can run it has logged in. */
-#include <unistd.h>
 #include <skalibs/exec.h>
 #include <skalibs/strerr.h>
 #include "exitcode.h"
@@ -9,11 +8,8 @@
 int
 main(int argc, const char *const *argv)
 {
-	ssize_t r = write(LOGIN_CHAIN_BEGUN, "", 1);
-
-	(void)r;	/* nobody wants to know */
+	login_chain_tell();
 	PROG = "qmail-loggedin";
-	close(LOGIN_CHAIN_BEGUN);
 	if (argc < 2)
 		return EXIT_OK;
 	exec(argv + 1);
