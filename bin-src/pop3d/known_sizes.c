@@ -111,6 +111,14 @@ unpack_state(struct known_state *state, const char s[STATE])
 	uint64_unpack_big(s + 16, &state->nanoseconds);
 }
 
+static void
+pack_state(char s[STATE], const struct known_state *state)
+{
+	uint64_pack_big(s, state->inode);
+	uint64_pack_big(s + 8, state->seconds);
+	uint64_pack_big(s + 16, state->nanoseconds);
+}
+
 struct known_state
 known_sizes_state(int fd)
 {
@@ -203,9 +211,7 @@ known_sizes_write(struct known_sizes *k, int fd)
 	if (fd < 0 || k->text.len < HEADER || k->text.len > KNOWN_SIZES_MAX || lseek(fd, 0, SEEK_SET) < 0)
 		return;
 	uint64_pack_big(k->text.s + DIGEST, k->text.len - HEADER);
-	uint64_pack_big(k->text.s + DIGEST + LENGTH, k->state.inode);
-	uint64_pack_big(k->text.s + DIGEST + LENGTH + 8, k->state.seconds);
-	uint64_pack_big(k->text.s + DIGEST + LENGTH + 16, k->state.nanoseconds);
+	pack_state(k->text.s + DIGEST + LENGTH, &k->state);
 	digest(k->text.s, k->text.s + DIGEST, k->text.len - DIGEST);
 	allwrite(fd, k->text.s, k->text.len);
 }
