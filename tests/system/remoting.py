@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certificates import authority
-from conftest import Tree, make_tree, new_directory
+from conftest import Tree, make_tree, new_directory, wait_for
 from probe import is_sanitized
 from spawn_peer import ON_3, Worker, remote_job
 
@@ -66,6 +66,19 @@ def send(tree, *recipients, sender="ana@mail.test.example", message=b"Subject: x
         done = tree.run("qmail-remote", host, sender, *recipients, stdin=file, env=env, **capped(tree), **more)
     assert (done.returncode, done.stderr) == (0, b""), done
     return reports(done.stdout)
+
+
+def expect_in_log_and_bounce(server, recipient, reason):
+    """Sends a message that is older than it may be when it is tried first, with a server of which nothing runs yet."""
+    server.write("control/queuelifetime", "0\n")
+    server.start_keeper()
+    assert server.queue(b"Subject: x\n\nbody\n", "ana@mail.test.example", recipient).returncode == 0
+    born = int(time.time())
+    wait_for(lambda: time.time() > born + 1, what="the message to be older than it may be")
+    server.start_send()
+    (bounce,) = server.arrived(1)
+    assert reason in " ".join(bounce.decode().split()), bounce.decode()
+    assert reason.replace(" ", "_") in server.log()
 
 
 class RemoteWorker(Worker):

@@ -2,16 +2,14 @@
 hostile inputs. Root only: this module has a network namespace of its own."""
 import pathlib
 import signal
-import time
 
 import pytest
 
 from certificates import authority, digest, pem, server_context
-from conftest import wait_for
 from fake_dns import FakeDns
 from fake_smtp import Server
 from policies import PolicyServer, policy, response
-from remoting import believe, remote_tree, RemoteWorker, send, tree  # noqa: F401 (fixtures)
+from remoting import believe, expect_in_log_and_bounce, remote_tree, RemoteWorker, send, tree  # noqa: F401 (fixtures)
 from signed_zones import FOREIGN, Network, SignedZones
 
 pytestmark = pytest.mark.xdist_group("dane")  # one process makes the zones, once
@@ -261,16 +259,7 @@ def test_a_domain_with_a_policy(keeper, domain, hosts, letter, end):
 
 
 def test_the_reason_is_in_log_and_bounce(servers, stopped):
-    server = resolve(stopped)
-    server.write("control/queuelifetime", "0\n")
-    server.start_keeper()
-    server.queue("Subject: x\n\nbody\n", "ana@mail.test.example", "r@ee-another-digest.example")
-    born = int(time.time())
-    wait_for(lambda: time.time() > born + 1, what="the message to be older than it may be")
-    server.start_send()
-    (bounce,) = server.arrived(1)
-    assert NOT_NAMED in " ".join(bounce.decode().split()), bounce.decode()
-    assert NOT_NAMED.replace(" ", "_") in server.log()
+    expect_in_log_and_bounce(resolve(stopped), "r@ee-another-digest.example", NOT_NAMED)
 
 
 def test_a_worker(sender):
