@@ -104,7 +104,7 @@ def test_owners_of_what_is_written(supervised):
     assert owner(ring) == (0o640, user["qmailq"], group["qmails"])
     assert owner(server.home / "run/qmail-queued")[0] == 0o666
     assert owner(server.home / "queue")[0] == 0o750
-    for who in ("ana", "qmaild", "qmailr", "qmailp", "qmaill", "alias"):
+    for who in ("ana", "qmaild", "qmailr", "qmailp", "qmailu", "qmaill", "alias"):
         for path in ("queue/journal", f"queue/journal/{ring.name}", "queue/mess", "queue/qmail-send"):
             assert not server.can(who, "-r", server.home / path), (who, path)
     assert server.can("qmails", "-r", ring) and not server.can("qmails", "-w", ring)

@@ -278,7 +278,7 @@ def test_nothing_is_setuid(machine):  # noqa: F811
         assert not stat.S_ISREG(mode) or not mode & (stat.S_ISUID | stat.S_ISGID), path
 
 
-@pytest.mark.parametrize("user", ["ana", "qmaild:nofiles", "qmailr:nofiles", "qmailp:nofiles", "alias:nofiles"])
+@pytest.mark.parametrize("user", ["ana", "qmaild:nofiles", "qmailr:nofiles", "qmailp:nofiles", "qmailu:nofiles", "alias:nofiles"])
 def test_submitters_reach_the_submit_socket_only(running, user):
     machine = running.machine  # noqa: F811
     attempt = "import socket, sys\nsocket.socket(socket.AF_UNIX).connect(sys.argv[1])"
@@ -437,7 +437,7 @@ def test_whose_keys_sign_for_whom(tls, user, gets):
     assert tls.machine.run("/usr/bin/python3", "-c", attempt, user=user).stdout.decode() == gets
 
 
-@pytest.mark.parametrize("user", ["ana", "qmaild:nofiles", "qmailt:nofiles", "qmailp:nofiles", "qmailr:nofiles"])
+@pytest.mark.parametrize("user", ["ana", "qmaild:nofiles", "qmailt:nofiles", "qmailp:nofiles", "qmailu:nofiles", "qmailr:nofiles"])
 def test_nobody_else_reads_the_keys(machine, user):  # noqa: F811
     for path in ("tls", "tls/self-signed.pem", "tls/client"):
         assert not machine.can(user, "-r", path)
