@@ -437,7 +437,9 @@ class World:
         self.until(lambda: self.log.count(text) >= count, f"{text!r}", deadline)
 
     def ended(self, *messages):
+        """Until the keeper was told of the end of each, and the log says it, which comes after that."""
         self.until(lambda: all(m.ended for m in messages), f"the end of {len(messages)} messages")
+        self.until(lambda: not self.reads_log or all(f"end msg {m.number}\n" in self.log for m in messages), "their ends in the log")
 
     def quiet(self, seconds=0.3):
         """Lets everybody talk for a while: for things that must not happen."""

@@ -60,7 +60,7 @@ def test_strings_of_jobs(world):
                          ["s@x", "", "far.example", "Bob@Far.Example", "", "carol@far.example", ""],
                          ["s@x", "Ana-Ext-x", "-", "Ext-x", "Mail.Test.Example"]]
     assert {job.message for job in world.jobs if job.strings[1] == "Ana-Ext-x"} == {b"A: b\n\n\0\xff\r"}
-    assert "to local ana-v-info@virtual.example\n" in world.log
+    world.logged("to local ana-v-info@virtual.example\n")
 
 
 def test_no_recipients_and_no_local_part(world):
@@ -284,7 +284,7 @@ def test_owner_unknown_for_now_or_for_good(world):
     m = world.message("a@mail.test.example", "b@mail.test.example", sender="#@[]")
     world.until(lambda: m.told_deferred)
     assert m.states == {0: "T", 1: "D"} and m.texts[1] == "nobody (#5.1.1)\n"
-    world.logged("delivery ", 4)  # the keeper is told first
+    world.logged("delivery ", 4)
     assert re.search(r"starting delivery (\d+): msg 1 to local a@mail.test.example\ndelivery \1: deferral: try_later/\n", world.log)
     assert re.search(r"starting delivery (\d+): msg 1 to local b@mail.test.example\ndelivery \1: failure: nobody_\(#5.1.1\)/\n", world.log)
 
@@ -351,7 +351,7 @@ def test_limits_of_workers(world):
     assert (len(busy[0]), len(busy[1])) == (6, 7)
     for host in "abcde":
         assert len({job.worker.number for job in held if job.host == f"{host}.example"}) <= 2
-    assert "status: local 6/6 remote 7/7\n" in world.log
+    world.logged("status: local 6/6 remote 7/7\n")
     world.on_job = lambda job: job.answer()
     for job in held:
         job.answer()
@@ -386,7 +386,7 @@ def test_a_dead_destination_delays_nobody(world):
     assert len(held) == tried + 1
     held[-1].answer("Z", "Sorry, still no connection. (#4.4.1)\n")
     world.until(lambda: all(m.told_deferred for m in dead))
-    assert "deferral: Not_tried,_as_another_attempt_just_failed:_Sorry,_still_no_connection._(#4.4.1)/\n" in world.log
+    world.logged("deferral: Not_tried,_as_another_attempt_just_failed:_Sorry,_still_no_connection._(#4.4.1)/\n")
     # it is back
     world.on_job = lambda job: job.answer()
     for m in dead:
@@ -410,7 +410,7 @@ def test_worker_that_ends_without_an_answer(world):
     world.start()
     m = world.message("ana@mail.test.example")
     world.until(lambda: m.told_deferred)
-    assert "deferral: The_delivery_program_ended_without_a_report._(#4.3.0)/" in world.log
+    world.logged("deferral: The_delivery_program_ended_without_a_report._(#4.3.0)/")
     world.on_job = lambda job: job.answer()
     world.ended(world.message("ana@mail.test.example"))
 
@@ -481,7 +481,7 @@ def test_an_unknown_letter_is_a_deferral(world):
     world.start()
     m = world.message("ana@mail.test.example")
     world.until(lambda: m.told_deferred)
-    assert "delivery 1: report mangled, will defer\n" in world.log
+    world.logged("delivery 1: report mangled, will defer\n")
 
 
 def test_workers_that_end_as_soon_as_they_start(world):
