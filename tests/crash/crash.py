@@ -153,6 +153,15 @@ def run_keeper(tree, recorder, messages):
     return bodies, senders, set()
 
 
+def ends_confirmed(log):
+    """The numbers of the messages of a chain run whose ends were confirmed, by its record so far."""
+    so_far = Recording("chain", [], log, {}, {}, set())
+    history = History(so_far)
+    for verb, *words in so_far.lines:
+        history.apply(verb, words)
+    return {number for number, index in history.confirmed if index == Send.END}
+
+
 def run_chain(tree, recorder, messages):
     """The whole server under one recorder: into a maildir, an mbox, and to somebody who cannot be reached now."""
     rng = random.Random(8)
@@ -187,6 +196,8 @@ def run_chain(tree, recorder, messages):
     log = recorder[1].parent / "log"
     wait_for(lambda: log.read_text().count("success: ") + log.read_text().count("deferral: ") >= messages,
              what=f"{messages} deliveries:\n{log.read_text()[-2000:]}")
+    # what was delivered is forgotten for good: only after that a forgotten flush of a mailbox loses it
+    wait_for(lambda: len(ends_confirmed(recorder[1])) >= messages - len(later), what="the ends in the queue")
     process.kill()
     process.wait()
     return first, bodies, senders, later
