@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <termios.h>
@@ -18,15 +19,18 @@ catch_signal(int sig)
 	caught = sig;
 }
 
-int
-prompt_read_line(stralloc *answer, int fd)
+/* Reads up to the LF. waiting: the signals that are held back while an octet is waited for; NULL: those of now. Returns 1, or 0 with errno set. */
+static int
+read_line(stralloc *answer, int fd, const sigset_t *waiting)
 {
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
 	/* in one piece: what a growing stralloc leaves behind, nobody could wipe */
 	if (!stralloc_ready(answer, PROMPT_MAX + 1))
 		return 0;
 	for (answer->len = 0;;) {
 		char *c = answer->s + answer->len;
-		ssize_t r = read(fd, c, 1);
+		ssize_t r = waiting && ppoll(&p, 1, NULL, waiting) < 0 ? -1 : read(fd, c, 1);
 
 		if (r < 0)
 			return 0;
@@ -45,13 +49,19 @@ prompt_read_line(stralloc *answer, int fd)
 	}
 }
 
-/* Reads with the echo off, and turns it on again before a signal does what it does. */
+int
+prompt_read_line(stralloc *answer, int fd)
+{
+	return read_line(answer, fd, NULL);
+}
+
+/* Reads with the echo off, and turns it on again before a signal does what it does. Signals come only while an octet is waited for. */
 static int
 read_hidden(stralloc *answer, int terminal)
 {
-	/* without SA_RESTART: the read ends */
 	const struct sigaction catch = { .sa_handler = catch_signal };
 	struct sigaction before[SIGNALS];
+	sigset_t held, mask;
 	struct termios shown, hidden;
 	int r, e;
 
@@ -60,11 +70,15 @@ read_hidden(stralloc *answer, int terminal)
 	hidden = shown;
 	hidden.c_lflag &= ~(tcflag_t)ECHO;
 	caught = 0;
+	sigemptyset(&held);
+	for (int i = 0; i < SIGNALS; i++)
+		sigaddset(&held, signals[i]);
+	sigprocmask(SIG_BLOCK, &held, &mask);
 	for (int i = 0; i < SIGNALS; i++)
 		sigaction(signals[i], &catch, &before[i]);
 	r = tcsetattr(terminal, TCSAFLUSH, &hidden) == 0;
 	if (r)
-		r = prompt_read_line(answer, terminal);
+		r = read_line(answer, terminal, &mask);
 	e = errno;
 	tcsetattr(terminal, TCSADRAIN, &shown);
 	allwrite(terminal, "\n", 1);
@@ -72,6 +86,7 @@ read_hidden(stralloc *answer, int terminal)
 		sigaction(signals[i], &before[i], NULL);
 	if (caught)
 		raise(caught);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
 	errno = e;
 	return r;
 }

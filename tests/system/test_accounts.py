@@ -447,10 +447,10 @@ def test_account_killed_while_it_writes(domain):
 class Terminal:
     """qmail-account on a terminal of its own."""
 
-    def __init__(self, tree, *args):
+    def __init__(self, tree, *args, wrap=()):
         self.ours, theirs = pty.openpty()
         self.seen = b""
-        self.process = tree.popen("/usr/bin/setsid", "--ctty", "--wait", str(tree.bin / "qmail-account"), *args, stdin=theirs, stdout=theirs, stderr=theirs)
+        self.process = tree.popen("/usr/bin/setsid", "--ctty", "--wait", *wrap, str(tree.bin / "qmail-account"), *args, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
 
     def __enter__(self):
@@ -521,6 +521,22 @@ def test_account_interrupted_at_the_terminal(domain):
         terminal.end()
         assert terminal.process.returncode != 0
     assert not (domain.home / "users/accounts").exists()
+
+
+def test_account_interrupted_when_the_echo_was_just_turned_off(domain):
+    """The signal comes before anything is waited for, and is not forgotten."""
+    strace = shutil.which("strace")
+    if not strace:
+        pytest.skip("no strace")
+    wrap = strace, "-qq", "-o", domain.home / "trace", "-e", "trace=ioctl", "-e", "inject=ioctl:signal=INT:when=2+"
+    with Terminal(domain, "add", "-d", "mail/ana", f"ana@{DOMAIN}", wrap=map(str, wrap)) as terminal:
+        terminal.expect(b"New password: ")
+        terminal.end()
+        trace = (domain.home / "trace").read_text()
+        if not trace:
+            pytest.skip("strace is not allowed here")
+        assert "TCSETSF" in trace and "SIGINT" in trace
+        assert terminal.echoes() and terminal.process.returncode != 0
 
 
 def test_account_without_a_terminal(domain):
