@@ -5,6 +5,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import threading
 
 from conftest import WAIT, processes_of, wait_for
@@ -197,6 +198,18 @@ def read_netstring(connection):
         octets += more
     assert octets.endswith(b",")
     return octets[:-1]
+
+
+def is_read(connection):
+    """Whether the server has read all that was sent over a connection (of TCP over IPv4)."""
+    def shown(address):
+        return f"{int.from_bytes(socket.inet_aton(address[0]), sys.byteorder):08X}:{address[1]:04X}"
+    ours, theirs = shown(connection.getsockname()), shown(connection.getpeername())
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues = line.split()[:5]
+        if (local, remote) == (theirs, ours):
+            return int(queues.partition(":")[2], 16) == 0
+    return False
 
 
 def stays_open(connection, seconds=0.2):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import WAIT, free_port, wait_for
-from serving import Keeper, Service, compile_rules, qmqp, read_all, read_netstring, stays_open
+from serving import Keeper, Service, compile_rules, is_read, qmqp, read_all, read_netstring, stays_open
 
 MAIL = qmqp(b"Subject: x\n\nx\n", "s@h.example", "r@x.example")
 BUSY = b"47:Ztoo many connections, try again later (#4.3.2),"
@@ -224,7 +224,7 @@ def test_stop_waits_for_a_message_and_not_for_the_idle(serve):
     service = serve()
     busy, idle = service.connect("127.0.0.1"), service.connect("127.0.0.2")
     busy.sendall(MAIL[:-5])
-    wait_for(lambda: len(service.children()) == 2)
+    wait_for(lambda: len(service.children()) == 2 and is_read(busy))
     assert stays_open(busy)
     service.process.send_signal(signal.SIGTERM)
     wait_for(lambda: refuses(service), what="the socket to be closed")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from conftest import HOST, WAIT, wait_for
-from serving import Keeper, Service, compile_rules, netstring, qmtp, read_all, read_netstring, stays_open
+from serving import Keeper, Service, compile_rules, is_read, netstring, qmtp, read_all, read_netstring, stays_open
 
 MESSAGE = b"Subject: hello\n\nhello\n"
 OK = b"Kok 1700000000 qp %d"
@@ -324,6 +324,7 @@ def test_the_server_stops_between_two_messages(tree, keeper):
         c.sendall(WHOLE)
         assert read_netstring(c) == OK % 1
         c.sendall(WHOLE[:10])
+        wait_for(lambda: is_read(c))
         assert stays_open(c)
         service.process.send_signal(signal.SIGTERM)
         wait_for(lambda: closed(service), what="the server to stop listening")
