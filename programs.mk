@@ -89,7 +89,7 @@ $(eval $(call program,qmail-pop3d,$(addprefix $S/pop3d/,qmail-pop3d session comm
 
 # before the login: knows no password, and reads no file
 $(eval $(call program,qmail-popup,$(addprefix $S/pop3d/,qmail-popup authorization capabilities output pump) $L/login_runner $L/login_client $L/login_protocol $L/sasl $(SERVER_TLS) \
-	$L/mail_data $L/input $(LISTEN) $L/become $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
+	$L/mail_data $L/input $(LISTEN) $L/become $L/sandbox $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
 
 # --- tls ---------------------------------------------------------------------
 # who holds the keys does not speak TLS, and who speaks it has no key

@@ -24,17 +24,11 @@ root=${root%/}
 home=${PWD#"$root"}	# as it will be called on the real server
 
 # --- users and groups ------------------------------------------------------
-# In $DESTDIR these are the lines of its own etc/passwd and etc/group, and the tools of this host write them.
+# By /etc/passwd and /etc/group, where the programs look for them; with $DESTDIR its own, which the tools of this host write.
 
 # uid_of USER, gid_of GROUP: the number, or nothing
-uid_of() {
-	if [ "$root" ]; then awk -F: -v n="$1" '$1 == n { print $3; exit }' "$root/etc/passwd"
-	else id -u "$1" 2>/dev/null || :; fi
-}
-gid_of() {
-	if [ "$root" ]; then awk -F: -v n="$1" '$1 == n { print $3; exit }' "$root/etc/group"
-	else getent group "$1" | cut -d: -f3; fi
-}
+uid_of() { awk -F: -v n="$1" '$1 == n { print $3; exit }' "$root/etc/passwd"; }
+gid_of() { awk -F: -v n="$1" '$1 == n { print $3; exit }' "$root/etc/group"; }
 
 group() {
 	[ -z "$(gid_of "$1")" ] || return 0
