@@ -1,14 +1,17 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "exitcode.h"
 #include "login_chain.h"
 
-enum { ABOVE = 16 };	/* no descriptor from here on is one that a program is to find */
+enum {
+	PLACES = LOGIN_CHAIN_CALLER + 1,
+	ABOVE = 16,	/* no descriptor from here on is one that a program is to find */
+};
 
 static size_t
 length(char *const *argv)
@@ -103,47 +106,103 @@ login_chain_has(const struct login_chain *c, enum login_question question)
 	return c->argv[question == LOGIN_SESSION] != NULL;
 }
 
-/* --- in the child ----------------------------------------------------------------------------------------- */
+/* --- what the program finds ----------------------------------------------------------------------------------- */
 
-/* Puts descriptors in their places. 1, or 0. */
+/* Has the descriptors from[i] (-1: none) put at i; meanwhile they lie out of the way, in high. 1, or 0 with errno set. */
 static int
-place(const int from[LOGIN_CHAIN_CALLER + 1])
+place(posix_spawn_file_actions_t *actions, const int from[PLACES], int high[PLACES])
 {
-	int high[LOGIN_CHAIN_CALLER + 1];
-
-	for (int i = 0; i <= LOGIN_CHAIN_CALLER; i++)
-		high[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, ABOVE);
-	for (int i = 0; i <= LOGIN_CHAIN_CALLER; i++)
-		if (from[i] >= 0 && (high[i] < 0 || dup2(high[i], i) < 0))
+	for (int i = 0; i < PLACES; i++) {
+		if (from[i] < 0)
+			continue;
+		high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, ABOVE);
+		if (high[i] < 0)
 			return 0;
+		errno = posix_spawn_file_actions_adddup2(actions, high[i], i);
+		if (errno)
+			return 0;
+	}
 	return 1;
 }
 
+/* Whether an entry of the environment is one of the variables that a request sets, or leaves out. */
 static int
-set_variables(const struct login_request *r)
+is_of_a_request(const char *entry)
 {
+	size_t len = strcspn(entry, "=");
+
 	for (const char *const *name = login_variables; *name; name++)
-		unsetenv(*name);
-	for (size_t i = 0; i < r->variables_len; i++)
-		if (putenv((char *)(uintptr_t)r->variables[i]) != 0)
-			return 0;
-	return 1;
+		if (strlen(*name) == len && memcmp(*name, entry, len) == 0)
+			return 1;
+	return 0;
 }
 
-static void
-run(const struct login_chain *c, const struct login_request *r, const int from[LOGIN_CHAIN_CALLER + 1])
+/* The environment of now with the variables of a request. It points to strings of both. NULL: ENOMEM. */
+static char **
+new_environment(const struct login_request *r)
+{
+	char **environment = calloc(length(environ) + r->variables_len + 1, sizeof *environment);
+	size_t n = 0;
+
+	if (!environment)
+		return NULL;
+	for (char **entry = environ; *entry; entry++)
+		if (!is_of_a_request(*entry))
+			environment[n++] = *entry;
+	for (size_t i = 0; i < r->variables_len; i++)
+		environment[n++] = (char *)(uintptr_t)r->variables[i];
+	return environment;
+}
+
+/* What is to be undone of this process for the programs. */
+static int
+set_signals(posix_spawnattr_t *attributes, const sigset_t *mask)
+{
+	sigset_t ignored;
+
+	sigemptyset(&ignored);
+	sigaddset(&ignored, SIGPIPE);
+	errno = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+	if (!errno)
+		errno = posix_spawnattr_setsigdefault(attributes, &ignored);
+	if (!errno)
+		errno = posix_spawnattr_setsigmask(attributes, mask);
+	return !errno;
+}
+
+/* posix_spawn and not fork: the memory of this process is neither copied for a child that needs none of it, nor faulted in
+ * again here. The process id, or -1 with errno set. */
+static pid_t
+spawn(const struct login_chain *c, const struct login_request *r, const int from[PLACES])
 {
 	const char **argv = c->argv[r->question == LOGIN_SESSION];
+	char **environment = new_environment(r);
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	int high[PLACES] = { -1, -1, -1, -1, -1, -1 }, e;
+	pid_t pid = -1;
 
-	if (!place(from) || !set_variables(r))
-		_exit(EXIT_TEMP);
-	signal(SIGPIPE, SIG_DFL);
-	sigprocmask(SIG_SETMASK, &c->signals, NULL);
-	execvp(argv[0], (char *const *)(uintptr_t)argv);
-	_exit(EXIT_TEMP);
+	if (!environment)
+		return -1;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attributes);
+	if (place(&actions, from, high) && set_signals(&attributes, &c->signals)) {
+		errno = posix_spawnp(&pid, argv[0], &actions, &attributes, (char *const *)(uintptr_t)argv, environment);
+		if (errno)
+			pid = -1;
+	}
+	e = errno;
+	for (int i = 0; i < PLACES; i++)
+		if (high[i] >= 0)
+			close(high[i]);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	free(environment);
+	errno = e;
+	return pid;
 }
 
-/* --- in the parent ---------------------------------------------------------------------------------------- */
+/* --- the start ---------------------------------------------------------------------------------------------- */
 
 /* Writes what fits into a pipe at once. */
 static int
@@ -173,7 +232,7 @@ close_both(const int ends[2])
 pid_t
 login_chain_start(const struct login_chain *c, const struct login_request *r, int connection, int caller, int *begun)
 {
-	int is_session = r->question == LOGIN_SESSION, secret[2], octet[2];
+	int is_session = r->question == LOGIN_SESSION, zero, secret[2], octet[2];
 	pid_t pid;
 
 	if (pipe2(secret, O_CLOEXEC) < 0)
@@ -182,13 +241,9 @@ login_chain_start(const struct login_chain *c, const struct login_request *r, in
 		close_both(secret);
 		return -1;
 	}
-	pid = write_login(secret[1], r) ? fork() : -1;
-	if (pid == 0) {
-		int zero = is_session ? connection : c->null;
-		const int from[] = { zero, zero, STDERR_FILENO, secret[0], octet[1], is_session ? caller : -1 };
-
-		run(c, r, from);
-	}
+	zero = is_session ? connection : c->null;
+	pid = !write_login(secret[1], r) ? -1 :
+	    spawn(c, r, (const int[PLACES]){ zero, zero, STDERR_FILENO, secret[0], octet[1], is_session ? caller : -1 });
 	close_both(secret);
 	if (pid < 0) {
 		close_both(octet);
