@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
+#include "decimal.h"
 #include "maildir.h"
 
 enum { HOST_NAME = 256, SIZE_SUFFIX = 32 };
@@ -90,18 +91,14 @@ name_number(const char *name, const char *key, uint64_t *number)
 {
 	const char *colon = strchr(name, ':');
 	const char *s = strstr(name, key);
-	const char *digits;
-	uint64_t n = 0;
+	uint64_t n;
+	size_t len;
 
 	if (!s || (colon && colon < s))
 		return 0;
-	digits = s += strlen(key);
-	for (; *s >= '0' && *s <= '9'; s++) {
-		if (n > (UINT64_MAX - 9) / 10)
-			return 0;
-		n = n * 10 + (uint64_t)(*s - '0');
-	}
-	if (s == digits || (*s && *s != ',' && *s != ':'))
+	s += strlen(key);
+	len = decimal_scan(s, &n);
+	if (!len || (s[len] && s[len] != ',' && s[len] != ':'))
 		return 0;
 	*number = n;
 	return 1;

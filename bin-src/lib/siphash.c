@@ -1,44 +1,44 @@
+#include <endian.h>
+#include <string.h>
 #include "siphash.h"
 
-static uint64_t
+static inline uint64_t
 rotate(uint64_t x, unsigned int n)
 {
 	return x << n | x >> (64 - n);
 }
 
-static void
-rounds(uint64_t v[4], int n)
+static inline void
+mix(uint64_t v[4])
 {
-	while (n--) {
-		v[0] += v[1];
-		v[2] += v[3];
-		v[1] = rotate(v[1], 13) ^ v[0];
-		v[3] = rotate(v[3], 16) ^ v[2];
-		v[0] = rotate(v[0], 32);
-		v[2] += v[1];
-		v[0] += v[3];
-		v[1] = rotate(v[1], 17) ^ v[2];
-		v[3] = rotate(v[3], 21) ^ v[0];
-		v[2] = rotate(v[2], 32);
-	}
+	v[0] += v[1];
+	v[2] += v[3];
+	v[1] = rotate(v[1], 13) ^ v[0];
+	v[3] = rotate(v[3], 16) ^ v[2];
+	v[0] = rotate(v[0], 32);
+	v[2] += v[1];
+	v[0] += v[3];
+	v[1] = rotate(v[1], 17) ^ v[2];
+	v[3] = rotate(v[3], 21) ^ v[0];
+	v[2] = rotate(v[2], 32);
 }
 
 /* Up to eight octets, the least significant first. */
-static uint64_t
+static inline uint64_t
 word(const unsigned char *s, size_t len)
 {
 	uint64_t x = 0;
 
-	while (len--)
-		x = x << 8 | s[len];
-	return x;
+	memcpy(&x, s, len);
+	return le64toh(x);
 }
 
-static void
+static inline void
 take(uint64_t v[4], uint64_t x)
 {
 	v[3] ^= x;
-	rounds(v, 2);
+	mix(v);
+	mix(v);
 	v[0] ^= x;
 }
 
@@ -56,6 +56,7 @@ siphash(const struct siphash_key *key, const void *octets, size_t len)
 		take(v, word(s, 8));
 	take(v, last | word(s, len));
 	v[2] ^= 0xff;
-	rounds(v, 4);
+	for (int i = 0; i < 4; i++)
+		mix(v);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }

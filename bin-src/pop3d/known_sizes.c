@@ -5,6 +5,7 @@
 #include <skalibs/allreadwrite.h>
 #include <skalibs/types.h>
 #include <skalibs/uint64.h>
+#include "decimal.h"
 #include "known_sizes.h"
 #include "siphash.h"
 
@@ -56,7 +57,7 @@ digest(char value[DIGEST], const char *s, size_t len)
 static size_t
 scan(const char *s, uint64_t *number)
 {
-	size_t len = uint64_scan(s, number);
+	size_t len = decimal_scan(s, number);
 
 	return len && s[len] == ' ' ? len + 1 : 0;
 }

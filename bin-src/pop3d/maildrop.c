@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <skalibs/blake2s.h>
+#include "decimal.h"
 #include "known_sizes.h"
 #include "maildir.h"
 #include "maildir_quota.h"
@@ -15,7 +16,6 @@
 
 enum {
 	DIGEST = 20,		/* octets of a digest in a unique-id */
-	TIME_DIGITS_MAX = 18,	/* of the time in a name; more is no time */
 	FIRST_ROOM = 64,
 };
 
@@ -124,15 +124,9 @@ visit_messages(struct maildrop *m, visitor *look, void *data)
 static int
 name_time(const char *name, uint64_t *seconds)
 {
-	size_t digits = strspn(name, "0123456789");
-	uint64_t n = 0;
+	size_t digits = decimal_scan(name, seconds);
 
-	if (digits == 0 || digits > TIME_DIGITS_MAX || name[digits] != '.')
-		return 0;
-	for (size_t i = 0; i < digits; i++)
-		n = n * 10 + (uint64_t)(name[i] - '0');
-	*seconds = n;
-	return 1;
+	return digits && name[digits] == '.';
 }
 
 /* The file's size is known, so is what the client is told. */
@@ -205,13 +199,13 @@ keep_name(struct maildrop *m, struct maildrop_message *message, const char *name
 
 /* Returns as a visitor. */
 static int
-add(struct maildrop *m, struct maildrop_message *message, const char *name)
+add(struct maildrop *m, const struct maildrop_message *message)
 {
 	if (m->count == MAILDROP_MESSAGES_MAX) {
 		m->is_cut = 1;
 		return 0;
 	}
-	if (!make_room(m) || !keep_name(m, message, name))
+	if (!make_room(m))
 		return -1;
 	m->messages[m->count++] = *message;
 	m->lacking += message->lacks_size;
@@ -226,7 +220,7 @@ add_file(struct maildrop *m, int fd, enum maildrop_folder folder, const struct d
 	(void)data;
 	if (strlen(entry->d_name) > MAILDIR_NAME_MAX || !describe(&message, fd, entry))
 		return 1;
-	return add(m, &message, entry->d_name);
+	return keep_name(m, &message, entry->d_name) ? add(m, &message) : -1;
 }
 
 static int
@@ -309,25 +303,43 @@ read_list(const struct maildrop *m, struct known_sizes *known)
 	return 0;
 }
 
+/* The text of pop3-sizes becomes where the names are, in front of those of the first count messages. Returns 1, or 0 with errno set. */
+static int
+take_names(struct maildrop *m, struct known_sizes *known, size_t count)
+{
+	stralloc names = m->names;
+	size_t shift = known->text.len;
+
+	if (!stralloc_catb(&known->text, names.s, names.len))
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		m->messages[i].name += (uint32_t)shift;
+	m->names = known->text;
+	known->text = names;
+	return 1;
+}
+
 /* Takes the messages of cur/ from pop3-sizes. Returns 1, or 0 with errno set. */
 static int
 take_list(struct maildrop *m, struct known_sizes *known)
 {
+	size_t before = m->count;
 	struct known_name name;
 	uint64_t size;
 	int r = 1;
 
 	while (r > 0 && known_sizes_next(known, &name, &size)) {
-		struct maildrop_message message = { .time = name.time, .folder = MAILDROP_CUR };
+		struct maildrop_message message = { .time = name.time, .folder = MAILDROP_CUR, .unique = (uint8_t)name.len,
+		    .name = (uint32_t)(name.name - known->text.s) };
 
 		if (*name.name == '.' || strchr(name.name, '/') || strlen(name.name) > MAILDIR_NAME_MAX)
 			continue;	/* no session has written that */
 		message.lacks_size = size > MAILDROP_SIZE_MAX;
 		set_size(&message, name.name, message.lacks_size ? UNKNOWN : size);
-		r = add(m, &message, name.name);
+		r = add(m, &message);
 	}
 	m->is_listed = 1;
-	return r >= 0;
+	return r >= 0 && take_names(m, known, before);
 }
 
 /* The state is taken after new/ was read and before cur/ is: a message that is moved meanwhile makes the list of an earlier session one
