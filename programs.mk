@@ -26,13 +26,13 @@ $(eval $(call program,qmail-qread,$S/queue/qmail-qread $S/queue/listing queue/pr
 $(eval $(call program,qmail-qstat,$S/queue/qmail-qstat $S/queue/listing queue/protocol $L/channel $L/sandbox $L/home,$(SK),$(STATIC)))
 
 $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit large flush notices writers writer survey ledger) \
-	$L/home $L/channel $L/date822 $L/sandbox $(addprefix queue/,protocol envelope record digest info ring reader),$(SK),-pie))
+	$L/home $L/channel $L/date822 $L/siphash $L/sandbox $(addprefix queue/,protocol envelope record digest info ring reader),$(SK),-pie))
 
 # --- send --------------------------------------------------------------------
 # qmail-send but its main and what shuts it in: what its unit tests link, too
 SEND := $(addprefix $S/send/,keeper pass delivery worker octets bouncer \
 	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute $S/remote/domain_map $L/stamp \
-	$L/job $L/notify $L/date822 $L/quote control/control $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope)
+	$L/job $L/notify $L/date822 $L/quote $L/siphash control/control $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope)
 $(eval $(call program,qmail-send,$S/send/qmail-send $(SEND) $L/home $L/sandbox,$(SK),-pie))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 

@@ -10,7 +10,7 @@ queue_place_pack(char *s, const struct queue_place *place)
 	uint64_pack_big(s, place->offset);
 	uint32_pack_big(s + 8, place->len);
 	uint32_pack_big(s + 12, place->message_at);
-	memcpy(s + 16, place->digest, QUEUE_DIGEST);
+	memcpy(s + 16, place->digest, QUEUE_KEYED_DIGEST);
 }
 
 int
@@ -24,7 +24,7 @@ queue_place_unpack(struct queue_place *place, const char *s)
 	uint64_unpack_big(s, &place->offset);
 	uint32_unpack_big(s + 8, &place->len);
 	uint32_unpack_big(s + 12, &place->message_at);
-	memcpy(place->digest, s + 16, QUEUE_DIGEST);
+	memcpy(place->digest, s + 16, QUEUE_KEYED_DIGEST);
 	return 1;
 }
 

@@ -58,7 +58,8 @@ enum {
 	QUEUE_INLINE_MAX = 256 * 1024,	/* message and envelope together: above, the message has a file of its own */
 	QUEUE_TEXT_MAX = 10000,		/* octets of a failure text; qmail-send cuts */
 	QUEUE_SPLIT = 23,		/* folders below mess/ and info/ */
-	QUEUE_DIGEST = 32,		/* octets of a BLAKE2s digest */
+	QUEUE_DIGEST = 32,		/* octets of the digest of a file: queue/digest.h */
+	QUEUE_KEY = 16, QUEUE_KEYED_DIGEST = 8,	/* the same of the ring */
 };
 
 enum queue_submit_frame { SUBMIT_MESSAGE = 'M', SUBMIT_ENVELOPE = 'E', SUBMIT_END = '.', SUBMIT_RESULT = 'R' };
@@ -89,9 +90,9 @@ enum queue_exit {
 	QUEUE_ADDRESS_TOO_LONG_OLD = 115, QUEUE_EXEC = 120,
 };
 
-/* Where the octets of a message lie. On the wire: kind (1), offset (8), len (4), message_at (4), digest (32).
+/* Where the octets of a message lie. On the wire: kind (1), offset (8), len (4), message_at (4), digest (8).
  *   PLACE_RING   at octet offset of the ring file (it may go on at the ring's start), a record of len octets whose
- *                BLAKE2s digest is digest; it begins with queue/record.h's header, which holds the number; the message
+ *                digest is digest; it begins with queue/record.h's header, which holds the number; the message
  *                is what lies from octet message_at to the end of the record
  *   PLACE_FILE   queue/mess/(number mod 23)/number; length and digest are in its info file (queue/info.h)
  *   PLACE_NONE   nowhere: forget the message */
@@ -100,9 +101,9 @@ struct queue_place {
 	enum queue_place_kind kind;
 	uint64_t offset;
 	uint32_t len, message_at;
-	char digest[QUEUE_DIGEST];
+	char digest[QUEUE_KEYED_DIGEST];
 };
-enum { QUEUE_PLACE_PACK = 1 + 8 + 4 + 4 + QUEUE_DIGEST };
+enum { QUEUE_PLACE_PACK = 1 + 8 + 4 + 4 + QUEUE_KEYED_DIGEST };
 void queue_place_pack(char *s, const struct queue_place *place);
 int queue_place_unpack(struct queue_place *place, const char *s);	/* 0: no such kind */
 

@@ -28,16 +28,25 @@ reader_close(struct reader *r)
 	r->fd = -1;
 }
 
+struct reader
+reader_of(const struct ring *ring)
+{
+	struct reader r = { .fd = ring->fd, .size = ring->size };
+
+	memcpy(r.id, ring->id, sizeof r.id);
+	return r;
+}
+
 enum reader_result
 reader_open(struct reader *r)
 {
-	char path[RING_PATH_MAX], id[RING_ID];
+	char path[RING_PATH_MAX];
 	struct stat st;
 	int found;
 
 	if (r->fd >= 0)
 		return READER_OK;
-	found = ring_find(path, id);
+	found = ring_find(path, r->id);
 	if (found != 1)
 		return found;
 	r->fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -64,7 +73,7 @@ reader_ring(struct reader *r, uint64_t number, const struct queue_place *place, 
 	if (!ring_read(r->fd, r->size, place->offset, message->s, place->len))
 		return READER_ERROR;
 	message->len = place->len;
-	if (!digest_is(place->digest, message->s, message->len) || !record_parse(&record, message->s, message->len) ||
+	if (!digest_keyed_is(place->digest, r->id, message->s, message->len) || !record_parse(&record, message->s, message->len) ||
 	    record.type != RECORD_MESSAGE || record.number != number)
 		return READER_MISFIT;
 	*at = (uint32_t)(record.message - message->s);

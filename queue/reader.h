@@ -14,8 +14,12 @@ enum reader_result {
 
 /* The ring file; fd -1: not open. A new keeper may have made a new one: after READER_MISFIT on the ring, close and
  * open again before asking the keeper. */
-struct reader { int fd; uint64_t size; };
+struct reader { int fd; uint64_t size; char id[QUEUE_KEY]; };
 #define READER_CLOSED { .fd = -1, .size = 0 }
+
+/* Reads a ring that is open for writing, by its descriptor: not to be closed. */
+struct ring;
+struct reader reader_of(const struct ring *ring);
 
 /* Opens the ring file in queue/journal/. Harmless if it is open. */
 enum reader_result reader_open(struct reader *r);

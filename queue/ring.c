@@ -123,7 +123,7 @@ write_around(const struct ring *r, const char *s, size_t len, uint64_t offset)
 }
 
 int
-ring_add(struct ring_batch *b, const struct iovec *v, unsigned int n)
+ring_add(const struct ring *r, struct ring_batch *b, const struct iovec *v, unsigned int n)
 {
 	char descriptor[RING_DESCRIPTOR];
 	size_t start = b->payload.len, len;
@@ -132,7 +132,7 @@ ring_add(struct ring_batch *b, const struct iovec *v, unsigned int n)
 		return -1;
 	len = b->payload.len - start;
 	uint32_pack_big(descriptor, (uint32_t)len);
-	digest_of(descriptor + 4, b->payload.s + start, len);
+	digest_keyed(descriptor + 4, r->id, b->payload.s + start, len);
 	if (!stralloc_catb(&b->descriptors, descriptor, sizeof descriptor)) {
 		b->payload.len = start;
 		return -1;
@@ -189,14 +189,14 @@ static int
 compose(stralloc *out, const struct ring *r, const struct ring_batch *b, const struct batch *header)
 {
 	size_t whole = (size_t)header->blocks * RING_BLOCK;
-	char digest[QUEUE_DIGEST];
+	char digest[QUEUE_KEYED_DIGEST];
 
 	if (!stralloc_ready(out, whole))
 		return 0;
 	pack_header(out->s, r, header);
 	out->len = FIXED;
 	stralloc_catb(out, b->descriptors.s, b->descriptors.len);
-	digest_of(digest, out->s, out->len);
+	digest_keyed(digest, r->id, out->s, out->len);
 	stralloc_catb(out, digest, sizeof digest);
 	stralloc_catb(out, b->payload.s, b->payload.len);
 	memset(out->s + out->len, 0, whole - out->len);
@@ -364,9 +364,9 @@ parse_header(struct batch *b, const struct ring *r, const char *s, uint32_t bloc
 	uint64_unpack_big(b->s + AT_TIME, &b->time);
 	octets = FIXED + (uint64_t)b->records * RING_DESCRIPTOR;
 	if (b->block != block || !b->number || !b->tail || b->tail > b->number || b->tail_block >= ring_blocks(r) ||
-	    b->blocks > ring_blocks(r) / 8 || octets + QUEUE_DIGEST > (uint64_t)b->blocks * RING_BLOCK)
+	    b->blocks > ring_blocks(r) / 8 || octets + QUEUE_KEYED_DIGEST > (uint64_t)b->blocks * RING_BLOCK)
 		return 0;
-	return digest_is(b->s + octets, b->s, octets);
+	return digest_keyed_is(b->s + octets, r->id, b->s, octets);
 }
 
 /* Calls each for the records of b; returns 1 if all their digests are right (each NULL) or all calls returned 1. */
@@ -374,7 +374,7 @@ static int
 each_record(const struct ring *r, const struct batch *b, const struct ring_listener *l)
 {
 	const char *descriptor = b->s + FIXED;
-	const char *record = descriptor + (size_t)b->records * RING_DESCRIPTOR + QUEUE_DIGEST;
+	const char *record = descriptor + (size_t)b->records * RING_DESCRIPTOR + QUEUE_KEYED_DIGEST;
 	const char *end = b->s + (uint64_t)b->blocks * RING_BLOCK;
 
 	for (uint32_t i = 0; i < b->records; i++, descriptor += RING_DESCRIPTOR) {
@@ -385,7 +385,7 @@ each_record(const struct ring *r, const struct batch *b, const struct ring_liste
 		if (len > (size_t)(end - record))
 			return 0;
 		if (l ? !l->record(l->data, b->number, offset, record, len, descriptor + 4) :
-		    !digest_is(descriptor + 4, record, len))
+		    !digest_keyed_is(descriptor + 4, r->id, record, len))
 			return 0;
 		record += len;
 	}

@@ -1,7 +1,7 @@
 /* ring: the journal queue/journal/1.ID, a file of fixed size that is written over and over in batches of blocks.
  * Format   each batch starts at a block and is: "tamboq1\n", ring ID (16), number (8), block (4), blocks (4), records
  *          (4), block of the tail (4), number of the tail (8), limit (8), wall clock (8); for each record its octets (4)
- *          and its digest (32); the digest of all this (32); then the records one after another, zeros up to the block's
+ *          and its digest (8); the digest of all this (8); then the records one after another, zeros up to the block's
  *          end. A batch may go on at the ring's start. queue/README.md says what the fields are for.
  * Trust    what is in the ring may have been written by anybody's message; the ID, which no message can know, and the
  *          digests say what is a batch
@@ -17,11 +17,11 @@ enum {
 	RING_BLOCK = 4096,
 	RING_SIZE = 64 << 20,		/* octets of a new ring unless told otherwise */
 	RING_SIZE_MIN = 8 << 20,
-	RING_ID = 16,			/* octets */
+	RING_ID = QUEUE_KEY,		/* octets */
 	RING_PATH_MAX = 80,
 	RING_RECORD_MAX = QUEUE_INLINE_MAX + 4096,	/* octets */
-	RING_DESCRIPTOR = 4 + QUEUE_DIGEST,		/* octets of a record's entry in the batch's header */
-	RING_HEADER = 72 + QUEUE_DIGEST,		/* octets of a batch's header without those entries */
+	RING_DESCRIPTOR = 4 + QUEUE_KEYED_DIGEST,	/* octets of a record's entry in the batch's header */
+	RING_HEADER = 72 + QUEUE_KEYED_DIGEST,	/* octets of a batch's header without those entries */
 };
 
 struct ring {
@@ -56,7 +56,7 @@ struct ring_listener {
 	int (*batch)(void *data, uint64_t number, uint32_t block, uint32_t blocks);
 	/* a record at octet offset of the ring */
 	int (*record)(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len,
-	    const char digest[QUEUE_DIGEST]);
+	    const char digest[QUEUE_KEYED_DIGEST]);
 	/* a batch that should be there and is not; octets: the blocks where it has to have been */
 	int (*missing)(void *data, uint64_t number, const char *octets, size_t len);
 };
@@ -66,9 +66,9 @@ struct ring_listener {
  * Returns 1, or 0 with errno (EPROTO: there is no whole batch in it). */
 int ring_open(struct ring *r, const char *path, const char id[RING_ID], const struct ring_listener *l);
 
-/* Adds a record of the concatenated octets of n vectors. Returns its index, or -1 (ENOMEM). */
+/* Adds a record of the concatenated octets of n vectors to a batch for r. Returns its index, or -1 (ENOMEM). */
 struct iovec;
-int ring_add(struct ring_batch *b, const struct iovec *v, unsigned int n);
+int ring_add(const struct ring *r, struct ring_batch *b, const struct iovec *v, unsigned int n);
 
 /* Blocks that the batch takes, with one more record of extra octets (extra 0: as it is). */
 uint32_t ring_batch_blocks(const struct ring_batch *b, size_t extra);

@@ -61,7 +61,7 @@ new_limit(const struct keeper *k)
 /* --- composing ------------------------------------------------------------------------ */
 
 static int
-add_report(struct flush *f, const struct report *r)
+add_report(const struct keeper *k, struct flush *f, const struct report *r)
 {
 	char header[RECORD_OUTCOME_HEADER];
 	struct record record = { .number = r->number, .recipient = r->recipient, .result = r->result };
@@ -73,10 +73,10 @@ add_report(struct flush *f, const struct report *r)
 	if (r->recipient == QUEUE_INDEX_END) {
 		record_end(header, r->number);
 		v[0].iov_len = RECORD_END_SIZE;
-		return ring_add(&f->batch, v, 1) >= 0;
+		return ring_add(&k->ring, &f->batch, v, 1) >= 0;
 	}
 	record_outcome_header(header, &record);
-	return ring_add(&f->batch, v, 2) >= 0;
+	return ring_add(&k->ring, &f->batch, v, 2) >= 0;
 }
 
 static void
@@ -92,7 +92,7 @@ add_reports(struct keeper *k, struct flush *f)
 			return;
 		/* all memory that the event will need is there before it is recorded */
 		m = ledger_message(&k->ledger, r->number);
-		if (!m || (r->recipient != QUEUE_INDEX_END && !ledger_outcome_room(m)) || !add_report(f, r))
+		if (!m || (r->recipient != QUEUE_INDEX_END && !ledger_outcome_room(m)) || !add_report(k, f, r))
 			return;
 		f->reports++;
 	}
@@ -118,7 +118,7 @@ add_message(struct keeper *k, struct flush *f, struct submitter *s)
 	v[2].iov_len = submit_received_field(received, sizeof received, k, s->uid, s->number, f->now);
 	if (!ledger_message(&k->ledger, s->number))
 		return 0;
-	index = ring_add(&f->batch, v, 4);
+	index = ring_add(&k->ring, &f->batch, v, 4);
 	if (index < 0) {
 		ledger_remove(&k->ledger, s->number);
 		return 0;
@@ -167,7 +167,7 @@ next_place(const struct keeper *k, const struct flush *f, uint32_t index, uint64
 	place->kind = PLACE_RING;
 	place->offset = *offset;
 	place->len = len;
-	memcpy(place->digest, ring_digest(&f->batch, index), QUEUE_DIGEST);
+	memcpy(place->digest, ring_digest(&f->batch, index), QUEUE_KEYED_DIGEST);
 	*offset += len;
 }
 

@@ -223,7 +223,7 @@ at_batch(void *data, uint64_t number, uint32_t block, uint32_t blocks)
 }
 
 static int
-at_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_DIGEST])
+at_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_KEYED_DIGEST])
 {
 	struct keeper *k = data;
 	struct queue_place place = { .kind = PLACE_RING, .offset = offset, .len = len };
@@ -237,7 +237,7 @@ at_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t l
 	m = ledger_message(&k->ledger, r.number);
 	if (!m)
 		return 0;
-	memcpy(place.digest, digest, QUEUE_DIGEST);
+	memcpy(place.digest, digest, QUEUE_KEYED_DIGEST);
 	switch (r.type) {
 	case RECORD_MESSAGE:
 		place.message_at = (uint32_t)(r.message - s);

@@ -73,7 +73,7 @@ survey_say_ring(struct channel *c, const struct keeper *k, const struct message 
 	if (stralloc_ready(&octets, m->place.len) &&
 	    ring_read(k->ring.fd, k->ring.size, m->place.offset, octets.s, m->place.len)) {
 		result = 0;
-		if (digest_is(m->place.digest, octets.s, m->place.len) && record_parse(&r, octets.s, m->place.len)) {
+		if (digest_keyed_is(m->place.digest, k->ring.id, octets.s, m->place.len) && record_parse(&r, octets.s, m->place.len)) {
 			struct queue_notice n = { .number = m->number, .birth = r.birth, .size = r.message_len,
 			    .uid = r.uid, .recipients = r.recipients, .place = m->place,
 			    .sender = envelope_sender(r.envelope) };

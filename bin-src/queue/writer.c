@@ -118,7 +118,7 @@ make_info(const struct batch *b, const struct job *j, struct info *info, size_t 
 static void
 make_both(const struct batch *b, struct job *j)
 {
-	struct reader reader = { .fd = b->ring->fd, .size = b->ring->size };
+	struct reader reader = reader_of(b->ring);
 	stralloc octets = STRALLOC_ZERO;
 	struct record r;
 	struct info info;
@@ -274,7 +274,7 @@ unlink_all(struct batch *b)
 static void
 look_at_record(const struct batch *b, struct job *j)
 {
-	struct reader reader = { .fd = b->ring->fd, .size = b->ring->size };
+	struct reader reader = reader_of(b->ring);
 	stralloc octets = STRALLOC_ZERO;
 	char path[INFO_PATH_MAX];
 	uint32_t at;

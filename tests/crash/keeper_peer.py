@@ -4,7 +4,7 @@ import socket
 import struct
 
 HEADER = struct.Struct(">I")
-NOTICE = struct.Struct(">QQQIIBBQII32s")
+NOTICE = struct.Struct(">QQQIIBBQII8s")
 
 
 class Frames:

@@ -40,8 +40,8 @@ $(eval $(call fuzzer,dns,$(addprefix $S/remote/,mx dane tlsa server_proof trust_
 
 # what local programs, users and the administrator hand over
 $(eval $(call fuzzer,envelope,queue/envelope,-lskarnet))
-$(eval $(call fuzzer,records,queue/record queue/info queue/envelope queue/digest queue/protocol,-lskarnet))
-$(eval $(call fuzzer,ring,queue/digest,-lskarnet))
+$(eval $(call fuzzer,records,queue/record queue/info queue/envelope queue/digest $L/siphash queue/protocol,-lskarnet))
+$(eval $(call fuzzer,ring,queue/digest $L/siphash,-lskarnet))
 $(eval $(call fuzzer,submit,queue/envelope $L/channel $L/date822,-lskarnet))
 $(eval $(call fuzzer,worker,$S/send/owner $S/send/message $S/send/places $L/job $L/channel,-lskarnet))
 $(eval $(call fuzzer,notices,$S/send/message $S/send/places $S/send/heap queue/protocol $L/channel,-lskarnet))

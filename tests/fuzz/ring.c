@@ -21,7 +21,7 @@ add_record_of(struct ring_batch *b, struct given *g)
 	struct given piece = given_piece(g, given_number(g, 1));
 	struct iovec v = { .iov_base = (void *)(uintptr_t)piece.s, .iov_len = piece.len };
 
-	assert(ring_add(b, &v, 1) == (int)b->records - 1);
+	assert(ring_add(&empty, b, &v, 1) == (int)b->records - 1);
 	return g->len != 0;
 }
 
@@ -85,12 +85,12 @@ take_batch(void *data, uint64_t number, uint32_t block, uint32_t blocks)
 
 /* A record belongs to the batch that was told last, and is where it is said to be. */
 static int
-take_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_DIGEST])
+take_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_KEYED_DIGEST])
 {
 	struct heard *h = data;
 
 	assert(batch == h->batch && offset < SIZE && s >= octets_of_ring && s + len <= octets_of_ring + sizeof octets_of_ring);
-	assert(digest_is(digest, s, len) && (size_t)(s - octets_of_ring) % SIZE == offset);
+	assert(digest_keyed_is(digest, empty.id, s, len) && (size_t)(s - octets_of_ring) % SIZE == offset);
 	return go_on(h);
 }
 

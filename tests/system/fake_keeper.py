@@ -10,7 +10,7 @@ def frame(kind, payload=b""):
 
 
 def notice(number, birth, size, sender, recipients, uid=1000, tried=0):
-    place = struct.pack(">BQII32s", 2, 0, 0, 0, b"")
+    place = struct.pack(">BQII8s", 2, 0, 0, 0, b"")
     return frame("N", struct.pack(">QQQIIB", number, birth, size, uid, recipients, tried) + place + sender + b"\0")
 
 

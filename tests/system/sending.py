@@ -21,7 +21,34 @@ SPLIT = 23
 
 
 def digest(octets):
+    """Of a file."""
     return hashlib.blake2s(octets).digest()
+
+
+def keyed_digest(octets, key=bytes(16)):
+    """Of the ring whose ID is key: SipHash-2-4."""
+    mask = (1 << 64) - 1
+    k0, k1 = struct.unpack(">QQ", key)
+    v0, v1, v2, v3 = k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573
+
+    def mix(rounds):
+        nonlocal v0, v1, v2, v3
+        for _ in range(rounds):
+            v0, v2 = v0 + v1 & mask, v2 + v3 & mask
+            v1, v3 = (v1 << 13 & mask | v1 >> 51) ^ v0, (v3 << 16 & mask | v3 >> 48) ^ v2
+            v0 = v0 << 32 & mask | v0 >> 32
+            v2, v0 = v2 + v1 & mask, v0 + v3 & mask
+            v1, v3 = (v1 << 17 & mask | v1 >> 47) ^ v2, (v3 << 21 & mask | v3 >> 43) ^ v0
+            v2 = v2 << 32 & mask | v2 >> 32
+
+    last = octets[len(octets) // 8 * 8:].ljust(7, b"\0") + bytes([len(octets) & 0xff])
+    for word, in struct.iter_unpack("<Q", octets[:len(octets) // 8 * 8] + last):
+        v3 ^= word
+        mix(2)
+        v0 ^= word
+    v2 ^= 0xff
+    mix(4)
+    return struct.pack(">Q", v0 ^ v1 ^ v2 ^ v3)
 
 
 def frame(kind, payload=b""):
@@ -194,7 +221,7 @@ class World:
             f.seek(0)
             f.write(record[RING_SIZE - at:])
         self.ring_at = (at + len(record) + 63) // 64 * 64 % RING_SIZE
-        m.place = struct.pack(">BQII", 1, at, len(record), message_at) + digest(record)
+        m.place = struct.pack(">BQII", 1, at, len(record), message_at) + keyed_digest(record)
         return at
 
     def file_of(self, m, kind):
@@ -207,7 +234,7 @@ class World:
         for kind, octets in (("mess", m.octets), ("info", info + digest(info))):
             self.file_of(m, kind).write_bytes(octets)
             self.tree.own(self.file_of(m, kind))
-        m.place = struct.pack(">BQII32s", 2, 0, 0, 0, b"")
+        m.place = struct.pack(">BQII8s", 2, 0, 0, 0, b"")
 
     def message(self, *recipients, octets=b"Subject: test\n\nbody\n", sender="ana@mail.test.example", in_file=False, **facts):
         """Queues a message; returns it."""

@@ -728,7 +728,7 @@ def test_message_that_is_nowhere_is_asked_for(world):
 
 def test_message_that_is_damaged_is_forgotten(world):
     def on_where(m, kind, payload):
-        world.keeper.send("P", struct.pack(">Q", m.number) + struct.pack(">BQII32s", 0, 0, 0, 0, b""))
+        world.keeper.send("P", struct.pack(">Q", m.number) + struct.pack(">BQII8s", 0, 0, 0, 0, b""))
 
     world.on_where = on_where
     world.start()
@@ -1036,7 +1036,7 @@ def test_memory_and_start_with_100000_messages(world):
     count = 100000
     now = int(time.time())
     world.last_tried = now - 10
-    place = struct.pack(">BQII32s", 2, 0, 0, 0, b"")
+    place = struct.pack(">BQII8s", 2, 0, 0, 0, b"")
     world.start()
     before = resident(world)
     octets = []

@@ -160,7 +160,7 @@ see_batch(void *data, uint64_t number, uint32_t block, uint32_t blocks)
 }
 
 static int
-see_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_DIGEST])
+see_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_KEYED_DIGEST])
 {
 	struct record r;
 

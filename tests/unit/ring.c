@@ -41,7 +41,7 @@ at_batch(void *data, uint64_t number, uint32_t block, uint32_t blocks)
 }
 
 static int
-at_record(void *data, uint64_t batch, uint64_t offset, const char *octets, uint32_t len, const char digest[QUEUE_DIGEST])
+at_record(void *data, uint64_t batch, uint64_t offset, const char *octets, uint32_t len, const char digest[QUEUE_KEYED_DIGEST])
 {
 	struct seen *s = data;
 	char again[RING_RECORD_MAX];
@@ -52,7 +52,7 @@ at_record(void *data, uint64_t batch, uint64_t offset, const char *octets, uint3
 	snprintf(s->last, sizeof s->last, "%.*s", (int)len, octets);
 	/* a record is found again by its place alone */
 	assert_true(ring_read(ring.fd, ring.size, offset, again, len));
-	assert_true(digest_is(digest, again, len));
+	assert_true(digest_keyed_is(digest, ring.id, again, len));
 	return 1;
 }
 
@@ -84,7 +84,7 @@ write_one(const char *text, size_t len, uint64_t tail, uint32_t tail_block)
 	struct ring_batch b = { .records = 0 };
 	struct iovec v = { .iov_base = (void *)(uintptr_t)text, .iov_len = len };
 
-	assert_int_equal(ring_add(&b, &v, 1), 0);
+	assert_int_equal(ring_add(&ring, &b, &v, 1), 0);
 	assert_int_equal(ring_write(&ring, &b, tail, tail_block, 100, 12345), 1);
 	stralloc_free(&b.payload);
 	stralloc_free(&b.descriptors);
@@ -259,7 +259,7 @@ a_message_cannot_pose_as_a_batch(void **state)
 static void
 header_fields_out_of_range(void **state)
 {
-	char h[RING_HEADER], digest[QUEUE_DIGEST];
+	char h[RING_HEADER], digest[QUEUE_KEYED_DIGEST];
 	uint32_t block;
 
 	(void)state;
@@ -270,7 +270,7 @@ header_fields_out_of_range(void **state)
 		memset(h, 0, sizeof h);
 		assert_int_equal(pread(ring.fd, h, 72, RING_BLOCK), 72);
 		memset(h + field, 0xff, 4);
-		digest_of(digest, h, 72);
+		digest_keyed(digest, ring.id, h, 72);
 		memcpy(h + 72, digest, sizeof digest);
 		spoil(block, 0, h, sizeof h);
 		assert_int_equal(start(), 1);

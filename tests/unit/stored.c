@@ -35,7 +35,7 @@ take(void *data, uint64_t number, uint32_t block, uint32_t blocks)
 }
 
 static int
-take_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_DIGEST])
+take_record(void *data, uint64_t batch, uint64_t offset, const char *s, uint32_t len, const char digest[QUEUE_KEYED_DIGEST])
 {
 	(void)data, (void)batch, (void)offset, (void)s, (void)len, (void)digest;
 	return 1;
@@ -66,10 +66,10 @@ stored_in_ring(uint64_t number, const char *message, size_t len)
 	assert_int_equal(ring_find(path, id), 1);
 	assert_int_equal(ring_open(&ring, path, id, &listener), 1);
 	record_message_header(header, &record);
-	assert_int_equal(ring_add(&batch, v, 3), 0);
+	assert_int_equal(ring_add(&ring, &batch, v, 3), 0);
 	place = (struct queue_place){ .kind = PLACE_RING, .offset = ring_payload_offset(&ring, &batch, ring.head),
 		.len = ring_record_len(&batch, 0), .message_at = sizeof header + sizeof envelope };
-	memcpy(place.digest, ring_digest(&batch, 0), QUEUE_DIGEST);
+	memcpy(place.digest, ring_digest(&batch, 0), QUEUE_KEYED_DIGEST);
 	assert_int_equal(ring_write(&ring, &batch, 0, 0, 1000, 1), 1);
 	stralloc_free(&batch.descriptors);
 	stralloc_free(&batch.payload);

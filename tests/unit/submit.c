@@ -277,7 +277,7 @@ message_and_envelope_of_exactly_the_limit_go_into_the_ring(void **state)
 static void
 the_record_is_what_was_submitted_with_a_received_field(void **state)
 {
-	struct reader reader = { .fd = keeper.ring.fd, .size = keeper.ring.size };
+	struct reader reader = reader_of(&keeper.ring);
 	char received[200], *end;
 	stralloc got = STRALLOC_ZERO;
 	struct message *m;
