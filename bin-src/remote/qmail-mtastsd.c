@@ -30,6 +30,7 @@
 #define POLICIES "run/qmail-mtastsd/policies"
 
 enum {
+	MEMORY_MAX = SANDBOX_MEMORY(256 << 20),	/* octets of address space of the process with the policies: the names of those it has */
 	CHILDREN_MAX = 2 * STS_SERVICE_FETCHES,
 	KILL_MS = STS_SERVICE_FETCH_MS + 5000,
 };
@@ -54,7 +55,7 @@ struct parent {
 static _Noreturn void
 run_service(struct sts_service *s, unsigned int notify)
 {
-	static const struct sandbox shut_in = { .calls = &sandbox_policies, .write = { POLICIES } };
+	static const struct sandbox shut_in = { .calls = &sandbox_policies, .write = { POLICIES }, .memory = MEMORY_MAX };
 	int lack;
 
 	PROG = "qmail-mtastsd";

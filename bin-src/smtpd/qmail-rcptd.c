@@ -41,6 +41,7 @@ enum {
 	NUMBER = 4,		/* octets of a question's number */
 	PAUSE_MS = 100,		/* before accepting again when there was no descriptor */
 	SAY_MS = 60000,		/* the same warning is said as often */
+	MEMORY_MAX = SANDBOX_MEMORY(768 << 20),	/* octets of address space: the tables, twice while one is read anew */
 };
 
 /* What an event is about: its data is the kind, of a client 28 bits of the generation, and a number. */
@@ -452,7 +453,7 @@ prepare(struct rcptd *p)
 static void
 shut_itself_in(void)
 {
-	static const struct sandbox shut_in = { .calls = &sandbox_lookup, .read = { "control", "users" } };
+	static const struct sandbox shut_in = { .calls = &sandbox_lookup, .read = { "control", "users" }, .memory = MEMORY_MAX };
 	int lack = sandbox_enter(&shut_in);
 
 	if (lack < 0)

@@ -429,6 +429,13 @@ def remote(world):
 
 
 @contextlib.contextmanager
+def remote_spawner(world):
+    """With what it has started."""
+    with remote(world):
+        yield world.one("qmail-rspawn")
+
+
+@contextlib.contextmanager
 def logger(world):
     yield wait_for(lambda: sorted(world.named("s6-log")), what="a logger")[0]
 
@@ -480,7 +487,7 @@ PLACES = {
     "qmail-popup, the parent": (service("qmail-popup"), False),
     "qmail-popup, a session": (pop3, True),
     "qmail-pop3d": (lambda world: pop3(world, True), True),
-    "qmail-rspawn": (kept("qmail-rspawn"), False),
+    "qmail-rspawn": (remote_spawner, False),
     "qmail-remote": (remote, True),
     "qmail-local": (kept("qmail-local"), False),
     "s6-log": (logger, False),
