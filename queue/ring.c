@@ -71,18 +71,18 @@ ring_find(char path[RING_PATH_MAX], char id[RING_ID])
 	DIR *dir = opendir(QUEUE_RING_DIR);
 	struct dirent *d;
 	char other[RING_ID];
-	int found = 0;
+	int found = 0, e;
 
 	if (!dir)
 		return errno == ENOENT ? 0 : -1;
-	while ((d = readdir(dir)))
+	while (errno = 0, (d = readdir(dir)))
 		if (parse_name(d->d_name, found ? other : id))
 			found++;
+	e = found > 1 ? EEXIST : errno;
 	closedir(dir);
-	if (found > 1) {
-		errno = EEXIST;
+	errno = e;
+	if (e)
 		return -1;
-	}
 	if (found)
 		make_path(path, QUEUE_RING_DIR, id);
 	return found;

@@ -182,9 +182,11 @@ empty_new(void)
 
 	if (!dir)
 		strerr_diefusys(EXIT_TEMP, "read queue/new");
-	while ((d = readdir(dir)))
+	while (errno = 0, (d = readdir(dir)))
 		if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") && unlinkat(dirfd(dir), d->d_name, 0) < 0)
 			strerr_warnwusys("remove queue/new/", d->d_name);
+	if (errno)
+		strerr_diefusys(EXIT_TEMP, "read queue/new");
 	closedir(dir);
 }
 
@@ -205,9 +207,11 @@ highest_name(void)
 			dir = opendir(path);
 			if (!dir)
 				strerr_diefusys(EXIT_TEMP, "read ", path);
-			while ((d = readdir(dir)))
+			while (errno = 0, (d = readdir(dir)))
 				if (info_name(d->d_name) > highest)
 					highest = info_name(d->d_name);
+			if (errno)
+				strerr_diefusys(EXIT_TEMP, "read ", path);
 			closedir(dir);
 		}
 	return highest;

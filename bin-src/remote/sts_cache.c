@@ -195,6 +195,7 @@ sts_cache_open(struct sts_cache *c, const char *directory, uint64_t now)
 {
 	const struct dirent *entry;
 	DIR *list;
+	int e;
 
 	*c = (struct sts_cache){ .directory = -1 };
 	if (mkdir(directory, 0700) < 0 && errno != EEXIST)
@@ -207,11 +208,15 @@ sts_cache_open(struct sts_cache *c, const char *directory, uint64_t now)
 		sts_cache_close(c);
 		return 0;
 	}
-	while ((entry = readdir(list)))
+	while (errno = 0, (entry = readdir(list)))
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && !load(c, entry->d_name, now))
 			unlinkat(c->directory, entry->d_name, 0);
+	e = errno;
 	closedir(list);
-	return 1;
+	if (e)
+		sts_cache_close(c);
+	errno = e;
+	return !e;
 }
 
 void

@@ -29,6 +29,19 @@ static struct ring ring;
 static struct seen seen;
 static char path[RING_PATH_MAX], id[RING_ID];
 
+struct dirent *__real_readdir(DIR *dir);
+struct dirent *__wrap_readdir(DIR *dir);
+static int readdir_fails;
+
+struct dirent *
+__wrap_readdir(DIR *dir)
+{
+	if (!readdir_fails)
+		return __real_readdir(dir);
+	errno = EIO;
+	return NULL;
+}
+
 static int
 at_batch(void *data, uint64_t number, uint32_t block, uint32_t blocks)
 {
@@ -306,6 +319,18 @@ two_rings_are_an_error(void **state)
 	closedir(dir);
 }
 
+/* Else a new ring would be made beside it, and no start would succeed any more. */
+static void
+a_folder_that_cannot_be_read_is_not_an_empty_one(void **state)
+{
+	(void)state;
+	readdir_fails = 1;
+	assert_int_equal(ring_find(path, id), -1);
+	assert_int_equal(errno, EIO);
+	readdir_fails = 0;
+	assert_int_equal(ring_find(path, id), 1);
+}
+
 int
 main(void)
 {
@@ -320,6 +345,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(header_fields_out_of_range, make, drop),
 		cmocka_unit_test_setup_teardown(no_whole_batch_at_all, make, drop),
 		cmocka_unit_test_setup_teardown(two_rings_are_an_error, make, drop),
+		cmocka_unit_test_setup_teardown(a_folder_that_cannot_be_read_is_not_an_empty_one, make, drop),
 	};
 	char dir[] = "/tmp/unit-ring-XXXXXX";
 	int failed;
