@@ -124,14 +124,15 @@ find_owner(struct choices *c)
 	set_base(c, getpwuid(c->uid));
 }
 
+/* known: the options of the command, as getopt has them. Returns where the arguments begin. */
 static int
-parse_options(struct choices *c, int argc, const char *const *argv)
+parse_options(struct choices *c, const char *known, int argc, const char *const *argv)
 {
 	subgetopt state = SUBGETOPT_ZERO;
 	unsigned int fd;
 	int option;
 
-	while ((option = subgetopt_r(argc, argv, "d:f:Hp:q:u:", &state)) != -1) {
+	while ((option = subgetopt_r(argc, argv, known, &state)) != -1) {
 		switch (option) {
 		case 'd': c->home = state.arg; break;
 		case 'f': set_flags(c, state.arg); break;
@@ -582,17 +583,17 @@ import(char *nothing, struct choices *c)
 /* --- start ---------------------------------------------------------------------------------------------------------------- */
 
 static const struct command {
-	const char *name;
+	const char *name, *options;
 	int (*run)(char *argument, struct choices *c);
 	int least, most;	/* arguments */
 } commands[] = {
-	{ "add", add, 1, 1 },
-	{ "passwd", change_password, 1, 1 },
-	{ "set", set, 1, 1 },
-	{ "remove", remove_account, 1, 1 },
-	{ "check", check, 1, 1 },
-	{ "import", import, 0, 0 },
-	{ "list", list, 0, 1 },
+	{ "add", "d:f:p:q:u:", add, 1, 1 },
+	{ "passwd", "p:", change_password, 1, 1 },
+	{ "set", "d:f:q:u:", set, 1, 1 },
+	{ "remove", "", remove_account, 1, 1 },
+	{ "check", "p:", check, 1, 1 },
+	{ "import", "Hd:f:q:u:", import, 0, 0 },
+	{ "list", "", list, 0, 1 },
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -608,7 +609,7 @@ main(int argc, char **argv)
 		command++;
 	if (argc < 2 || command == commands + COMMANDS)
 		strerr_dieusage(EXIT_PERM, USAGE);
-	n = 1 + parse_options(&c, argc - 1, (const char *const *)argv + 1);
+	n = 1 + parse_options(&c, command->options, argc - 1, (const char *const *)argv + 1);
 	if (argc - n < command->least || argc - n > command->most)
 		strerr_dieusage(EXIT_PERM, USAGE);
 	if (!home_enter())

@@ -357,6 +357,19 @@ def test_account_usage(domain, args):
     assert not (domain.home / "users/accounts").exists()
 
 
+@pytest.mark.parametrize("args", ["add -H", "passwd -d h", "passwd -f locked", "passwd -q 5C", "passwd -u OWNER", "passwd -H", "set -p 0", "set -H",
+                                  "remove -d h", "remove -q 5C", "remove -p 0", "check -q 5C", "check -H", "list -p 0", "list -q 5C", "import -p 0"])
+def test_account_options_of_other_commands(domain, args):
+    """An option that the command does not have is not passed over in silence."""
+    domain.write("users/accounts", line(domain, "a@x"), 0o600)
+    before = lines(domain)
+    command, *options = args.replace("OWNER", f"{domain.uid}:{domain.gid}").split()
+    target = {"add": ["b@x"], "list": ["x"], "import": []}.get(command, ["a@x"])
+    done = domain.run("qmail-account", command, *options, *target, input=b"secret\n")
+    assert done.returncode == 100 and b"usage" in done.stderr, done
+    assert lines(domain) == before
+
+
 @pytest.mark.parametrize("password, code", [(b"\n", 100), (b"", 111), (b"x" * 129 + b"\n", 100), (b"x" * 128 + b"\n", 0), (b"a\tb\n", 100),
                                             (b"a\0b\n", 111), (b"x" * 5000, 111), ("\u00f1and\u00fa ".encode() + b"\n", 0), (b"no end", 0)],
                          ids=["empty", "none", "129", "128", "tab", "NUL", "5000", "UTF-8", "no LF"])
