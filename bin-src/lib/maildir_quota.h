@@ -33,6 +33,10 @@ struct maildir_quota {
  * Returns 1; or 0 with errno set (EINVAL: words are no quota). */
 int maildir_quota_open(struct maildir_quota *q, const char *path, const char *words);
 
+/* Reads what maildirsize of the maildir at path says, and neither locks nor counts: nothing stays open.
+ * Returns 1 and fills octets and messages; or 0 with errno set (ENOENT: there is no such file, or it is to be counted anew). */
+int maildir_quota_look(struct maildir_quota *q, const char *path, const char *words);
+
 /* Whether a message of that many octets has room, which is then taken; *never: it would not even alone.
  * Returns 1; 0 it has none; -1 with errno set. */
 int maildir_quota_take(struct maildir_quota *q, uint64_t octets, int *never);

@@ -115,9 +115,17 @@ static void
 file_row(void **state)
 {
 	const struct file_row *row = *state;
+	struct maildir_quota q;
 
 	assert_int_equal(make_maildir(NULL), 0);
 	put("m/maildirsize", row->text);
+	/* who only looks gets no new count, and makes none */
+	assert_int_equal(maildir_quota_look(&q, "m", "1000S,9C"), row->octets != 123);
+	if (row->octets != 123) {
+		assert_int_equal(q.octets, row->octets);
+		assert_int_equal(q.messages, row->messages);
+	}
+	expect_file(row->text);
 	expect_count("m", "1000S,9C", row->octets, row->messages);
 }
 
