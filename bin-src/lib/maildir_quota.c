@@ -62,7 +62,7 @@ count_messages(struct maildir_quota *q, int at, const char *path)
 		return errno == ENOENT || errno == ENOTDIR;
 	}
 	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
+		if (entry->d_name[0] == '.' || maildir_name_is_trashed(entry->d_name))
 			continue;
 		if (!maildir_name_size(entry->d_name, &size)) {
 			if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
