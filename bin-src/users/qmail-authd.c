@@ -14,6 +14,7 @@
 #include <skalibs/ip46.h>
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
+#include "checkpassword.h"
 #include "exitcode.h"
 #include "home.h"
 #include "login.h"
@@ -197,8 +198,7 @@ has_begun(struct attempt *a)
 	return 0;
 }
 
-/* Its program has ended. 1: wrong password, 2: misuse, 111 and the like: trouble; all else that is not 0 programs of others use for
- * wrong passwords. */
+/* Its program has ended. */
 static void
 answer_status(struct authd *d, struct attempt *a, int status)
 {
@@ -207,7 +207,7 @@ answer_status(struct authd *d, struct attempt *a, int status)
 
 	if (has_begun(a) || code == 0)
 		answer_right(d, a);
-	else if (code > 0 && code < EXIT_PERM && code != LOGIN_MISUSED)
+	else if (checkpassword_says_wrong(code))
 		answer_wrong(d, a);
 	else {
 		snprintf(why, sizeof why, code < 0 ? "checkpassword-signal-%d" : "checkpassword-exit-%d", code < 0 ? WTERMSIG(status) : code);
