@@ -454,8 +454,9 @@ def test_fail2ban_reads_the_log(popup, keeper):
 
 # --- the keeper's socket -----------------------------------------------------------------------------------------------------
 
-def ask(keeper, packet, descriptor=None):
-    """What qmail-authd answers to a packet; b"" where it closes."""
+@contextlib.contextmanager
+def calling(keeper):
+    """A connection to qmail-authd."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         s.settimeout(WAIT)
         here = os.getcwd()
@@ -464,6 +465,28 @@ def ask(keeper, packet, descriptor=None):
             s.connect("run/qmail-authd/socket")
         finally:
             os.chdir(here)
+        yield s
+
+
+def test_who_is_slowed_down_makes_room(pop3):
+    """Attempts that only wait for the failures before them do not keep others out, where there is no place for more."""
+    pop3.start_authd("-c", "4")
+    for _ in range(5):  # these cost nothing
+        assert ask(pop3, b"Ceva\0wrong\0\0") == b"N"
+    with contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(calling(pop3)) for _ in range(24)]
+        for s in callers:
+            s.send(b"Ceva\0wrong\0\0")
+        # a second more for each of them, 15 for the last ones: the first make room, but for what was checked meanwhile
+        answers = [s.recv(1000)[:1] for s in callers[:10]]
+        assert set(answers) <= {b"T", b"N"} and answers.count(b"T") >= 3, answers
+        assert ask(pop3, b"C" + GOOD) == b"Kana"
+    assert pop3.authd_said("login failed: ip=unknown user=eva for=check reason=too-many", 3)
+
+
+def ask(keeper, packet, descriptor=None):
+    """What qmail-authd answers to a packet; b"" where it closes."""
+    with calling(keeper) as s:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))] if descriptor is not None else []
         with contextlib.suppress(BrokenPipeError):
             s.sendmsg([packet], rights)
