@@ -127,7 +127,7 @@ def test_accounts_that_nobody_logs_in_to(accounts, hashed, flags):
 
 
 def test_what_cannot_be_known_now(accounts):
-    """Exit 111, and the reason: somebody else's account, no home, no program, a damaged table, none."""
+    """Exit 111, and the reason: somebody else's account, no home, no program; L4, a damaged passwords.cdb, or none."""
     compiled(accounts, line(accounts, ANA, crypt(PASSWORD, "$5$saltsalt"), home="mail/gone"),
              f"eva@{DOMAIN}:{crypt(PASSWORD, '$5$saltsalt')}:{accounts.uid + 1}:{accounts.gid}:mail:: \n".replace(" ", ""))
     for name, prog, what in ((ANA, ["/bin/true"], b"enter the home"), (f"eva@{DOMAIN}", ["/bin/true"], b"become the user")):

@@ -270,9 +270,16 @@ def test_an_account_of_the_table(pop3):
 
 # --- TLS ----------------------------------------------------------------------------------------------------------------
 
-def test_stls(tls):
+def test_p12_capabilities_before_and_after_tls(tls):
+    """POP3 has no PREAUTH: no greeting puts a session behind the login, here neither, so that nobody can be talked out of TLS by one.
+    A CAPA from before TLS is nothing to go by: it is asked again and says other things, and USER from before does not count
+    (test_p12_stls_injection)."""
     with Service(tls, "qmail-popup") as service:
         client = poplib.POP3(*service.address, timeout=WAIT)
+        assert client.getwelcome() == b"+OK POP3 server ready"
+        for early in ("STAT", "LIST", "RETR 1"):
+            with pytest.raises(poplib.error_proto, match="authorization first"):
+                client._shortcmd(early)
         capa = client.capa()
         assert "STLS" in capa and "USER" not in capa and "SASL" not in capa
         for refused in ("USER ana", "AUTH PLAIN", "AUTH PLAIN =", "APOP ana x"):
