@@ -103,7 +103,7 @@ $(eval $(call program,qmail-getpw,$S/users/qmail-getpw users/passwd,$(SK),-pie))
 $(eval $(call program,qmail-newu,$S/users/qmail-newu users/assign users/account control/table $L/home,-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-newaccounts,$S/users/qmail-newaccounts $(VIRTUAL_TABLES) $L/home,-lcdb -lcrypt $(SK),$(STATIC)))
 $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
-$(eval $(call program,qmail-account,$(addprefix $S/users/,qmail-account accountlist account_home prompt) $(VIRTUAL_TABLES) $S/send/route $L/become $L/maildir $(HOME_CONTROL),-lcdb -lcrypt $(SK),-pie))
+$(eval $(call program,qmail-account,$(addprefix $S/users/,qmail-account accountlist account_home prompt) $(VIRTUAL_TABLES) $S/send/route $L/become $L/maildir $L/maildir_quota $(HOME_CONTROL),-lcdb -lcrypt $(SK),-pie))
 # what a login is handed to: it becomes the user
 $(eval $(call program,checkpassword-accounts,$S/users/checkpassword-accounts $S/users/login users/password users/virtual users/account control/table $L/become $L/home,-lcdb -lcrypt $(SK),-pie))
 $(eval $(call program,checkpassword-system,$S/users/checkpassword-system $S/users/login $S/users/shadow_state users/password $L/become,-lcrypt $(SK),-pie))

@@ -3,7 +3,7 @@
  *   address:hash:uid:gid:home:quota:flags
  * In a table  key address in lower case, value the line; key NUL domain for each domain that has accounts, value empty;
  *             key NUL '*' domain, value the address of its catch-all account; the empty key, value (in
- *             users/passwords.cdb) a hash that costs what hashes here cost
+ *             users/passwords.cdb) the dearest hash here
  * Two tables  users/accounts.cdb is for all to read, its lines have no hash; users/passwords.cdb has them and is nobody's
  *             but the owner's of users/accounts
  * Trust       the lines are the administrator's, but a table may be damaged: each line is checked again when it is read.

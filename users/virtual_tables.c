@@ -66,6 +66,18 @@ nobody_logs_in(const char *hash)
 	return *hash == '*' || *hash == '!';
 }
 
+/* Keeps the dearest hash. Returns 1, or 0 (ENOMEM). */
+static int
+take_sample(struct virtual_tables *t, const char *hash)
+{
+	uint64_t cost = password_cost(hash);
+
+	if (cost <= t->sample_cost)
+		return 1;
+	t->sample_cost = cost;
+	return stralloc_sets(&t->sample, hash);
+}
+
 static const char *
 add_account(struct virtual_tables *t)
 {
@@ -84,7 +96,7 @@ add_account(struct virtual_tables *t)
 	if (!table_add(&t->accounts, v->address, len, t->public.s, t->public.len) ||
 	    !table_add(&t->passwords, v->address, len, t->line.s, t->line.len))
 		return strerror(errno);
-	if (!t->sample.len && !nobody_logs_in(v->hash) && !stralloc_sets(&t->sample, v->hash))
+	if (!take_sample(t, v->hash))
 		return out_of_memory;
 	return add_domain(t, strchr(v->address, '@') + 1);
 }

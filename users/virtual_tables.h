@@ -15,7 +15,8 @@ struct virtual_tables {
 	struct table_maker accounts, passwords;
 	struct virtual_account account;
 	stralloc line, public;
-	stralloc sample;	/* the hash of the first account that can log in */
+	stralloc sample;	/* the dearest hash of an account that can log in */
+	uint64_t sample_cost;	/* by password_cost */
 	unsigned int number;	/* of the line, from 1 */
 };
 

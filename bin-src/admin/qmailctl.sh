@@ -34,7 +34,7 @@ qmailctl stat      what runs, since when, and how many messages wait
 qmailctl doqueue   try every message that waits now (also: flush)
 qmailctl reload    control/locals, control/virtualdomains and the keys in tls/ are read again
 qmailctl queue     how many messages wait, and which
-qmailctl cdb       compile users/assign, users/accounts, control/morercpthosts, and the rules control/tcp.smtp, .qmtp, .qmqp, .pop3
+qmailctl cdb       compile users/assign, users/accounts, control/morercpthosts, and the rules control/tcp.smtp, .qmtp, .qmqp, .pop3, .submission
 qmailctl pause     stop deliveries; mail is accepted on
 qmailctl cont      go on with deliveries
 qmailctl help      this text
@@ -86,7 +86,7 @@ cdb)
 	[ ! -e users/assign ] || bin/qmail-newu || status=111
 	[ ! -e users/accounts ] || bin/qmail-newaccounts || status=111
 	[ ! -e control/morercpthosts ] || bin/qmail-newmrh || status=111
-	for rules in control/tcp.smtp control/tcp.qmtp control/tcp.qmqp control/tcp.pop3; do
+	for rules in control/tcp.smtp control/tcp.qmtp control/tcp.qmqp control/tcp.pop3 control/tcp.submission; do
 		[ ! -e $rules ] || tcprules $rules.cdb $rules.tmp <$rules || status=111
 	done
 	exit $status

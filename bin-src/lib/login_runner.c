@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "checkpassword.h"
 #include "exitcode.h"
 #include "login_runner.h"
 #include "monotonic.h"
@@ -131,7 +132,7 @@ login_runner_run(int runner, int connection, const char *login, const char *secr
 {
 	uint64_t deadline = wait_ms < 0 ? 0 : monotonic_ms() + (uint64_t)wait_ms;
 	char octets[LOGIN_RUNNER_MAX];
-	unsigned char code = LOGIN_RUNNER_WRONG;
+	unsigned char code = CHECKPASSWORD_WRONG;
 	size_t len = 0;
 	int is_sent;
 

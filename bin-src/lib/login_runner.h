@@ -9,7 +9,6 @@
 enum {
 	LOGIN_RUNNER_SECRET = 3,	/* where the program finds login, secret and challenge (interfaces section 13) */
 	LOGIN_RUNNER_MAX = 512,		/* octets of these, with their NULs; the interface has no room for more */
-	LOGIN_RUNNER_WRONG = 1, LOGIN_RUNNER_MISUSED = 2,	/* exit codes of such a program; 111: it cannot be known now */
 };
 
 /* Forks it; it runs argv in that directory (a descriptor), tries times at most, with the descriptors 0 and 1 of now.
@@ -17,8 +16,8 @@ enum {
 int login_runner_start(char *const *argv, int directory, unsigned int tries);
 
 /* Runs the program, with connection as 0 and 1 (-1: those of the start), and waits for its end, for wait_ms at most, -1 for ever.
- * Returns its exit code: LOGIN_RUNNER_WRONG and unrun, if there is no room for login, secret and challenge; -1: it was killed, could not
- * be started or takes too long, or there is no runner. */
+ * Returns its exit code (lib/checkpassword.h): CHECKPASSWORD_WRONG and unrun, if there is no room for login, secret and challenge;
+ * -1: it was killed, could not be started or takes too long, or there is no runner. */
 int login_runner_run(int runner, int connection, const char *login, const char *secret, const char *challenge, int wait_ms);
 
 #endif

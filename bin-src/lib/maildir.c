@@ -117,6 +117,14 @@ maildir_name_wire_size(const char *name, uint64_t *size)
 }
 
 int
+maildir_name_is_trashed(const char *name)
+{
+	const char *flags = strstr(name, ":2,");
+
+	return flags && strchr(flags, 'T');
+}
+
+int
 maildir_create(struct maildir *m, struct maildir_file *f)
 {
 	*f = (struct maildir_file){ .fd = -1 };

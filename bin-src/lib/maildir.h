@@ -71,6 +71,9 @@ int maildir_name_size(const char *name, uint64_t *size);
 /* The same of ",W=", which other programs put into names: the octets once every line ends with CR LF. */
 int maildir_name_wire_size(const char *name, uint64_t *size);
 
+/* Whether the flags of a name have T, trashed: Maildir++ does not count such a message for the quota. */
+int maildir_name_is_trashed(const char *name);
+
 /* Moves the file old of the open directory from to new in the directory to, without replacing a file that is there where the
  * file system can see to that. Returns 1, or 0 with errno set. */
 int maildir_move(int from, const char *old, int to, const char *new);

@@ -62,7 +62,7 @@ count_messages(struct maildir_quota *q, int at, const char *path)
 		return errno == ENOENT || errno == ENOTDIR;
 	}
 	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
+		if (entry->d_name[0] == '.' || maildir_name_is_trashed(entry->d_name))
 			continue;
 		if (!maildir_name_size(entry->d_name, &size)) {
 			if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
@@ -237,8 +237,9 @@ open_root(const char *path)
 	return open_directory(path, len);
 }
 
-int
-maildir_quota_open(struct maildir_quota *q, const char *path, const char *words)
+/* Opens the root for a quota of these words. */
+static int
+begin(struct maildir_quota *q, const char *path, const char *words)
 {
 	*q = (struct maildir_quota){ .root = -1 };
 	if (!parse_words(q, words)) {
@@ -246,7 +247,26 @@ maildir_quota_open(struct maildir_quota *q, const char *path, const char *words)
 		return 0;
 	}
 	q->root = open_root(path);
-	if (q->root < 0)
+	return q->root >= 0;
+}
+
+int
+maildir_quota_look(struct maildir_quota *q, const char *path, const char *words)
+{
+	int is_read;
+
+	if (!begin(q, path, words))
+		return 0;
+	is_read = read_file(q);
+	maildir_quota_close(q);
+	errno = ENOENT;
+	return is_read;
+}
+
+int
+maildir_quota_open(struct maildir_quota *q, const char *path, const char *words)
+{
+	if (!begin(q, path, words))
 		return 0;
 	/* some file systems lock no directory: then it is not exact */
 	while (flock(q->root, LOCK_EX) < 0 && errno == EINTR)

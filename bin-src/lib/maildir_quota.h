@@ -1,7 +1,7 @@
 /* maildir_quota: how much mail a maildir may hold, as Maildir++ has it: a file maildirsize in the maildir, whose first line is
  * the quota ("OCTETSS,MESSAGESC", one or both); each line after it is what came or went, octets and messages.
- * Counts    what lies in new/ and cur/ of the maildir and of its folders (.NAME/), but not of .Trash: the octets that a name
- *           tells (",S="), else those of the file
+ * Counts    what lies in new/ and cur/ of the maildir and of its folders (.NAME/), but not of .Trash, and no message with the
+ *           flag T: the octets that a name tells (",S="), else those of the file
  * Fresh     counted anew if there is no such file, if it has another quota, makes no sense or is above
  *           MAILDIR_QUOTA_FILE_MAX; and before mail is refused, if the file is older than MAILDIR_QUOTA_SECONDS
  * Calling order maildir_quota_open, maildir_quota_take for each message, maildir_quota_reserve; then the messages are written,
@@ -32,6 +32,10 @@ struct maildir_quota {
  * is in it.
  * Returns 1; or 0 with errno set (EINVAL: words are no quota). */
 int maildir_quota_open(struct maildir_quota *q, const char *path, const char *words);
+
+/* Reads what maildirsize of the maildir at path says, and neither locks nor counts: nothing stays open.
+ * Returns 1 and fills octets and messages; or 0 with errno set (ENOENT: there is no such file, or it is to be counted anew). */
+int maildir_quota_look(struct maildir_quota *q, const char *path, const char *words);
 
 /* Whether a message of that many octets has room, which is then taken; *never: it would not even alone.
  * Returns 1; 0 it has none; -1 with errno set. */

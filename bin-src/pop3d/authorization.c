@@ -306,7 +306,7 @@ run_capa(struct authorization *a, char *argument)
 	(void)argument;
 	say(a, "+OK\r\n");
 	if (may_log_in(a))
-		say(a, "USER\r\nSASL PLAIN LOGIN\r\n");
+		capabilities_say_logins(&a->out);
 	if (may_start_tls(a))
 		say(a, "STLS\r\n");
 	capabilities_say(&a->settings->capabilities, &a->out);

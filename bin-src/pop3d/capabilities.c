@@ -24,6 +24,12 @@ say_number(struct output *out, const char *before, uint64_t number)
 }
 
 void
+capabilities_say_logins(struct output *out)
+{
+	output_text(out, "USER\r\nSASL PLAIN LOGIN\r\n");
+}
+
+void
 capabilities_say(const struct capabilities *c, struct output *out)
 {
 	output_text(out, "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\n");

@@ -215,7 +215,8 @@ static void
 run_capa(struct session *s, const struct arguments *a)
 {
 	(void)a;
-	say(s, "+OK\r\nUSER\r\n");
+	say(s, "+OK\r\n");
+	capabilities_say_logins(&s->out);
 	capabilities_say(&s->settings->capabilities, &s->out);
 	say(s, ".\r\n");
 }

@@ -639,15 +639,6 @@ struct update {
 	int error;
 };
 
-/* Maildir++ does not count what is marked as trashed. */
-static int
-counts_for_quota(const char *name)
-{
-	const char *flags = strstr(name, ":2,");
-
-	return !flags || !strchr(flags, 'T');
-}
-
 /* Returns 1, or 0: it is not where it was. */
 static int
 remove_message(struct maildrop *m, struct maildrop_message *message, struct update *u)
@@ -662,7 +653,7 @@ remove_message(struct maildrop *m, struct maildrop_message *message, struct upda
 		return 1;
 	}
 	message->is_gone = 1;
-	if (counts_for_quota(name)) {
+	if (!maildir_name_is_trashed(name)) {
 		u->octets += message->file_size;
 		u->messages++;
 	}

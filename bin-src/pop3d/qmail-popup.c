@@ -12,6 +12,7 @@
 #include <skalibs/strerr.h>
 #include "authorization.h"
 #include "become.h"
+#include "checkpassword.h"
 #include "control/control.h"
 #include "exitcode.h"
 #include "home.h"
@@ -79,10 +80,14 @@ ask_program(void *data, int connection, const char *login, const char *secret, c
 	const struct popup *p = data;
 	int code = login_runner_run(p->runner, connection, login, secret, challenge, -1);
 
-	if (code > 0 && code != EXIT_TEMP)
-		authorization_log_failure(login);
-	/* one that was killed may have been the session */
-	return code < 0 ? AUTHORIZATION_LOST : code == 0 ? AUTHORIZATION_RIGHT : code == EXIT_TEMP ? AUTHORIZATION_UNKNOWN : AUTHORIZATION_WRONG;
+	if (code < 0)
+		return AUTHORIZATION_LOST;	/* what was killed may have been the session */
+	if (code == EXIT_OK)
+		return AUTHORIZATION_RIGHT;
+	if (!checkpassword_says_wrong(code))
+		return AUTHORIZATION_UNKNOWN;
+	authorization_log_failure(login);
+	return AUTHORIZATION_WRONG;
 }
 
 /* --- a connection ----------------------------------------------------------------------------------------- */

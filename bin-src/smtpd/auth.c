@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "auth.h"
 #include "author.h"
+#include "checkpassword.h"
 #include "exitcode.h"
 #include "login_client.h"
 #include "login_runner.h"
@@ -129,10 +130,10 @@ ask_program(struct session *s, const char *login, const char *secret)
 
 	if (code == EXIT_OK)
 		answer_right(s, login);
-	else if (code < 0 || code >= EXIT_PERM || code == LOGIN_RUNNER_MISUSED)
-		answer_unknown(s, login, "the checkpassword program does not say");
-	else
+	else if (checkpassword_says_wrong(code))
 		answer_wrong(s, login);
+	else
+		answer_unknown(s, login, "the checkpassword program does not say");
 }
 
 static void

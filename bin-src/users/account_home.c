@@ -7,6 +7,7 @@
 #include "account_home.h"
 #include "become.h"
 #include "maildir.h"
+#include "maildir_quota.h"
 #include "stralloc_set.h"
 
 /* Makes each directory on the way and enters the last one. What cannot be made may be there: entering tells. */
@@ -42,21 +43,57 @@ make(const struct virtual_account *v)
 	return maildir_make("Maildir") || errno == EEXIST ? 0 : errno;
 }
 
-int
-account_home_make(const struct virtual_account *v)
+/* Returns 1 if a child ended with 0; else 0 with what it ended with in errno. */
+static int
+await(pid_t pid)
 {
 	int wstat = 0;
-	pid_t pid = fork();
 
-	if (pid == 0)
-		_exit(make(v));
-	if (pid < 0)
-		return 0;
 	while (waitpid(pid, &wstat, 0) < 0)
 		if (errno != EINTR)
 			return 0;
 	errno = WIFEXITED(wstat) ? WEXITSTATUS(wstat) : EINTR;
 	return wstat == 0;
+}
+
+int
+account_home_make(const struct virtual_account *v)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(make(v));
+	return pid > 0 && await(pid);
+}
+
+/* In the child: reads, and tells by the pipe. Returns 0, or what went wrong. */
+static int
+tell_usage(const struct virtual_account *v, int pipe)
+{
+	struct account_usage usage;
+	struct maildir_quota q;
+
+	if (!become(v->uid, v->gid) || chdir(v->home) < 0 || !maildir_quota_look(&q, "Maildir", v->quota))
+		return errno;
+	usage = (struct account_usage){ .octets = q.octets, .messages = q.messages };
+	return write(pipe, &usage, sizeof usage) == sizeof usage ? 0 : errno;
+}
+
+int
+account_home_usage(const struct virtual_account *v, struct account_usage *usage)
+{
+	int ends[2], is_told;
+	pid_t pid;
+
+	if (pipe(ends) < 0)
+		return 0;
+	pid = fork();
+	if (pid == 0)
+		_exit(tell_usage(v, ends[1]));
+	close(ends[1]);
+	is_told = pid > 0 && await(pid) && read(ends[0], usage, sizeof *usage) == sizeof *usage;
+	close(ends[0]);
+	return is_told;
 }
 
 static const char *

@@ -20,20 +20,22 @@
 
 enum { DAY = 86400 };	/* seconds */
 
-/* The first hash that somebody logs in with: what a password costs here. Empty if there is none. */
+/* The dearest hash: what a password may cost here. Empty if there is none. */
 static void
 find_decoy(char decoy[PASSWORD_HASH_MAX])
 {
 	FILE *file = fopen(SHADOW, "re");
+	uint64_t cost = 0;
 	struct spwd *sp;
 
 	*decoy = '\0';
 	if (!file)
 		return;
-	while ((sp = fgetspent(file)) && !(password_is_hash(sp->sp_pwdp) && strlen(sp->sp_pwdp) < PASSWORD_HASH_MAX))
-		;
-	if (sp)
-		memcpy(decoy, sp->sp_pwdp, strlen(sp->sp_pwdp) + 1);
+	while ((sp = fgetspent(file)))
+		if (password_cost(sp->sp_pwdp) > cost && strlen(sp->sp_pwdp) < PASSWORD_HASH_MAX) {
+			cost = password_cost(sp->sp_pwdp);
+			memcpy(decoy, sp->sp_pwdp, strlen(sp->sp_pwdp) + 1);
+		}
 	fclose(file);
 }
 

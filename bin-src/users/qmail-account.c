@@ -124,14 +124,15 @@ find_owner(struct choices *c)
 	set_base(c, getpwuid(c->uid));
 }
 
+/* known: the options of the command, as getopt has them. Returns where the arguments begin. */
 static int
-parse_options(struct choices *c, int argc, const char *const *argv)
+parse_options(struct choices *c, const char *known, int argc, const char *const *argv)
 {
 	subgetopt state = SUBGETOPT_ZERO;
 	unsigned int fd;
 	int option;
 
-	while ((option = subgetopt_r(argc, argv, "d:f:Hp:q:u:", &state)) != -1) {
+	while ((option = subgetopt_r(argc, argv, known, &state)) != -1) {
 		switch (option) {
 		case 'd': c->home = state.arg; break;
 		case 'f': set_flags(c, state.arg); break;
@@ -454,18 +455,25 @@ list(char *domain, struct choices *c)
 
 /* Whether the table has what the file has. */
 static int
-is_compiled(const struct virtual_account *v)
+has_line(const char *table, const struct virtual_account *v, int with_hash)
 {
 	struct virtual_account found = { .address = NULL };
 	stralloc want = STRALLOC_ZERO, have = STRALLOC_ZERO;
 	struct table t;
 	int r;
 
-	r = table_open(&t, VIRTUAL_PASSWORDS) == 1 && virtual_find(&found, &t, v->address, strlen(v->address)) == 1 &&
-	    virtual_format(&want, v, 1) && virtual_format(&have, &found, 1) && want.len == have.len &&
+	r = table_open(&t, table) == 1 && virtual_find(&found, &t, v->address, strlen(v->address)) == 1 &&
+	    virtual_format(&want, v, with_hash) && virtual_format(&have, &found, 1) && want.len == have.len &&
 	    memcmp(want.s, have.s, want.len) == 0;
 	table_close(&t);
 	return r;
+}
+
+/* Both tables: logins find the account in one, its mail in the other. */
+static int
+is_compiled(const struct virtual_account *v)
+{
+	return has_line(VIRTUAL_PASSWORDS, v, 1) && has_line(VIRTUAL_TABLE, v, 0);
 }
 
 static int
@@ -495,6 +503,30 @@ say(const char *address, const char *fault)
 	return 1;
 }
 
+/* How much of the quota is used, as maildirsize has it. */
+static void
+say_usage(const struct virtual_account *v)
+{
+	char octets[UINT64_FMT], messages[UINT64_FMT];
+	struct account_usage usage;
+
+	if (!*v->quota)
+		return;
+	buffer_puts(buffer_1, v->address);
+	if (account_home_usage(v, &usage)) {
+		octets[uint64_fmt(octets, usage.octets)] = '\0';
+		messages[uint64_fmt(messages, usage.messages)] = '\0';
+		buffer_puts(buffer_1, ": ");
+		buffer_puts(buffer_1, messages);
+		buffer_puts(buffer_1, " messages, ");
+		buffer_puts(buffer_1, octets);
+		buffer_puts(buffer_1, " octets; quota ");
+	} else
+		buffer_puts(buffer_1, ": nothing counted yet; quota ");
+	buffer_puts(buffer_1, v->quota);
+	buffer_puts(buffer_1, "\n");
+}
+
 static int
 check(char *address, struct choices *c)
 {
@@ -516,6 +548,7 @@ check(char *address, struct choices *c)
 	}
 	if (c->password_fd >= 0)
 		faults += say(v.address, is_password(&v, c->password_fd) ? NULL : "nobody logs in with this password");
+	say_usage(&v);
 	if (!faults)
 		say(v.address, "in order");
 	if (!buffer_flush(buffer_1))
@@ -582,17 +615,17 @@ import(char *nothing, struct choices *c)
 /* --- start ---------------------------------------------------------------------------------------------------------------- */
 
 static const struct command {
-	const char *name;
+	const char *name, *options;
 	int (*run)(char *argument, struct choices *c);
 	int least, most;	/* arguments */
 } commands[] = {
-	{ "add", add, 1, 1 },
-	{ "passwd", change_password, 1, 1 },
-	{ "set", set, 1, 1 },
-	{ "remove", remove_account, 1, 1 },
-	{ "check", check, 1, 1 },
-	{ "import", import, 0, 0 },
-	{ "list", list, 0, 1 },
+	{ "add", "d:f:p:q:u:", add, 1, 1 },
+	{ "passwd", "p:", change_password, 1, 1 },
+	{ "set", "d:f:q:u:", set, 1, 1 },
+	{ "remove", "", remove_account, 1, 1 },
+	{ "check", "p:", check, 1, 1 },
+	{ "import", "Hd:f:q:u:", import, 0, 0 },
+	{ "list", "", list, 0, 1 },
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -608,7 +641,7 @@ main(int argc, char **argv)
 		command++;
 	if (argc < 2 || command == commands + COMMANDS)
 		strerr_dieusage(EXIT_PERM, USAGE);
-	n = 1 + parse_options(&c, argc - 1, (const char *const *)argv + 1);
+	n = 1 + parse_options(&c, command->options, argc - 1, (const char *const *)argv + 1);
 	if (argc - n < command->least || argc - n > command->most)
 		strerr_dieusage(EXIT_PERM, USAGE);
 	if (!home_enter())

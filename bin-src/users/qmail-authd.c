@@ -14,6 +14,7 @@
 #include <skalibs/ip46.h>
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
+#include "checkpassword.h"
 #include "exitcode.h"
 #include "home.h"
 #include "login.h"
@@ -44,6 +45,7 @@ struct attempt {
 	int caller, connection;	/* -1 none */
 	int begun;		/* CHECKING: gets an octet when the login was right; -1: its end has come */
 	pid_t pid;		/* CHECKING */
+	uint64_t begun_at;	/* when the caller came */
 	uint64_t until;		/* ASKED and CHECKING: it ends; WAITING: it may begin */
 	struct login_throttle_ticket ticket;
 	struct login_request request;	/* in packet */
@@ -197,8 +199,7 @@ has_begun(struct attempt *a)
 	return 0;
 }
 
-/* Its program has ended. 1: wrong password, 2: misuse, 111 and the like: trouble; all else that is not 0 programs of others use for
- * wrong passwords. */
+/* Its program has ended. */
 static void
 answer_status(struct authd *d, struct attempt *a, int status)
 {
@@ -207,7 +208,7 @@ answer_status(struct authd *d, struct attempt *a, int status)
 
 	if (has_begun(a) || code == 0)
 		answer_right(d, a);
-	else if (code > 0 && code < EXIT_PERM && code != LOGIN_MISUSED)
+	else if (checkpassword_says_wrong(code))
 		answer_wrong(d, a);
 	else {
 		snprintf(why, sizeof why, code < 0 ? "checkpassword-signal-%d" : "checkpassword-exit-%d", code < 0 ? WTERMSIG(status) : code);
@@ -233,21 +234,62 @@ reap(struct authd *d)
 
 /* --- callers ----------------------------------------------------------------------------------------------------- */
 
+/* Whether it waits for nothing but its slow-down. */
+static int
+is_slowed(const struct attempt *a, uint64_t now)
+{
+	return a->state == WAITING && a->until > now;
+}
+
+/* The one of these that came first, or d->len: there is none. */
+static unsigned int
+find_slowed(const struct authd *d, uint64_t now)
+{
+	unsigned int found = d->len;
+
+	for (unsigned int i = 0; i < d->len; i++)
+		if (is_slowed(d->attempts[i], now) && (found == d->len || d->attempts[i]->begun_at < d->attempts[found]->begun_at))
+			found = i;
+	return found;
+}
+
+/* Whether there is a place for one more, or one that can be taken from who is slowed down: failures must not keep others out. */
+static int
+has_place(const struct authd *d, uint64_t now)
+{
+	return d->len < d->attempts_max || find_slowed(d, now) < d->len;
+}
+
+static void
+answer_too_many(struct attempt *a)
+{
+	say(a, "login failed", "too-many");
+	service_socket_say(a->caller, LOGIN_IS_UNKNOWN, "too many failed logins, try again later");
+}
+
 static void
 accept_one(struct authd *d)
 {
-	int fd = service_loop_accept(&d->loop, &d->users);
+	uint64_t now = monotonic_ms();
+	int fd = has_place(d, now) ? service_loop_accept(&d->loop, &d->users) : -1;
 	struct attempt *a = fd < 0 ? NULL : malloc(sizeof *a);
 
 	if (!a) {
 		close_if_open(fd);
 		return;
 	}
+	if (d->len == d->attempts_max) {
+		unsigned int slowed = find_slowed(d, now);
+
+		answer_too_many(d->attempts[slowed]);	/* it stays charged: it was not right */
+		forget(d, slowed);
+	}
 	a->state = ASKED;
 	a->caller = fd;
 	a->connection = a->begun = -1;
 	a->len = 0;
-	a->until = monotonic_ms() + REQUEST_MS;
+	a->begun_at = now;
+	a->until = now + REQUEST_MS;
 	d->attempts[d->len++] = a;
 }
 
@@ -287,8 +329,7 @@ admit(struct authd *d, struct attempt *a)
 	is_known = ip && ip46_scan(ip, &address) == strlen(ip);
 	wait = login_throttle_admit(&d->throttle, &a->ticket, is_known ? &address : NULL, a->request.login, now);
 	if (wait == LOGIN_THROTTLE_TOO_MANY) {
-		say(a, "login failed", "too-many");
-		service_socket_say(a->caller, LOGIN_IS_UNKNOWN, "too many failed logins, try again later");
+		answer_too_many(a);
 		return 0;
 	}
 	a->state = WAITING;
@@ -381,7 +422,7 @@ turn(struct authd *d)
 		if (a->until < until && (a->state != WAITING || d->checks < d->checks_max))
 			until = a->until;
 	}
-	if (!service_loop_wait(&d->loop, polled, polled < d->attempts_max, until))
+	if (!service_loop_wait(&d->loop, polled, has_place(d, now), until))
 		strerr_diefusys(EXIT_TEMP, "wait");
 	now = monotonic_ms();
 	/* from the last: one that is over is replaced by one that was looked at already */

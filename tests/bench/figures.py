@@ -50,11 +50,21 @@ class Figures:
         self.better[figure] = more_is_better
         self.values.setdefault(figure, {}).setdefault(peer, []).append(float(value))
 
+    def medians(self, figure):
+        """{peer: median of its rounds}"""
+        return {peer: statistics.median(values) for peer, values in self.values.get(figure, {}).items()}
+
+    def expect(self, figure, times):
+        """Says that it failed where ours is below so many times the best peer's; more is better."""
+        ours, *others = [self.medians(figure).get(p, 0) for p in (OURS, *(p for p in self.peers if p != OURS))]
+        if ours and ours < times * max(others, default=0):
+            self.failed.append(f"{figure}: {ours:.4g}, which is below {times} times {max(others):.4g}")
+
     def print(self):
         others = [p for p in self.peers if p != OURS]
         print(f"\n{'':<72}{OURS:>10}" + "".join(f"{p:>10}{'ratio':>7}" for p in others))
-        for figure, of in self.values.items():
-            median = {p: statistics.median(v) for p, v in of.items()}
+        for figure in self.values:
+            median = self.medians(figure)
             line = f"{figure:<72}" + (f"{median[OURS]:>10.4g}" if OURS in median else f"{'-':>10}")
             for p in others:
                 line += f"{median[p]:>10.4g}" if p in median else f"{'-':>10}"

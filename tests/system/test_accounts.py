@@ -296,10 +296,10 @@ def test_account_life(domain):
     assert home.stat().st_mode & 0o7777 == 0o711 and home.stat().st_uid == domain.uid
     assert cdb(domain.home / "users/passwords.cdb")[0] == (b"ana@shop.example", text.encode())
     done = account(domain, "check", f"ANA@{DOMAIN}", password=PASSWORD)
-    assert (done.returncode, done.stdout) == (0, b"ana@shop.example: in order\n")
+    assert (done.returncode, done.stdout) == (0, b"ana@shop.example: nothing counted yet; quota 2048S\nana@shop.example: in order\n")
     assert account(domain, "passwd", f"ana@{DOMAIN}", password="another").returncode == 0
     done = account(domain, "check", f"ana@{DOMAIN}", password=PASSWORD)
-    assert (done.returncode, done.stdout) == (1, b"ana@shop.example: nobody logs in with this password\n")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, b"ana@shop.example: nobody logs in with this password")
     assert account(domain, "check", f"ana@{DOMAIN}", password="another").returncode == 0
     assert account(domain, "set", "-q", "none", "-f", "locked,catchall", f"ana@{DOMAIN}").returncode == 0
     assert lines(domain)[0].split(":")[5:] == ["", "catchall,locked"]
@@ -355,6 +355,19 @@ def test_account_usage(domain, args):
     done = domain.run("qmail-account", *args)
     assert done.returncode == 100 and done.stderr
     assert not (domain.home / "users/accounts").exists()
+
+
+@pytest.mark.parametrize("args", ["add -H", "passwd -d h", "passwd -f locked", "passwd -q 5C", "passwd -u OWNER", "passwd -H", "set -p 0", "set -H",
+                                  "remove -d h", "remove -q 5C", "remove -p 0", "check -q 5C", "check -H", "list -p 0", "list -q 5C", "import -p 0"])
+def test_account_options_of_other_commands(domain, args):
+    """An option that the command does not have is not passed over in silence."""
+    domain.write("users/accounts", line(domain, "a@x"), 0o600)
+    before = lines(domain)
+    command, *options = args.replace("OWNER", f"{domain.uid}:{domain.gid}").split()
+    target = {"add": ["b@x"], "list": ["x"], "import": []}.get(command, ["a@x"])
+    done = domain.run("qmail-account", command, *options, *target, input=b"secret\n")
+    assert done.returncode == 100 and b"usage" in done.stderr, done
+    assert lines(domain) == before
 
 
 @pytest.mark.parametrize("password, code", [(b"\n", 100), (b"", 111), (b"x" * 129 + b"\n", 100), (b"x" * 128 + b"\n", 0), (b"a\tb\n", 100),
@@ -425,20 +438,53 @@ def test_account_at_once(domain):
     assert len(cdb(domain.home / "users/accounts.cdb")) == 14
 
 
-def test_account_killed_while_it_writes(domain):
-    """Whatever it was at: the file is the old or the new one, its tables are whole, and the next one goes on."""
+def is_in_order(tree, address):
+    """Whether both tables have the line of the file."""
+    (text,) = [text for text in lines(tree) if text.startswith(f"{address}:")]
+    fields = text.split(":")
+    without = ":".join([fields[0], "", *fields[2:]])
+    return [dict(cdb(tree.home / "users" / name))[address.encode()].decode() for name in TABLES[1:]] == [without, text]
+
+
+def test_account_check_looks_at_both_tables(domain):
+    """Mail finds the account in one, logins in the other: neither may lack it, or have it as it was."""
+    add(domain, f"ana@{DOMAIN}")
+    old = {name: (domain.home / "users" / name).read_bytes() for name in TABLES[1:]}
+    assert account(domain, "set", "-f", "extensions", f"ana@{DOMAIN}").returncode == 0
+    for name in TABLES[1:]:
+        path = domain.home / "users" / name
+        new = path.read_bytes()
+        path.unlink()
+        done = account(domain, "check", f"ana@{DOMAIN}")
+        assert (done.returncode, b"run qmail-newaccounts" in done.stdout) == (1, True), name
+        domain.write(f"users/{name}", old[name], 0o600)
+        done = account(domain, "check", f"ana@{DOMAIN}")
+        assert (done.returncode, b"run qmail-newaccounts" in done.stdout) == (1, True), name
+        domain.write(f"users/{name}", new, 0o600)
+        assert account(domain, "check", f"ana@{DOMAIN}").returncode == 0
+
+
+@pytest.mark.parametrize("change", [["passwd", "-p", "0"], ["set", "-f", "extensions"]], ids=["passwd", "set"])
+def test_account_killed_while_it_writes(domain, change):
+    """Whatever it was at: the file is the old or the new one, its tables are whole, check knows whether they are the file's, and
+    the next one goes on."""
     for i in range(3):
         add(domain, f"u{i}@{DOMAIN}")
     strace = shutil.which("strace")
+    found = set()
     for call, nth in (("fsync", 1), ("rename", 1), ("rename", 2), ("rename", 3)):
         with password_file() as file:
             done = domain.run(strace, "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={nth}", "--",
-                              domain.bin / "qmail-account", "passwd", "-p", "0", f"u1@{DOMAIN}", stdin=file,
+                              domain.bin / "qmail-account", *change, f"u1@{DOMAIN}", stdin=file,
                               env={"ASAN_OPTIONS": "detect_leaks=0"})
         assert done.returncode != 0
         assert [text.split(":")[0] for text in lines(domain)] == [f"u{i}@{DOMAIN}" for i in range(3)]
         for name in TABLES[1:]:
             assert len(cdb(domain.home / "users" / name)) == 5
+        found.add(is_in_order(domain, f"u1@{DOMAIN}"))
+        done = account(domain, "check", f"u1@{DOMAIN}")
+        assert (done.returncode == 0, b"run qmail-newaccounts" not in done.stdout) == (is_in_order(domain, f"u1@{DOMAIN}"),) * 2, done
+    assert found == {True, False}
     assert account(domain, "passwd", f"u1@{DOMAIN}", password="last").returncode == 0
     assert account(domain, "check", f"u1@{DOMAIN}", password="last").returncode == 0
     assert not [name for name in os.listdir(domain.home / "users") if "tmp" in name]
@@ -553,6 +599,18 @@ def test_mail_for_an_account_that_was_just_added(shop):
 
 
 # --- quota ---------------------------------------------------------------------
+
+def test_quota_is_shown(shop):
+    """check says how much of it is used: what deliveries write down."""
+    compiled(shop, line(shop, f"ana@{DOMAIN}", quota="1000000S,3C"))
+    ana = f"ana@{DOMAIN}"
+    assert account(shop, "check", ana).stdout == f"{ana}: nothing counted yet; quota 1000000S,3C\n{ana}: in order\n".encode()
+    for n in range(1, 3):
+        send(shop, ana)
+        octets = sum(map(len, shop.arrived(n, mail(shop, "ana"))))
+        shop.logged("success: did_1+0+0/", n)
+        assert account(shop, "check", ana).stdout == f"{ana}: {n} messages, {octets} octets; quota 1000000S,3C\n{ana}: in order\n".encode()
+
 
 def test_quota_of_messages(shop):
     """The mailbox is full: mail waits, and comes when there is room, also for what deletes without writing it down."""

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import wait_for
 from real_server import identity, only
-from test_accounts import DOMAIN, PASSWORD, account, add, compiled, line, of_domain
+from test_accounts import DOMAIN, PASSWORD, account, add, compiled, line, make_home, of_domain
 from test_root_users import installed, lspawn, machine  # noqa: F401 (fixtures)
 
 ANA = f"ana@{DOMAIN}"
@@ -127,7 +127,7 @@ def test_accounts_that_nobody_logs_in_to(accounts, hashed, flags):
 
 
 def test_what_cannot_be_known_now(accounts):
-    """Exit 111, and the reason: somebody else's account, no home, no program, a damaged table, none."""
+    """Exit 111, and the reason: somebody else's account, no home, no program; L4, a damaged passwords.cdb, or none."""
     compiled(accounts, line(accounts, ANA, crypt(PASSWORD, "$5$saltsalt"), home="mail/gone"),
              f"eva@{DOMAIN}:{crypt(PASSWORD, '$5$saltsalt')}:{accounts.uid + 1}:{accounts.gid}:mail:: \n".replace(" ", ""))
     for name, prog, what in ((ANA, ["/bin/true"], b"enter the home"), (f"eva@{DOMAIN}", ["/bin/true"], b"become the user")):
@@ -153,26 +153,27 @@ def test_nothing_is_setuid_or_setgid(accounts):
 
 # --- what it costs -----------------------------------------------------------------
 
-@pytest.fixture
-def hashings(accounts, tmp_path):
+def counting(tree, program):
     """A function that logs in and tells how often a yescrypt hash was worked through: each takes 16 MiB at once, which
     nothing else here does. It is no clock, so it tells the same on a busy machine."""
     strace = shutil.which("strace") or pytest.skip("strace is not installed")
-    if b"__asan_init" in (accounts.bin / "checkpassword-accounts").read_bytes():
+    if b"__asan_init" in (tree.bin / program).read_bytes():
         pytest.skip("the sanitizers take memory in large pieces, too")
-    log = accounts.home / "trace"
-
-    def run(program, *args, **more):
-        return accounts.run(program, *args, **more)
+    log = tree.home / "trace"
 
     def count(*octets):
         log.unlink(missing_ok=True)
-        done = login(run, strace, *octets, options=["-f", "-o", log, "-e", "trace=mmap", "--", accounts.bin / "checkpassword-accounts"],
+        done = login(tree.run, strace, *octets, options=["-f", "-o", log, "-e", "trace=mmap", "--", tree.bin / program],
                      env={"ASAN_OPTIONS": "detect_leaks=0"})
         sizes = [int(size) for size in re.findall(r"mmap\(NULL, (\d+), [^)]*MAP_ANONYMOUS[^)]*, -1, 0\) = 0x", log.read_text())]
         return done.returncode, len([size for size in sizes if 8 << 20 <= size <= 64 << 20])
 
     return count
+
+
+@pytest.fixture
+def hashings(accounts):
+    return counting(accounts, "checkpassword-accounts")
 
 
 def test_who_does_not_exist_costs_as_much(accounts, hashings):
@@ -191,6 +192,17 @@ def test_who_does_not_exist_costs_what_hashes_here_cost(accounts, hashings):
     assert hashings(f"nobody@{DOMAIN}", PASSWORD, "") == (1, 0)
     compiled(accounts, line(accounts, ANA))
     assert hashings(ANA, PASSWORD, "") == (1, 1)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_who_does_not_exist_costs_what_the_dearest_costs(accounts, hashings, order):
+    """Where hashes of several methods are side by side, wherever they stand."""
+    hashes = [crypt(PASSWORD, "$5$saltsalt"), crypt(PASSWORD, "$y$j9T$saltsalt"), crypt(PASSWORD, "$1$saltsalt")][::order]
+    compiled(accounts, *(line(accounts, f"u{n}@{DOMAIN}", text) for n, text in enumerate(hashes)))
+    for n in range(3):
+        make_home(accounts, f"u{n}@{DOMAIN}")
+    assert [hashings(f"u{n}@{DOMAIN}", PASSWORD, "") for n in range(3)] == [(0, 0), (0, 1), (0, 0)]
+    assert hashings(f"nobody@{DOMAIN}", PASSWORD, "") == (1, 1)
 
 
 def test_p14_long_passwords_cost_nothing(accounts, hashings):
@@ -286,6 +298,20 @@ def test_system_root_by_another_name(host, uid, gid):
 def test_system_password_that_is_too_old(host, change, code):
     assert host.run("/usr/bin/chage", *change, "luis").returncode == 0
     assert system(host, "luis", PASSWORD, "").returncode == code
+
+
+@root_part
+@pytest.mark.parametrize("user", ["ana", "luis"])
+def test_system_who_does_not_exist_costs_what_the_dearest_costs(host, user):
+    """Of the hashes of the shadow file, wherever it stands. Where all are cheap, nobody is hashed as a new password would be."""
+    hashings = counting(host, "checkpassword-system")
+    assert hashings("ana", PASSWORD, "") == (0, 0)
+    assert hashings("nobody-at-all", PASSWORD, "") == (1, 0)
+    assert hashings("root", PASSWORD, "") == (1, 0)
+    set_user(host, "-p", crypt(PASSWORD, "$y$j9T$saltsalt"), user)
+    assert hashings(user, PASSWORD, "") == (0, 1)
+    for name in ("nobody-at-all", "root", "\xff"):
+        assert hashings(name, PASSWORD, "") == (1, 1), name
 
 
 @root_part

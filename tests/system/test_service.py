@@ -1,6 +1,7 @@
 """The service directories as on a real server: s6-svscan as root, every program as its own user."""
 import os
 import pathlib
+import re
 import shutil
 import smtplib
 import socket
@@ -13,6 +14,7 @@ import pytest
 from conftest import HOST, processes_of, wait_for
 from real_server import identity, only, real_server  # noqa: F401
 
+SERVICES = pathlib.Path(__file__).resolve().parents[2] / "service"
 pytestmark = [pytest.mark.skipif(os.getuid() != 0, reason="only root can run programs as their real users"),
               pytest.mark.skipif(not shutil.which("s6-svscan"), reason="s6 is not installed")]
 
@@ -201,6 +203,24 @@ def test_a_directory_without_a_supervisor(tree):
         assert done.returncode == 111 and b"no s6-svscan runs" in done.stderr
 
 
+def rules_of_services():
+    """Names below control/ of the compiled rules that the services' run files name."""
+    return sorted({name for run in SERVICES.glob("*/run") for name in re.findall(r"control/(tcp\.[a-z0-9]+)\.cdb", run.read_text())})
+
+
+@pytest.mark.skipif(not shutil.which("tcprules"), reason="ucspi-tcp is not installed")
+def test_qmailctl_cdb_compiles_the_rules_of_all_services(tree):
+    """A deny in rules that nobody compiles would be without force, and nothing would say so."""
+    names = rules_of_services()
+    assert {"tcp.smtp", "tcp.submission", "tcp.pop3"} <= set(names)
+    for name in names:
+        tree.write(f"control/{name}", "192.0.2.1:deny\n:allow\n")
+    done = tree.run("qmailctl", "cdb")
+    assert done.returncode == 0, done
+    for name in names:
+        assert b"192.0.2.1" in (tree.home / f"control/{name}.cdb").read_bytes(), name
+
+
 def test_svc_of_daemontools(supervised):
     """Where daemontools' svc is installed, its letters act on the service directories."""
     server = supervised
@@ -222,8 +242,7 @@ def test_svc_of_daemontools(supervised):
 
 def test_sources_have_what_every_service_needs():
     """Each service has readiness, a finish script and a logger with its own."""
-    top = pathlib.Path(__file__).resolve().parents[2] / "service"
-    for service in top.iterdir():
+    for service in SERVICES.iterdir():
         for name in ("run", "finish", "notification-fd", "log/run", "log/notification-fd"):
             assert (service / name).exists(), (service, name)
         for name in ("run", "finish", "log/run"):

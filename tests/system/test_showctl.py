@@ -1,7 +1,10 @@
 """qmail-showctl: every control file's effective value, and what nobody reads."""
 import os
+import re
 
 import pytest
+
+from conftest import SOURCE
 
 
 @pytest.fixture
@@ -66,6 +69,14 @@ def test_unknown_files_come_last(show):
     show.tree.write("control/virtualdomain", "x:y\n")
     show.tree.write("control/me~", "x\n")
     assert show().endswith("me~: unknown: no program here reads it\nvirtualdomain: unknown: no program here reads it\n")
+
+
+def test_files_of_services_are_known(show):
+    """What a service's run file names is a control file that the table has."""
+    names = {name for run in (SOURCE / "service").glob("*/run") for name in re.findall(r"control/([a-z0-9.]*[a-z0-9])", run.read_text())}
+    assert "tcp.pop3.cdb" in names
+    for name in names:
+        assert name in show(name) and "unknown" not in show(name)
 
 
 def test_compiled_table(show):

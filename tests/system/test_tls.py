@@ -13,6 +13,7 @@ import ssl
 import struct
 import subprocess
 import tempfile
+import textwrap
 import threading
 
 import pytest
@@ -578,10 +579,12 @@ def test_reload_drops_nothing(engine):
     wait_for(lambda: len(engine.children("qmail-keyd")) == 1 + workers, what="the old workers to end")
 
 
-def test_the_deploy_hook_of_the_manual_page(engine):
+@pytest.mark.parametrize("document, pattern", [("bin-src/tls/qmail-keyd.8", r"(#!/bin/sh\ncd /var/qmail .*?)\.Ed\n"),
+                                               ("INSTALL", r"( +#!/bin/sh\n +cd /var/qmail .*?\n)\n")])
+def test_the_deploy_hook_of_the_documents(engine, document, pattern):
     """As certbot starts it. s6-svc is a script here that signals qmail-keyd, and the owner is whoever runs the test."""
-    page = (SOURCE / "bin-src/tls/qmail-keyd.8").read_text()
-    (hook,) = re.findall(r"(#!/bin/sh\ncd /var/qmail .*?)\.Ed\n", page, re.DOTALL)
+    (hook,) = re.findall(pattern, (SOURCE / document).read_text(), re.DOTALL)
+    hook = textwrap.dedent(hook)
     assert " -o qmailk -g nofiles " in hook and "/var/qmail" in hook
     hook = hook.replace("/var/qmail", str(engine.home)).replace("-o qmailk -g nofiles", f"-o {engine.uid} -g {engine.gid}")
     engine.write("hook", hook, 0o755)

@@ -56,6 +56,30 @@ made(void **state)
 	assert_string_equal(account_home_fault(&v), "everybody can write it");
 }
 
+/* What maildirsize says, as far as the account's user may read it. */
+static void
+used(void **state)
+{
+	struct virtual_account v = account("mail/used");
+	struct account_usage usage;
+
+	(void)state;
+	v.quota = "5C";
+	assert_int_equal(account_home_usage(&v, &usage), 0);
+	assert_int_equal(account_home_make(&v), 1);
+	assert_int_equal(account_home_usage(&v, &usage), 0);
+	directory_write("mail/used/Maildir/maildirsize", "5C\n300 2\n-100 -1\n");
+	assert_int_equal(chmod("mail/used/Maildir/maildirsize", 0644), 0);
+	assert_int_equal(account_home_usage(&v, &usage), 1);
+	assert_int_equal(usage.octets, 200);
+	assert_int_equal(usage.messages, 1);
+	v.quota = "6C";
+	assert_int_equal(account_home_usage(&v, &usage), 0);
+	v.quota = "5C";
+	assert_int_equal(chmod("mail/used/Maildir/maildirsize", 0), 0);
+	assert_int_equal(account_home_usage(&v, &usage), 0);	/* what root could read */
+}
+
 static void
 nothing_there(void **state)
 {
@@ -100,7 +124,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(made), cmocka_unit_test(nothing_there), cmocka_unit_test(not_as_root),
+		cmocka_unit_test(made), cmocka_unit_test(used), cmocka_unit_test(nothing_there), cmocka_unit_test(not_as_root),
 	};
 
 	return cmocka_run_group_tests_name("account_home", tests, make, directory_remove);

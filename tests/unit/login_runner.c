@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "checkpassword.h"
 #include "directory.h"
 #include "login_runner.h"
 
@@ -113,7 +114,7 @@ the_longest_secret_and_one_octet_more(void **state)
 	assert_int_equal(try_secret(secret, -1, -1), 0);
 	directory_assert_file("given", "512\n", 4);
 	secret[LOGIN_RUNNER_MAX - 9] = 'x';
-	assert_int_equal(try_secret(secret, -1, -1), LOGIN_RUNNER_WRONG);
+	assert_int_equal(try_secret(secret, -1, -1), CHECKPASSWORD_WRONG);
 	directory_assert_file("given", "512\n", 4);
 	finish();
 }

@@ -33,7 +33,9 @@ make_maildir(void **state)
 	put("m/new/1.a,S=100", "");
 	put("m/cur/2.b:2,S", "twenty octets long..");
 	put("m/.Sent/cur/3.c,S=3:2,S", "");
-	put("m/.Trash/cur/4.d,S=5000:2,T", "");
+	put("m/.Trash/cur/4.d,S=5000:2,", "");
+	put("m/cur/8.f,S=6000:2,ST", "");
+	put("m/.Sent/cur/9.g:2,FT", "in the trash as well");
 	put("m/new/.hidden,S=7000", "");
 	put("m/tmp/5.e,S=9000", "");
 	put("m/.file", "");
@@ -115,9 +117,17 @@ static void
 file_row(void **state)
 {
 	const struct file_row *row = *state;
+	struct maildir_quota q;
 
 	assert_int_equal(make_maildir(NULL), 0);
 	put("m/maildirsize", row->text);
+	/* who only looks gets no new count, and makes none */
+	assert_int_equal(maildir_quota_look(&q, "m", "1000S,9C"), row->octets != 123);
+	if (row->octets != 123) {
+		assert_int_equal(q.octets, row->octets);
+		assert_int_equal(q.messages, row->messages);
+	}
+	expect_file(row->text);
 	expect_count("m", "1000S,9C", row->octets, row->messages);
 }
 

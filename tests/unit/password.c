@@ -64,6 +64,27 @@ methods(void **state)
 	assert_false(password_is_hash("$unknown$x$y"));
 }
 
+/* The cheapest first; what is equal is in one string, apart. */
+static void
+costs(void **state)
+{
+	static const char *const hashes[] = {
+		"*", "$3$$8846f7eaee8fb117ad06bdd830b7586c", MD5, "$5$rounds=1000$saltsalt$x", "$5$saltsalt$x", "$5$rounds=5001$saltsalt$x",
+		"$6$rounds=1000$saltsalt$x", "$6$saltsalt$x", "$6$rounds=999999999$saltsalt$x", "$2b$05$abcdefghijklmnopqrstuu",
+		"$2y$12$abcdefghijklmnopqrstuu", "$7$BU..../....saltsalt", "$7$CU..../....saltsalt", "$y$j75$saltsalt", "$y$j8T$saltsalt",
+		"$y$j9T$saltsalt", "$y$jAT$saltsalt", "$y$jFT$saltsalt",
+	};
+
+	(void)state;
+	for (size_t i = 1; i < sizeof hashes / sizeof *hashes; i++) {
+		if (password_cost(hashes[i]) <= password_cost(hashes[i - 1]))
+			print_message("%s and %s\n", hashes[i - 1], hashes[i]);
+		assert_true(password_cost(hashes[i]) > password_cost(hashes[i - 1]));
+	}
+	assert_true(password_cost("$5$rounds=5000$saltsalt$x") == password_cost("$5$saltsalt$x"));
+	assert_true(password_cost("") == 0 && password_cost("!" MD5) == 0 && password_cost("$unknown$x$y") == 0);
+}
+
 /* As long as a login may be. */
 static void
 long_password(void **state)
@@ -86,7 +107,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(new_hash), cmocka_unit_test(other_methods), cmocka_unit_test(no_login), cmocka_unit_test(methods),
-		cmocka_unit_test(long_password),
+		cmocka_unit_test(costs), cmocka_unit_test(long_password),
 	};
 
 	return cmocka_run_group_tests_name("password", tests, NULL, NULL);

@@ -122,8 +122,8 @@ static const struct row { const char *rule, *says, *want; } rows[] = {
 	    "-ERR unknown command\r\n-ERR unknown command\r\n-ERR unknown command\r\n-ERR unknown command\r\n" },
 	{ "what belongs before the login", "USER ana\r\nPASS a b c d\r\nAPOP x y\r\nAUTH PLAIN\r\nSTLS\r\nUTF8\r\n",
 	    TOO_LATE TOO_LATE TOO_LATE TOO_LATE TOO_LATE TOO_LATE },
-	{ "CAPA", "CAPA\r\n", "+OK\r\nUSER\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\nEXPIRE NEVER\r\n"
-	    "IMPLEMENTATION tambo\r\n.\r\n" },
+	{ "CAPA", "CAPA\r\n", "+OK\r\nUSER\r\nSASL PLAIN LOGIN\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8\r\n"
+	    "EXPIRE NEVER\r\nIMPLEMENTATION tambo\r\n.\r\n" },
 	{ "a line without end", "STAT\r\nDELE 1", "+OK 3 38\r\n" },
 };
 enum { ROWS = sizeof rows / sizeof *rows };

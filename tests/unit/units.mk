@@ -48,7 +48,7 @@ $(eval $(call unit,virtual,tests/unit/directory users/virtual users/account cont
 $(eval $(call unit,virtual_tables,tests/unit/directory $(VIRTUAL_TABLES) users/tables,-lcdb -lcrypt))
 $(eval $(call unit,password,users/password,-lcrypt))
 $(eval $(call unit,accountlist,tests/unit/directory $S/users/accountlist $(VIRTUAL_TABLES),-lcdb -lcrypt))
-$(eval $(call unit,account_home,tests/unit/directory $S/users/account_home $L/become $L/maildir))
+$(eval $(call unit,account_home,tests/unit/directory $S/users/account_home $L/become $L/maildir $L/maildir_quota))
 $(eval $(call unit,prompt,$S/users/prompt))
 $(eval $(call unit,login,$S/users/login $L/become))
 $(eval $(call unit,shadow_state,$S/users/shadow_state))

@@ -62,6 +62,22 @@ expect(const char *file, const char *address, const char *want)
 	virtual_free(&v);
 }
 
+/* What is worked through for who does not exist: the dearest hash, not the first or the last. */
+static void
+dearest_hash(void **state)
+{
+	stralloc sample = STRALLOC_ZERO;
+	unsigned int line;
+
+	(void)state;
+	write_accounts("a@x:$5$saltsalt$x:1:2:/a::\nb@x:$6$saltsalt$x:1:2:/b::\nc@x:$1$saltsalt$x:1:2:/c::\nd@x:$6$saltsalt$y:1:2:/d::\n", 0600);
+	assert_null(compile(&line));
+	assert_int_equal(table_find(VIRTUAL_PASSWORDS, "", 0, &sample, NULL), 1);
+	assert_int_equal(sample.len, strlen("$6$saltsalt$x"));
+	assert_memory_equal(sample.s, "$6$saltsalt$x", sample.len);
+	stralloc_free(&sample);
+}
+
 static void
 both_tables(void **state)
 {
@@ -196,7 +212,7 @@ int
 main(void)
 {
 	const struct CMUnitTest others[] = {
-		cmocka_unit_test(both_tables), cmocka_unit_test(no_accounts), cmocka_unit_test(readable_for_all),
+		cmocka_unit_test(dearest_hash), cmocka_unit_test(both_tables), cmocka_unit_test(no_accounts), cmocka_unit_test(readable_for_all),
 		cmocka_unit_test(long_line), cmocka_unit_test(L4_damaged),
 	};
 	struct CMUnitTest tests[ROWS + sizeof others / sizeof *others];
