@@ -46,6 +46,17 @@ parse_words(struct maildir_quota *q, const char *words)
 
 /* --- counting ------------------------------------------------------------------------------------------------------------- */
 
+/* Closes it. 1 if readdir, with errno 0 before, came to its end; 0 with errno set. */
+static int
+read_to_end(DIR *dir)
+{
+	int e = errno;
+
+	closedir(dir);
+	errno = e;
+	return !e;
+}
+
 /* Adds what a directory of messages holds. One that is not there holds nothing. */
 static int
 count_messages(struct maildir_quota *q, int at, const char *path)
@@ -61,7 +72,7 @@ count_messages(struct maildir_quota *q, int at, const char *path)
 			close(fd);
 		return errno == ENOENT || errno == ENOTDIR;
 	}
-	while ((entry = readdir(dir))) {
+	while (errno = 0, (entry = readdir(dir))) {
 		if (entry->d_name[0] == '.' || maildir_name_is_trashed(entry->d_name))
 			continue;
 		if (!maildir_name_size(entry->d_name, &size)) {
@@ -74,8 +85,7 @@ count_messages(struct maildir_quota *q, int at, const char *path)
 		q->octets += size;
 		q->messages++;
 	}
-	closedir(dir);
-	return 1;
+	return read_to_end(dir);
 }
 
 /* Adds what a folder holds, "." the maildir itself. */
@@ -107,12 +117,11 @@ count_all(struct maildir_quota *q)
 	}
 	q->octets = q->messages = 0;
 	ok = count_folder(q, ".");
-	while (ok && (entry = readdir(dir)))
+	while (ok && (errno = 0, entry = readdir(dir)))
 		if (entry->d_name[0] == '.' && strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
 		    strcmp(entry->d_name, TRASH) != 0)
 			ok = count_folder(q, entry->d_name);
-	closedir(dir);
-	return ok;
+	return read_to_end(dir) && ok;
 }
 
 /* Counts, and puts a new file in the place of the old one. */

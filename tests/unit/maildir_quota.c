@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,6 +17,24 @@
 #include "directory.h"
 #include "maildir.h"
 #include "maildir_quota.h"
+
+struct dirent *__real_readdir(DIR *dir);
+struct dirent *__wrap_readdir(DIR *dir);
+static int readdirs_left = -1;	/* that succeed; -1: all */
+static int readdir_failed;
+
+struct dirent *
+__wrap_readdir(DIR *dir)
+{
+	if (readdirs_left < 0)
+		return __real_readdir(dir);
+	if (readdirs_left-- > 0)
+		return __real_readdir(dir);
+	readdirs_left = 0;
+	readdir_failed = 1;
+	errno = EIO;
+	return NULL;
+}
 
 static void
 put(const char *path, const char *text)
@@ -277,6 +296,29 @@ enum {
 	TAKES = sizeof take_rows / sizeof *take_rows,
 };
 
+/* Wherever it fails: what was counted up to there is no count. */
+static void
+a_folder_that_cannot_be_read_counts_nothing(void **state)
+{
+	struct maildir_quota q;
+	int fails = 0;
+
+	(void)state;
+	do {
+		readdirs_left = fails++;
+		readdir_failed = 0;
+		unlink("m/maildirsize");
+		if (maildir_quota_open(&q, "m", "1000S")) {
+			assert_false(readdir_failed);
+			maildir_quota_close(&q);
+			break;
+		}
+		assert_int_equal(errno, EIO);
+	} while (fails < 1000);
+	readdirs_left = -1;
+	assert_in_range(fails, 10, 999);
+}
+
 int
 main(void)
 {
@@ -285,7 +327,7 @@ main(void)
 		cmocka_unit_test_setup(long_file, make_maildir), cmocka_unit_test_setup(no_file_to_follow, make_maildir),
 		cmocka_unit_test_setup(several, make_maildir), cmocka_unit_test_setup(at_the_same_time, make_maildir),
 		cmocka_unit_test_setup(counted_anew_before_it_is_refused, make_maildir),
-		cmocka_unit_test_setup(no_quota, make_maildir),
+		cmocka_unit_test_setup(no_quota, make_maildir), cmocka_unit_test_setup(a_folder_that_cannot_be_read_counts_nothing, make_maildir),
 	};
 	struct CMUnitTest tests[FILES + TAKES + sizeof others / sizeof *others];
 	size_t n = 0;
