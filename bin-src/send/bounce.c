@@ -221,15 +221,21 @@ put_visible(const struct bounce *b, const char *s)
 		b->put(b->data, (unsigned char)*s < 32 || *s == 127 ? "_" : s, 1);
 }
 
-/* An address in a header field: its local part is quoted if it has to be. */
+/* An address in a header field: its local part is quoted if it has to be. Where it is longer than most octets, instead is there. */
 static void
-put_address(const struct bounce *b, const char *address)
+put_address_up_to(const struct bounce *b, const char *address, size_t most, const char *instead)
 {
 	stralloc quoted = STRALLOC_ZERO;
 
 	if (quote_address(&quoted, address, strlen(address)) && stralloc_0(&quoted))
-		put_visible(b, quoted.s);
+		put_visible(b, quoted.len > most ? instead : quoted.s);
 	stralloc_free(&quoted);
+}
+
+static void
+put_address(const struct bounce *b, const char *address)
+{
+	put_address_up_to(b, address, SIZE_MAX, NULL);
 }
 
 static void
@@ -388,7 +394,7 @@ put_header(const struct bounce *b, const struct survey *v)
 	puts_to(b, "\nTo: ");
 	if (b->kind == BOUNCE_SINGLE ? verp_return(&address, b->sender) :
 	    join_address(&address, &s->double_to, &s->double_host))
-		put_address(b, address.s);
+		put_address_up_to(b, address.s, BOUNCE_LINE_MAX, "undisclosed-recipients:;");	/* RFC 5322 section 2.1.1 */
 	stralloc_free(&address);
 	puts_to(b, "\nSubject: ");
 	puts_to(b, words[b->report].subject);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/send/bounce.h"
+#include "queue/protocol.h"
 #include "stralloc_set.h"
 
 /* --- one bounce ------------------------------------------------------------------ */
@@ -593,6 +594,22 @@ static const struct to_row { const char *rule, *sender, *want; } to_rows[] = {
 	{ "To: VERP", "list-@here.example-@[]", "To: list-@here.example\n" },
 };
 
+/* An address of a queue that is longer than any of SMTP, and twice as long once it is quoted. */
+static void
+to_without_room(void **state)
+{
+	static const char want[] = "To: undisclosed-recipients:;\n";
+	struct input in = input_of(&ann, 1, small_message);
+	char sender[QUEUE_ADDRESS_MAX + 1];
+
+	(void)state;
+	memset(sender, '"', sizeof sender);
+	memcpy(sender + sizeof sender - sizeof "@x", "@x", sizeof "@x");
+	assert_int_equal(write_bounce(&in, sender, BOUNCE_SINGLE), 1);
+	assert_memory_equal(strstr(in.out.s, "To: "), want, sizeof want - 1);
+	stralloc_free(&in.out);
+}
+
 static void
 to_row(void **state)
 {
@@ -665,7 +682,7 @@ main(void)
 		cmocka_unit_test(odd_messages_come_back_as_they_are),
 		cmocka_unit_test(without_the_message),
 		cmocka_unit_test(a_message_that_cannot_be_read),
-		cmocka_unit_test(long_lines_are_broken),
+		cmocka_unit_test(long_lines_are_broken), cmocka_unit_test(to_without_room),
 	};
 	struct CMUnitTest tests[COUNT(plain_rows) + COUNT(status_rows) + COUNT(utf8_rows) + COUNT(envelope_rows) +
 	    COUNT(to_rows) + COUNT(file_rows) + COUNT(dsn_rows) + COUNT(others)];
