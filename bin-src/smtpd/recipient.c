@@ -231,7 +231,8 @@ recipient_is_taken(struct session *s, struct path *path)
 			break;
 		case POLICY_NO:
 			return refuse(s, path, 553, "5.7.1", "sorry, that domain isn't in my list of allowed rcpthosts");
-		case POLICY_TROUBLE:
+		case POLICY_TROUBLE:	/* RFC 5321 section 3.8: who says 421 closes */
+			session_close(s, SESSION_BROKEN, "unable to read controls");
 			return refuse(s, path, 421, "4.3.0", "unable to read controls");
 		}
 	if (!policy_is_postmaster(path->address, path->len) && !passes_checks(s, path))
