@@ -32,6 +32,14 @@ out_of_memory(struct session *s)
 	session_close(s, SESSION_BROKEN, "out of memory");
 }
 
+/* An address that is refused for the form of its command, with its line in the log. */
+static void
+refuse_form(struct session *s, const char *verb, const char *address, unsigned int code, const char *enhanced, const char *text)
+{
+	error(s, code, enhanced, text);
+	session_log_refusal(s, verb, address, text);
+}
+
 /* The path of MAIL or RCPT behind its "FROM:" or "TO:", and its parameters. Returns 1, or 0: answered. */
 static int
 take_path(struct session *s, char *arg, size_t len, enum path_kind kind, struct path *path, struct parameters *parameters)
@@ -45,21 +53,22 @@ take_path(struct session *s, char *arg, size_t len, enum path_kind kind, struct 
 	enum path_result r;
 
 	if (len < n || strncasecmp(arg, word, n) != 0) {
-		error(s, 501, "5.5.4", kind == PATH_REVERSE ? "syntax: MAIL FROM:<address>" : "syntax: RCPT TO:<address>");
+		refuse_form(s, rows[kind].verb, arg, 501, "5.5.4",
+		    kind == PATH_REVERSE ? "syntax: MAIL FROM:<address>" : "syntax: RCPT TO:<address>");
 		return 0;
 	}
 	r = path_parse(path, arg + n, len - n, kind);
 	if (r != PATH_OK) {
-		error(s, r == PATH_TOO_LONG ? 555 : 501, rows[kind].enhanced, r == PATH_TOO_LONG ? "the address is too long" : "syntax error in the address");
-		session_log_refusal(s, rows[kind].verb, arg + n, s->reply.last);
+		refuse_form(s, rows[kind].verb, arg + n, r == PATH_TOO_LONG ? 555 : 501, rows[kind].enhanced,
+		    r == PATH_TOO_LONG ? "the address is too long" : "syntax error in the address");
 		return 0;
 	}
 	switch (parameters_parse(parameters, arg + n + path->end, len - n - path->end, rows[kind].command)) {
 	case PARAMETERS_MALFORMED:
-		error(s, 501, "5.5.4", "syntax error in the parameters");
+		refuse_form(s, rows[kind].verb, path->address, 501, "5.5.4", "syntax error in the parameters");
 		return 0;
 	case PARAMETERS_UNKNOWN:
-		error(s, 555, "5.5.4", "a parameter that is not offered");
+		refuse_form(s, rows[kind].verb, path->address, 555, "5.5.4", "a parameter that is not offered");
 		return 0;
 	case PARAMETERS_OK:
 		break;
@@ -233,12 +242,16 @@ tarpit(struct session *s)
 	poll(NULL, 0, (int)numbers[NUMBER_TARPITDELAY] * 1000);
 }
 
-/* The client sends to the others in another transaction; it may have named them all already. */
+/* The client sends to the others in another transaction; it may have named them all already. The first of a message is logged. */
 static void
-too_many_recipients(struct session *s)
+too_many_recipients(struct session *s, const char *address)
 {
+	s->refused++;
 	if (++s->excess <= EXCESS * s->settings->numbers[NUMBER_MAXRCPT]) {
 		reply_put(&s->reply, 452, "4.5.3", "sorry, too many recipients");
+		if (!s->mail.has_excess)
+			session_log_refusal(s, "RCPT", address, s->reply.last);
+		s->mail.has_excess = 1;
 		return;
 	}
 	reply_put(&s->reply, 421, "4.5.3", "sorry, too many recipients");
@@ -256,11 +269,12 @@ run_rcpt(struct session *s, char *arg, size_t len)
 		return;
 	}
 	if (path.is_internationalized && !s->mail.is_smtputf8) {
-		error(s, 553, "5.6.7", "such an address needs SMTPUTF8");
+		refuse_form(s, "RCPT", path.address, 553, "5.6.7", "such an address needs SMTPUTF8");
+		session_count_refusal(s);
 		return;
 	}
 	if (s->mail.count >= s->settings->numbers[NUMBER_MAXRCPT]) {
-		too_many_recipients(s);
+		too_many_recipients(s, path.address);
 		return;
 	}
 	tarpit(s);

@@ -51,6 +51,7 @@ struct transaction {
 	unsigned int count;	/* of recipients */
 	int is_bad_sender;	/* in badmailfrom: each recipient is refused */
 	int is_smtputf8;
+	int has_excess;		/* recipients above maxrcpt */
 	int has_failed;		/* during BDAT: what follows is thrown away */
 	int is_too_large, has_no_memory;
 	struct content content;

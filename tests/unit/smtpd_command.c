@@ -181,7 +181,8 @@ recipients_of_a_message(void **state)
 	for (int i = 0; i < 20; i++)
 		expect(RCPT, "452 sorry, too many recipients (#4.5.3)");
 	assert_int_equal(smtpd->mail.count, 2);
-	assert_int_equal(smtpd->refused, 0);	/* the client did nothing wrong */
+	assert_int_equal(smtpd->refused, 20);
+	assert_int_equal(smtpd->refused_lately, 0);	/* the client did nothing wrong */
 	expect(RCPT, "421 sorry, too many recipients (#4.5.3)");
 	expect_end("too many recipients");
 }
@@ -303,6 +304,77 @@ null_senders_may_be_refused(void **state)
 	*number(NUMBER_REJECTNULL) = 1;
 	expect("MAIL FROM:<>", "553 sorry, no mail from the null sender is taken here (#5.7.1)");
 	expect(MAIL, "250 ");
+}
+
+/* --- refusals in the log: a line each ------------------------------------------------------------------------------------ */
+
+static const struct refusal { const char *rule, *lines, *want; } refusals[] = {
+	{ "MAIL without FROM", "MAIL <s@x.test>", "command=MAIL argument=<?s@x.test?> reason=\"syntax: MAIL FROM:<address>\"" },
+	{ "a sender that is none", "MAIL FROM:<s", "command=MAIL argument=<?s> reason=\"syntax error in the address\"" },
+	{ "parameters of a sender", "MAIL FROM:<s@x.test> SIZE=x", "command=MAIL argument=<s@x.test> reason=\"syntax error in the parameters\"" },
+	{ "one that is not offered", "MAIL FROM:<s@x.test> XYZZY", "command=MAIL argument=<s@x.test> reason=\"a parameter that is not offered\"" },
+	{ "parameters of a recipient", MAIL "|RCPT TO:<a@me.test> NOTIFY=x",
+	  "command=RCPT from=<s@x.test> argument=<a@me.test> reason=\"syntax error in the parameters\"" },
+	{ "one that is not offered for a recipient", MAIL "|RCPT TO:<a@me.test> SIZE=1",
+	  "command=RCPT from=<s@x.test> argument=<a@me.test> reason=\"a parameter that is not offered\"" },
+	{ "a recipient who needs SMTPUTF8", MAIL "|RCPT TO:<\xc3\xb3@me.test>",
+	  "command=RCPT from=<s@x.test> argument=<\xc3\xb3@me.test> reason=\"such an address needs SMTPUTF8\"" },
+};
+enum { REFUSALS = sizeof refusals / sizeof *refusals };
+
+static size_t
+count_of(const char *text, const char *part)
+{
+	size_t n = 0;
+
+	while ((text = strstr(text, part))) {
+		text += strlen(part);
+		n++;
+	}
+	return n;
+}
+
+static void
+each_refusal_has_a_line(void **state)
+{
+	for (size_t i = 0; i < REFUSALS; i++) {
+		const char *log;
+
+		smtpd_end(state);
+		smtpd_begin(state);
+		smtpd_says(refusals[i].lines);
+		log = smtpd_logged();
+		if (!strstr(log, refusals[i].want) || count_of(log, "\n") != 1)
+			fail_msg("%s: %s", refusals[i].rule, log);
+		assert_int_equal(smtpd->refused, strstr(refusals[i].want, "RCPT") != NULL);
+	}
+}
+
+/* The reason is the refusal's, not that of the session's end. */
+static void
+the_refusal_that_ends_a_session(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXERRORS) = 0;
+	expect("MAIL FROM:<s@x.test> XYZZY", "555 ");
+	assert_non_null(strstr(smtpd_logged(), " reason=\"a parameter that is not offered\"\n"));
+	expect_end("too many errors");
+}
+
+static void
+recipients_above_the_limit_have_a_line_a_message(void **state)
+{
+	const char *log;
+
+	(void)state;
+	*number(NUMBER_MAXRCPT) = 1;
+	expect(MAIL "|" RCPT "|RCPT TO:<b@me.test>|RCPT TO:<c@me.test>", "452 ");
+	expect(MAIL "|" RCPT "|RCPT TO:<d@me.test>", "452 ");
+	assert_int_equal(smtpd->refused, 3);
+	log = smtpd_logged();
+	assert_int_equal(count_of(log, "\n"), 2);
+	assert_non_null(strstr(log, " command=RCPT from=<s@x.test> argument=<b@me.test> reason=\"sorry, too many recipients\"\n"));
+	assert_non_null(strstr(log, " argument=<d@me.test> "));
 }
 
 /* --- what is kept, and what is logged ------------------------------------------------------------------------------------ */
@@ -479,7 +551,8 @@ main(void)
 		TEST(a_MAIL_that_is_refused_is_no_message), TEST(commands_for_nothing),
 		TEST(a_message_begins_the_count_of_commands_for_nothing_anew), TEST(errors_of_form), TEST(refused_recipients),
 		TEST(refused_recipients_count_from_the_last_message_on), TEST(one_end_of_a_session_is_said_once),
-		TEST(a_message_of_the_largest_size_and_one_octet_more), TEST(null_senders_may_be_refused), TEST(what_a_transaction_keeps),
+		TEST(a_message_of_the_largest_size_and_one_octet_more), TEST(null_senders_may_be_refused), TEST(each_refusal_has_a_line),
+		TEST(the_refusal_that_ends_a_session), TEST(recipients_above_the_limit_have_a_line_a_message), TEST(what_a_transaction_keeps),
 		TEST(a_refusal_is_a_line_of_the_log_whatever_was_said), TEST(STARTTLS_is_offered_once),
 		TEST(what_was_said_before_TLS_is_forgotten), TEST(TLS_that_cannot_begin_changes_nothing), TEST(a_handshake_that_fails_is_the_end),
 		TEST(nothing_may_be_sent_behind_STARTTLS), TEST(STARTTLS_within_a_message), TEST(TLS_that_is_required),
