@@ -91,8 +91,10 @@ session_count_error(struct session *s)
 void
 session_count_refusal(struct session *s)
 {
+	unsigned long most = s->settings->numbers[NUMBER_BRTLIMIT];
+
 	s->refused++;
-	if (++s->refused_lately <= s->settings->numbers[NUMBER_BRTLIMIT] || s->end != SESSION_GOES_ON)
+	if (++s->refused_lately <= most || !most || s->end != SESSION_GOES_ON)
 		return;
 	reply_put(&s->reply, 421, "4.7.1", "too many refused recipients");
 	session_close(s, SESSION_REFUSED, "too many refused recipients");

@@ -270,6 +270,17 @@ refused_recipients_count_from_the_last_message_on(void **state)
 	assert_int_equal(smtpd->end, SESSION_GOES_ON);
 }
 
+static void
+refused_recipients_without_limit(void **state)
+{
+	(void)state;
+	*number(NUMBER_BRTLIMIT) = 0;
+	for (int i = 0; i < 200; i++)
+		expect(MAIL "|RCPT TO:<a@y.test>", "553 ");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+	assert_int_equal(smtpd->refused, 200);
+}
+
 /* Two counts may be over at once: the client is told once. */
 static void
 one_end_of_a_session_is_said_once(void **state)
@@ -277,8 +288,9 @@ one_end_of_a_session_is_said_once(void **state)
 	const char *said;
 
 	(void)state;
-	*number(NUMBER_MAXERRORS) = *number(NUMBER_BRTLIMIT) = 0;
-	smtpd_says(MAIL);
+	*number(NUMBER_MAXERRORS) = 0;
+	*number(NUMBER_BRTLIMIT) = 1;
+	smtpd_says(MAIL "|RCPT TO:<a@y.test>");
 	said = smtpd_says("RCPT TO:<>");
 	assert_non_null(strstr(said, "421 too many errors"));
 	assert_null(strstr(said, "421 too many refused"));
@@ -549,7 +561,7 @@ main(void)
 		TEST(a_client_that_does_not_wait_for_the_last_of_a_group), TEST(recipients_of_a_message),
 		TEST(recipients_above_the_limit_count_through_all_of_a_session), TEST(messages_of_a_session),
 		TEST(a_MAIL_that_is_refused_is_no_message), TEST(commands_for_nothing),
-		TEST(a_message_begins_the_count_of_commands_for_nothing_anew), TEST(errors_of_form), TEST(refused_recipients),
+		TEST(a_message_begins_the_count_of_commands_for_nothing_anew), TEST(errors_of_form), TEST(refused_recipients), TEST(refused_recipients_without_limit),
 		TEST(refused_recipients_count_from_the_last_message_on), TEST(one_end_of_a_session_is_said_once),
 		TEST(a_message_of_the_largest_size_and_one_octet_more), TEST(null_senders_may_be_refused), TEST(each_refusal_has_a_line),
 		TEST(the_refusal_that_ends_a_session), TEST(recipients_above_the_limit_have_a_line_a_message), TEST(what_a_transaction_keeps),
