@@ -14,6 +14,7 @@
 enum {
 	LITERAL_MAX = 300,
 	EXCESS = 10,	/* times maxrcpt: recipients above it that a session may name */
+	LIMIT_MAX = 999999,	/* RFC 9422 section 4: a limit has six digits, and is not 0 */
 };
 
 /* --- what several commands need ------------------------------------------------------ */
@@ -118,11 +119,21 @@ run_helo(struct session *s, char *arg, size_t len)
 		reply_line(&s->reply, 250, ' ', s->settings->greeting.s);
 }
 
+/* A limit of RFC 9422, behind those before. A larger one than can be said is promised in part; of 0 nothing is said. */
+static void
+add_limit(char *line, size_t size, const char *name, unsigned long limit)
+{
+	size_t len = strlen(line);
+
+	if (limit)
+		snprintf(line + len, size - len, " %s=%lu", name, limit > LIMIT_MAX ? LIMIT_MAX : limit);
+}
+
 static void
 run_ehlo(struct session *s, char *arg, size_t len)
 {
 	const unsigned long *numbers = s->settings->numbers;
-	char line[128];
+	char line[128], limits[64] = "";
 
 	if (!take_helo(s, arg, len))
 		return;
@@ -139,8 +150,12 @@ run_ehlo(struct session *s, char *arg, size_t len)
 	reply_line(&s->reply, 250, '-', "SMTPUTF8");
 	reply_line(&s->reply, 250, '-', "ENHANCEDSTATUSCODES");
 	reply_line(&s->reply, 250, '-', "DSN");
-	reply_line(&s->reply, 250, '-', "CHUNKING");
-	snprintf(line, sizeof line, "LIMITS MAILMAX=%lu RCPTMAX=%lu", numbers[NUMBER_MAXMAIL], numbers[NUMBER_MAXRCPT]);
+	add_limit(limits, sizeof limits, "MAILMAX", numbers[NUMBER_MAXMAIL]);
+	add_limit(limits, sizeof limits, "RCPTMAX", numbers[NUMBER_MAXRCPT]);
+	reply_line(&s->reply, 250, *limits ? '-' : ' ', "CHUNKING");
+	if (!*limits)
+		return;
+	snprintf(line, sizeof line, "LIMITS%s", limits);
 	reply_line(&s->reply, 250, ' ', line);
 }
 

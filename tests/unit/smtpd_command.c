@@ -153,6 +153,30 @@ EHLO_offers_the_limits_that_count(void **state)
 	    "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-CHUNKING\r\n250 LIMITS MAILMAX=3 RCPTMAX=2");
 }
 
+/* RFC 9422 section 4: six digits, and not 0. What EHLO ends in. */
+static const struct limits_row { const char *rule; unsigned long mails, recipients; const char *want; } limits[] = {
+	{ "limits that cannot be said whole", 1000000, 100000, "250-CHUNKING\r\n250 LIMITS MAILMAX=999999 RCPTMAX=100000" },
+	{ "the largest that can", 999999, 1, "250-CHUNKING\r\n250 LIMITS MAILMAX=999999 RCPTMAX=1" },
+	{ "no messages", 0, 7, "250-CHUNKING\r\n250 LIMITS RCPTMAX=7" },
+	{ "no recipients", 7, 0, "250-CHUNKING\r\n250 LIMITS MAILMAX=7" },
+	{ "neither", 0, 0, "250-DSN\r\n250 CHUNKING" },
+};
+
+static void
+EHLO_says_limits_that_can_be_said(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+		const char *said;
+
+		*number(NUMBER_MAXMAIL) = limits[i].mails;
+		*number(NUMBER_MAXRCPT) = limits[i].recipients;
+		said = smtpd_says("EHLO x.test");
+		if (strlen(said) < strlen(limits[i].want) || strcmp(said + strlen(said) - strlen(limits[i].want), limits[i].want) != 0)
+			fail_msg("%s: %s", limits[i].rule, said);
+	}
+}
+
 /* What was sent before the reply came would be taken for something else. */
 static void
 a_client_that_does_not_wait_for_the_last_of_a_group(void **state)
@@ -557,7 +581,7 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, smtpd_begin, smtpd_end)
 	const struct CMUnitTest others[] = {
-		TEST(the_longest_name_and_one_octet_more), TEST(EHLO_offers_the_limits_that_count),
+		TEST(the_longest_name_and_one_octet_more), TEST(EHLO_offers_the_limits_that_count), TEST(EHLO_says_limits_that_can_be_said),
 		TEST(a_client_that_does_not_wait_for_the_last_of_a_group), TEST(recipients_of_a_message),
 		TEST(recipients_above_the_limit_count_through_all_of_a_session), TEST(messages_of_a_session),
 		TEST(a_MAIL_that_is_refused_is_no_message), TEST(commands_for_nothing),
