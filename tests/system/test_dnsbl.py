@@ -8,6 +8,7 @@ import pytest
 
 from conftest import HOST, wait_for
 from fake_dns import FakeDns
+from smtp_session import capped
 
 CLIENT = "192.0.2.99"
 REVERSED = "99.2.0.192"
@@ -25,9 +26,9 @@ def listing(tree, dns):
     tree.need("qmail-dnsbl")
     tree.write("control/dnsservers", dns.server + "\n")
 
-    def ask(*lines, client=CLIENT, env=None):
+    def ask(*lines, client=CLIENT, env=None, limit=None):
         tree.write("control/dnsbllist", "".join(line + "\n" for line in lines))
-        done = tree.run("qmail-dnsbl", client, env=env)
+        done = tree.run("qmail-dnsbl", client, env=env, preexec_fn=limit)
         ask.errors = done.stderr.decode()
         return done.returncode, done.stdout.decode().splitlines()
 
@@ -83,6 +84,15 @@ def test_hostile_texts(listing, dns):
     assert listing("b.example")[1][-1] == "451 " + "x" * 399
 
 
+TEXT = 65100  # octets of a TXT record that fills an answer of DNS, 64 KiB, to its end
+
+
+def test_S19_TXT_of_64_KiB(listing, dns):
+    put(dns, "a.example", text=b"x" * TEXT)
+    assert listing("-a.example", limit=capped())[1][-1] == "553 " + "x" * 399
+    assert ("tcp", f"{REVERSED}.a.example", "TXT") in dns.queries
+
+
 @pytest.mark.parametrize("way", ["SILENT", "SERVFAIL", "REFUSED", "GARBAGE", "SHORT", "OTHER_NAME"])
 @pytest.mark.parametrize("closed", [None, "1"])
 def test_lists_that_do_not_answer(listing, dns, way, closed):
@@ -134,7 +144,7 @@ class Session:
         ours, theirs = socket.socketpair()
         self.log = tree.home / "smtpd.log"
         with open(self.log, "ab") as log:
-            self.process = tree.popen("qmail-smtpd", stdin=theirs, stdout=theirs, stderr=log, env={
+            self.process = tree.popen("qmail-smtpd", stdin=theirs, stdout=theirs, stderr=log, preexec_fn=capped(), env={
                 "PROTO": "TCP", "TCPREMOTEIP": CLIENT, "TCPREMOTEPORT": "4000", "TCPLOCALIP": "192.0.2.1", "TCPLOCALPORT": "25", **env})
         theirs.close()
         ours.settimeout(20)
@@ -203,6 +213,11 @@ def smtpd(tree, dns):
 ])
 def test_recipient(smtpd, lists, env, want):
     assert smtpd(*lists, **env).recipient().startswith(want)
+
+
+def test_S19_TXT_of_64_KiB_in_a_session(smtpd, dns):
+    put(dns, "large.example", text=b"x" * TEXT)
+    assert smtpd("-large.example").recipient() == "553 5.7.1 " + "x" * 399 + " (#5.7.1)"
 
 
 def test_postmaster_is_reached_from_anywhere(smtpd):
