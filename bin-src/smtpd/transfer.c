@@ -177,10 +177,10 @@ transfer_flush(struct transfer *t)
 		if (r < 0 && errno == EINTR)
 			continue;
 		w = r > 0 ? write(STDOUT_FILENO, t->replies.s + done, n) : -1;
-		if (w < 0)
-			t->is_gone = 1;
-		else
+		if (w >= 0)
 			done += (size_t)w;
+		else if (r <= 0 || errno != EINTR)	/* a signal to stop takes no reply away */
+			t->is_gone = 1;
 	}
 	t->replies.len = 0;
 	return !t->is_gone;
