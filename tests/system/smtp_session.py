@@ -177,6 +177,17 @@ class Smtp:
         return self.data(octets)
 
 
+class Client(Smtp):
+    """A session over a connection to a Service or Tcpserver."""
+
+    def __init__(self, service, source=None):
+        self.socket, self.octets = service.connect(source), b""
+        self.greeting = self.reply()
+
+    def __exit__(self, *why):
+        self.socket.close()
+
+
 def parts(envelope):
     """An envelope of the queue as a list of records, each a text with its letter first."""
     assert envelope.endswith(b"\0\0"), envelope

@@ -8,7 +8,9 @@ import pytest
 
 from conftest import HOST, wait_for
 from fake_dns import FakeDns
-from smtp_session import capped
+from serving import Tcpserver
+from signed_zones import Network
+from smtp_session import Client, Queue, capped
 
 CLIENT = "192.0.2.99"
 REVERSED = "99.2.0.192"
@@ -247,3 +249,39 @@ def test_a_session_that_leaves_takes_its_questions_with_it(smtpd, dns):
 def test_without_the_program(smtpd):
     (smtpd.tree.bin / "qmail-dnsbl").unlink()
     assert smtpd("-a.example").recipient().startswith("250")
+
+
+# --- rblsmtpd in front -----------------------------------------------------------------------------------------------------
+
+RBLSMTPD = "/usr/bin/rblsmtpd"
+
+
+@pytest.fixture
+def port_53():
+    """A name server where rblsmtpd, which knows no other port, finds it: in a network of its own."""
+    network = Network(packages=())
+    try:
+        with FakeDns(port=53) as server:
+            yield server
+    finally:
+        network.leave()
+
+
+@pytest.mark.skipif(not os.path.exists(RBLSMTPD), reason="ucspi-tcp is not installed")
+def test_rblsmtpd_in_front(tree, port_53):
+    tree.write("control/rcpthosts", HOST + "\n")
+    put(port_53, "a.example", reverse="2.0.0.127")
+    command = RBLSMTPD, "-r", "a.example", tree.bin / "qmail-smtpd"
+    with Queue(tree) as queue, Tcpserver(tree, *command, env={"DNSCACHEIP": "127.0.0.1", "RBLSMTPD": None}) as server:
+        with Client(server, "127.0.0.2") as listed:
+            assert "rblsmtpd" in listed.greeting
+            listed.expect(250, "MAIL FROM:<s@x.example>")
+            assert listed.expect(451, f"RCPT TO:<ana@{HOST}>") == "451 see http://bl.example/"
+        with Client(server, "127.0.0.3") as other:
+            assert other.greeting == f"220 {HOST} ESMTP"
+            other.ehlo()
+            assert other.message().startswith("250 ")
+            other.expect(221, "QUIT")
+        assert server.logged("end=quit").count("qmail-smtpd: session ") == 1
+    assert len(queue.messages) == 1
+    assert {(name, kind) for _, name, kind in port_53.queries} == {("2.0.0.127.a.example", "TXT"), ("3.0.0.127.a.example", "TXT")}
