@@ -139,20 +139,20 @@ run_ehlo(struct session *s, char *arg, size_t len)
 		return;
 	s->is_extended = s->reply.is_extended = 1;
 	reply_line(&s->reply, 250, '-', s->settings->greeting.s);
-	reply_line(&s->reply, 250, '-', "PIPELINING");
+	reply_line(&s->reply, 250, '-', "PIPELINING");	/* RFC 2920 */
 	if (server_tls_is_offered(s->tls))
 		reply_line(&s->reply, 250, '-', "STARTTLS");
 	if (auth_is_offered(s))
 		reply_line(&s->reply, 250, '-', "AUTH PLAIN LOGIN");
-	snprintf(line, sizeof line, "SIZE %lu", numbers[NUMBER_DATABYTES]);
+	snprintf(line, sizeof line, "SIZE %lu", numbers[NUMBER_DATABYTES]);	/* RFC 1870 section 3; 0: no limit */
 	reply_line(&s->reply, 250, '-', line);
-	reply_line(&s->reply, 250, '-', "8BITMIME");
-	reply_line(&s->reply, 250, '-', "SMTPUTF8");
-	reply_line(&s->reply, 250, '-', "ENHANCEDSTATUSCODES");
-	reply_line(&s->reply, 250, '-', "DSN");
+	reply_line(&s->reply, 250, '-', "8BITMIME");	/* RFC 6152 section 2 */
+	reply_line(&s->reply, 250, '-', "SMTPUTF8");	/* RFC 6531 section 3.1 */
+	reply_line(&s->reply, 250, '-', "ENHANCEDSTATUSCODES");	/* RFC 2034 section 4 */
+	reply_line(&s->reply, 250, '-', "DSN");	/* RFC 3461 section 4 */
 	add_limit(limits, sizeof limits, "MAILMAX", numbers[NUMBER_MAXMAIL]);
 	add_limit(limits, sizeof limits, "RCPTMAX", numbers[NUMBER_MAXRCPT]);
-	reply_line(&s->reply, 250, *limits ? '-' : ' ', "CHUNKING");
+	reply_line(&s->reply, 250, *limits ? '-' : ' ', "CHUNKING");	/* RFC 3030 section 2 */
 	if (!*limits)
 		return;
 	snprintf(line, sizeof line, "LIMITS%s", limits);
@@ -200,7 +200,7 @@ is_mail_taken(struct session *s, const struct path *path, const struct parameter
 		error(s, 555, "5.5.4", "SMTPUTF8 needs EHLO");
 	else if (path->is_internationalized && !parameters->is_smtputf8)
 		error(s, 553, "5.6.7", "such an address needs SMTPUTF8");
-	else if (most && parameters->size > most)
+	else if (most && parameters->size > most)	/* RFC 1870 section 6.1 */
 		reply_put(&s->reply, 552, "5.3.4", "sorry, that message size exceeds my databytes limit");
 	else if (path->len == 0 && s->settings->numbers[NUMBER_REJECTNULL])
 		reply_put(&s->reply, 553, "5.7.1", "sorry, no mail from the null sender is taken here");
@@ -283,7 +283,7 @@ run_rcpt(struct session *s, char *arg, size_t len)
 		session_count_refusal(s);
 		return;
 	}
-	if (path.is_internationalized && !s->mail.is_smtputf8) {
+	if (path.is_internationalized && !s->mail.is_smtputf8) {	/* RFC 6531 section 3.5 */
 		refuse_form(s, "RCPT", path.address, 553, "5.6.7", "such an address needs SMTPUTF8");
 		session_count_refusal(s);
 		return;
@@ -322,7 +322,7 @@ run_data(struct session *s, char *arg, size_t len)
 	delivery_data(s);
 }
 
-/* "SIZE" or "SIZE LAST". Returns 0 if it is neither: then nobody knows where the chunk ends. */
+/* "SIZE" or "SIZE LAST" (RFC 3030 section 2). Returns 0 if it is neither: then nobody knows where the chunk ends. */
 static int
 scan_chunk(char *arg, uint64_t *size, int *is_last)
 {
@@ -421,7 +421,7 @@ enum {
 
 static const struct command {
 	const char *verb;
-	unsigned int phases, flags;
+	unsigned int phases, flags;	/* phases: in which it may come (RFC 5321 section 4.1.4) */
 	handler *run;
 } commands[] = {
 	{ "MAIL", PHASE_IDLE | PHASE_SENDER | PHASE_RECIPIENT, IDLES | PROTECTED, run_mail },
@@ -459,6 +459,7 @@ find(const char *verb, size_t len)
 	return c;
 }
 
+/* RFC 5321 section 4.1.4 */
 static const char *
 out_of_order(const struct session *s)
 {
