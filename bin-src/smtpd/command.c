@@ -198,8 +198,8 @@ is_mail_taken(struct session *s, const struct path *path, const struct parameter
 
 	if (parameters->is_smtputf8 && !s->is_extended)
 		error(s, 555, "5.5.4", "SMTPUTF8 needs EHLO");
-	else if (path->is_internationalized && !parameters->is_smtputf8)
-		error(s, 553, "5.6.7", "such an address needs SMTPUTF8");
+	else if (path->is_internationalized && !parameters->is_smtputf8)	/* RFC 6531 section 3.5: 550 here, 553 at RCPT */
+		error(s, 550, "5.6.7", "such an address needs SMTPUTF8");
 	else if (most && parameters->size > most)	/* RFC 1870 section 6.1 */
 		reply_put(&s->reply, 552, "5.3.4", "sorry, that message size exceeds my databytes limit");
 	else if (path->len == 0 && s->settings->numbers[NUMBER_REJECTNULL])
