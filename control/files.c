@@ -24,7 +24,7 @@ const struct control_file control_files[] = {
 	{ "bouncemaxbytes", CONTROL_NUMBER, "200000", 0, "qmail-send",
 	    "octets of a message that its bounce returns whole; of a larger one it returns the header; 0 is no limit" },
 	{ "brtlimit", CONTROL_NUMBER, "100", 0, "qmail-smtpd",
-	    "recipients refused since the last message, after which an SMTP session is ended" },
+	    "recipients refused since the last message, after which an SMTP session is ended; 0 is no limit" },
 	{ "concurrencyaddress", CONTROL_NUMBER, "50", 0, "qmail-smtpd, qmail-qmtpd, qmail-qmqpd, qmail-popup",
 	    "connections of one address at the same time, to each of these servers" },
 	{ "concurrencydestination", CONTROL_NUMBER, "5", 0, "qmail-send",

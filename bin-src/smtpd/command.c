@@ -14,6 +14,7 @@
 enum {
 	LITERAL_MAX = 300,
 	EXCESS = 10,	/* times maxrcpt: recipients above it that a session may name */
+	LIMIT_MAX = 999999,	/* RFC 9422 section 4: a limit has six digits, and is not 0 */
 };
 
 /* --- what several commands need ------------------------------------------------------ */
@@ -32,6 +33,14 @@ out_of_memory(struct session *s)
 	session_close(s, SESSION_BROKEN, "out of memory");
 }
 
+/* An address that is refused for the form of its command, with its line in the log. */
+static void
+refuse_form(struct session *s, const char *verb, const char *address, unsigned int code, const char *enhanced, const char *text)
+{
+	error(s, code, enhanced, text);
+	session_log_refusal(s, verb, address, text);
+}
+
 /* The path of MAIL or RCPT behind its "FROM:" or "TO:", and its parameters. Returns 1, or 0: answered. */
 static int
 take_path(struct session *s, char *arg, size_t len, enum path_kind kind, struct path *path, struct parameters *parameters)
@@ -45,21 +54,22 @@ take_path(struct session *s, char *arg, size_t len, enum path_kind kind, struct 
 	enum path_result r;
 
 	if (len < n || strncasecmp(arg, word, n) != 0) {
-		error(s, 501, "5.5.4", kind == PATH_REVERSE ? "syntax: MAIL FROM:<address>" : "syntax: RCPT TO:<address>");
+		refuse_form(s, rows[kind].verb, arg, 501, "5.5.4",
+		    kind == PATH_REVERSE ? "syntax: MAIL FROM:<address>" : "syntax: RCPT TO:<address>");
 		return 0;
 	}
 	r = path_parse(path, arg + n, len - n, kind);
 	if (r != PATH_OK) {
-		error(s, r == PATH_TOO_LONG ? 555 : 501, rows[kind].enhanced, r == PATH_TOO_LONG ? "the address is too long" : "syntax error in the address");
-		session_log_refusal(s, rows[kind].verb, arg + n, s->reply.last);
+		refuse_form(s, rows[kind].verb, arg + n, r == PATH_TOO_LONG ? 555 : 501, rows[kind].enhanced,
+		    r == PATH_TOO_LONG ? "the address is too long" : "syntax error in the address");
 		return 0;
 	}
 	switch (parameters_parse(parameters, arg + n + path->end, len - n - path->end, rows[kind].command)) {
 	case PARAMETERS_MALFORMED:
-		error(s, 501, "5.5.4", "syntax error in the parameters");
+		refuse_form(s, rows[kind].verb, path->address, 501, "5.5.4", "syntax error in the parameters");
 		return 0;
 	case PARAMETERS_UNKNOWN:
-		error(s, 555, "5.5.4", "a parameter that is not offered");
+		refuse_form(s, rows[kind].verb, path->address, 555, "5.5.4", "a parameter that is not offered");
 		return 0;
 	case PARAMETERS_OK:
 		break;
@@ -109,29 +119,43 @@ run_helo(struct session *s, char *arg, size_t len)
 		reply_line(&s->reply, 250, ' ', s->settings->greeting.s);
 }
 
+/* A limit of RFC 9422, behind those before. A larger one than can be said is promised in part; of 0 nothing is said. */
+static void
+add_limit(char *line, size_t size, const char *name, unsigned long limit)
+{
+	size_t len = strlen(line);
+
+	if (limit)
+		snprintf(line + len, size - len, " %s=%lu", name, limit > LIMIT_MAX ? LIMIT_MAX : limit);
+}
+
 static void
 run_ehlo(struct session *s, char *arg, size_t len)
 {
 	const unsigned long *numbers = s->settings->numbers;
-	char line[128];
+	char line[128], limits[64] = "";
 
 	if (!take_helo(s, arg, len))
 		return;
 	s->is_extended = s->reply.is_extended = 1;
 	reply_line(&s->reply, 250, '-', s->settings->greeting.s);
-	reply_line(&s->reply, 250, '-', "PIPELINING");
+	reply_line(&s->reply, 250, '-', "PIPELINING");	/* RFC 2920 */
 	if (server_tls_is_offered(s->tls))
 		reply_line(&s->reply, 250, '-', "STARTTLS");
 	if (auth_is_offered(s))
 		reply_line(&s->reply, 250, '-', "AUTH PLAIN LOGIN");
-	snprintf(line, sizeof line, "SIZE %lu", numbers[NUMBER_DATABYTES]);
+	snprintf(line, sizeof line, "SIZE %lu", numbers[NUMBER_DATABYTES]);	/* RFC 1870 section 3; 0: no limit */
 	reply_line(&s->reply, 250, '-', line);
-	reply_line(&s->reply, 250, '-', "8BITMIME");
-	reply_line(&s->reply, 250, '-', "SMTPUTF8");
-	reply_line(&s->reply, 250, '-', "ENHANCEDSTATUSCODES");
-	reply_line(&s->reply, 250, '-', "DSN");
-	reply_line(&s->reply, 250, '-', "CHUNKING");
-	snprintf(line, sizeof line, "LIMITS MAILMAX=%lu RCPTMAX=%lu", numbers[NUMBER_MAXMAIL], numbers[NUMBER_MAXRCPT]);
+	reply_line(&s->reply, 250, '-', "8BITMIME");	/* RFC 6152 section 2 */
+	reply_line(&s->reply, 250, '-', "SMTPUTF8");	/* RFC 6531 section 3.1 */
+	reply_line(&s->reply, 250, '-', "ENHANCEDSTATUSCODES");	/* RFC 2034 section 4 */
+	reply_line(&s->reply, 250, '-', "DSN");	/* RFC 3461 section 4 */
+	add_limit(limits, sizeof limits, "MAILMAX", numbers[NUMBER_MAXMAIL]);
+	add_limit(limits, sizeof limits, "RCPTMAX", numbers[NUMBER_MAXRCPT]);
+	reply_line(&s->reply, 250, *limits ? '-' : ' ', "CHUNKING");	/* RFC 3030 section 2 */
+	if (!*limits)
+		return;
+	snprintf(line, sizeof line, "LIMITS%s", limits);
 	reply_line(&s->reply, 250, ' ', line);
 }
 
@@ -174,9 +198,9 @@ is_mail_taken(struct session *s, const struct path *path, const struct parameter
 
 	if (parameters->is_smtputf8 && !s->is_extended)
 		error(s, 555, "5.5.4", "SMTPUTF8 needs EHLO");
-	else if (path->is_internationalized && !parameters->is_smtputf8)
-		error(s, 553, "5.6.7", "such an address needs SMTPUTF8");
-	else if (most && parameters->size > most)
+	else if (path->is_internationalized && !parameters->is_smtputf8)	/* RFC 6531 section 3.5: 550 here, 553 at RCPT */
+		error(s, 550, "5.6.7", "such an address needs SMTPUTF8");
+	else if (most && parameters->size > most)	/* RFC 1870 section 6.1 */
 		reply_put(&s->reply, 552, "5.3.4", "sorry, that message size exceeds my databytes limit");
 	else if (path->len == 0 && s->settings->numbers[NUMBER_REJECTNULL])
 		reply_put(&s->reply, 553, "5.7.1", "sorry, no mail from the null sender is taken here");
@@ -233,12 +257,16 @@ tarpit(struct session *s)
 	poll(NULL, 0, (int)numbers[NUMBER_TARPITDELAY] * 1000);
 }
 
-/* The client sends to the others in another transaction; it may have named them all already. */
+/* The client sends to the others in another transaction; it may have named them all already. The first of a message is logged. */
 static void
-too_many_recipients(struct session *s)
+too_many_recipients(struct session *s, const char *address)
 {
+	s->refused++;
 	if (++s->excess <= EXCESS * s->settings->numbers[NUMBER_MAXRCPT]) {
 		reply_put(&s->reply, 452, "4.5.3", "sorry, too many recipients");
+		if (!s->mail.has_excess)
+			session_log_refusal(s, "RCPT", address, s->reply.last);
+		s->mail.has_excess = 1;
 		return;
 	}
 	reply_put(&s->reply, 421, "4.5.3", "sorry, too many recipients");
@@ -255,12 +283,13 @@ run_rcpt(struct session *s, char *arg, size_t len)
 		session_count_refusal(s);
 		return;
 	}
-	if (path.is_internationalized && !s->mail.is_smtputf8) {
-		error(s, 553, "5.6.7", "such an address needs SMTPUTF8");
+	if (path.is_internationalized && !s->mail.is_smtputf8) {	/* RFC 6531 section 3.5 */
+		refuse_form(s, "RCPT", path.address, 553, "5.6.7", "such an address needs SMTPUTF8");
+		session_count_refusal(s);
 		return;
 	}
 	if (s->mail.count >= s->settings->numbers[NUMBER_MAXRCPT]) {
-		too_many_recipients(s);
+		too_many_recipients(s, path.address);
 		return;
 	}
 	tarpit(s);
@@ -293,7 +322,7 @@ run_data(struct session *s, char *arg, size_t len)
 	delivery_data(s);
 }
 
-/* "SIZE" or "SIZE LAST". Returns 0 if it is neither: then nobody knows where the chunk ends. */
+/* "SIZE" or "SIZE LAST" (RFC 3030 section 2). Returns 0 if it is neither: then nobody knows where the chunk ends. */
 static int
 scan_chunk(char *arg, uint64_t *size, int *is_last)
 {
@@ -392,7 +421,7 @@ enum {
 
 static const struct command {
 	const char *verb;
-	unsigned int phases, flags;
+	unsigned int phases, flags;	/* phases: in which it may come (RFC 5321 section 4.1.4) */
 	handler *run;
 } commands[] = {
 	{ "MAIL", PHASE_IDLE | PHASE_SENDER | PHASE_RECIPIENT, IDLES | PROTECTED, run_mail },
@@ -430,6 +459,7 @@ find(const char *verb, size_t len)
 	return c;
 }
 
+/* RFC 5321 section 4.1.4 */
 static const char *
 out_of_order(const struct session *s)
 {

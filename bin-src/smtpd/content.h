@@ -3,7 +3,7 @@
  *            ends a line nor the data, so nothing behind it can pose as commands (SMTP smuggling)
  * DATA       ends with CRLF "." CRLF, or "." CRLF at the start; of other lines that start with a dot that dot is removed
  *            (section 4.5.2)
- * BDAT       octets as they are but for the line ends; they end where the caller says (RFC 3030)
+ * BDAT       octets as they are but for the line ends; they end where the caller says (RFC 3030 section 2)
  * Hops       lines of the header section that start with "Received" or "Delivered", in any case, as qmail counts them
  * Memory     none: works in the caller's buffer, whatever the length of lines and header */
 #ifndef CONTENT_H

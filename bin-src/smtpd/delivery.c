@@ -196,6 +196,8 @@ delivery_data(struct session *s)
 	finish(s);
 }
 
+/* --- BDAT (RFC 3030 section 2) ----------------------------------------------------------- */
+
 /* The octets of a chunk: into the message, or away. Returns 0 when the session has ended. */
 static int
 read_chunk(struct session *s, uint64_t size, int is_kept)
@@ -246,6 +248,7 @@ delivery_chunk(struct session *s, uint64_t size, int is_last)
 	uint64_t most = s->settings->numbers[NUMBER_DATABYTES];
 	char text[64];
 
+	/* 503 behind the last chunk, and behind one that was refused until RSET; the octets come all the same */
 	if (!(s->phase & (PHASE_RECIPIENT | PHASE_CHUNKS)) || s->mail.has_failed) {
 		if (!read_chunk(s, size, 0))
 			return;

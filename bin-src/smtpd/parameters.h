@@ -1,5 +1,5 @@
 /* parameters: the ESMTP parameters behind the path of MAIL and RCPT.
- * MAIL      SIZE (RFC 1870), BODY=7BIT or 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461); AUTH
+ * MAIL      SIZE (RFC 1870), BODY=7BIT or 8BITMIME (RFC 6152 section 2), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461); AUTH
  *           (RFC 4954), which is checked and counts for nothing
  * RCPT      NOTIFY and ORCPT (RFC 3461, and RFC 6533 for ORCPT=utf-8;...)
  * Trust     hostile: any octet may occur. What is handed on is checked, printable, and has no controls even when its xtext

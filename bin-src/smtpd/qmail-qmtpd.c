@@ -1,6 +1,6 @@
 /* qmail-qmtpd: takes mail by QMTP from the network, on a listening socket or under tcpserver.
  * Trust: every octet from the client is hostile. Runs as qmaild; it is shut in before the first octet: it can talk to the
- * queue's keeper and to qmail-rcptd, and do nothing else. */
+ * queue's keeper and to qmail-rcptd, and do nothing else. qmail-dnsbl and what starts RCPTCHECK were started before. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,15 +9,18 @@
 #include "exitcode.h"
 #include "listener.h"
 #include "policy.h"
-#include "rcptcheck.h"
+#include "recipient_checks.h"
 #include "transfer.h"
 
 enum {
 	ADDRESS_MAX = 999,	/* octets of an address; a longer recipient fails alone */
 	REFUSALS_LOGGED = 20,	/* refused recipients of a message with a line each; of more, the number is logged */
+	TEXTS_MAX = 65536,	/* octets of replies that a message's recipients have of their own; the others have one that is as good */
 };
 
-/* What becomes of a recipient; the letters of recipients that were taken are answered alike, by what the queue says. */
+/* What becomes of a recipient; the letters of recipients that were taken are answered alike, by what the queue says; those that the checks
+ * refuse, each by its own text. */
+enum { OWN = 'o', OWN_AGAIN = 'a' };	/* the next of texts; the same as the one before */
 static const struct verdict {
 	char letter;
 	const char *reply;
@@ -25,19 +28,22 @@ static const struct verdict {
 	{ 't', NULL },	/* taken */
 	{ 'l', "Dsorry, that recipient's address is too long or has an octet that no address has (#5.1.3)" },
 	{ 'h', "Dsorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)" },
-	{ 'u', "Dsorry, no mailbox here by that name (#5.1.1)" },
 	{ 'b', "Dsorry, mail to that address is not taken (#5.7.1)" },
 	{ 's', "Dsorry, your envelope sender is in my badmailfrom list (#5.7.1)" },
 	{ 'm', "Zsorry, too many recipients in one message (#4.5.3)" },
 	{ 'c', "Zcould not read my configuration (#4.3.0)" },
+	{ 'p', "Zunable to take mail to that address now (#4.3.0)" },
 };
 enum { VERDICTS = sizeof verdicts / sizeof *verdicts };
 
 struct qmtp {
-	struct transfer transfer;
+	struct transfer transfer;	/* first */
 	struct netstring outside;	/* what is in no other netstring */
-	struct rcptcheck accounts;
+	struct recipient_checks checks;
+	int has_told_lists;		/* what the DNS lists say of the client is in the log */
 	stralloc letters;		/* one a recipient */
+	stralloc texts;			/* for each that is OWN: a reply and a NUL */
+	size_t last_text;		/* where the last one begins */
 	stralloc address;
 	int is_bad_sender;
 	unsigned int refusals;		/* of the message */
@@ -123,10 +129,65 @@ read_sender(struct qmtp *q)
 		transfer_refuse(t, 'D', "the sender's address is too long (#5.1.7)");
 	q->is_bad_sender = policy_is_bad_sender(&t->settings, t->sender.s, t->sender.len, t->relayclient != NULL);
 	transfer_sender(t);
+	if (!stralloc_0(&t->sender))
+		return NETSTRING_NO_MEMORY;
+	t->sender.len--;
 	return NETSTRING_OK;
 }
 
-/* Whether the recipient is taken: the letter of a verdict. */
+/* Keeps the reply of a check, once for recipients in a row. Returns its letter. */
+static char
+keep_text(struct qmtp *q, const struct recipient_refusal *why)
+{
+	char letter = why->code < 500 ? 'Z' : 'D', reply[DNSBL_TEXT_MAX + CHECKPROGRAM_TEXT_MAX];
+	int lacks_code = strstr(why->text, "(#") == NULL;
+	size_t len;
+
+	snprintf(reply, sizeof reply, "%c%s%s%s%s", letter, why->text, lacks_code ? " (#" : "", lacks_code ? why->enhanced : "",
+	    lacks_code ? ")" : "");
+	len = strlen(reply);
+	if (q->texts.len && strcmp(q->texts.s + q->last_text, reply) == 0)
+		return OWN_AGAIN;
+	if (q->texts.len + len >= TEXTS_MAX || !stralloc_readyplus(&q->texts, len + 1))
+		return letter == 'Z' ? 'p' : 'b';
+	q->last_text = q->texts.len;
+	memcpy(q->texts.s + q->texts.len, reply, len + 1);
+	q->texts.len += len + 1;
+	return OWN;
+}
+
+/* What the DNS lists say. Their line in the log is one of the connection. */
+static int
+passes_lists(struct qmtp *q, struct recipient_refusal *why)
+{
+	const char *log = "";
+	int passes = recipient_checks_ask_lists(&q->checks, q->transfer.relayclient != NULL, why, &log);
+
+	if (*log && !q->has_told_lists)
+		transfer_log(&q->transfer, "lists", log);
+	q->has_told_lists |= *log != '\0';
+	return passes;
+}
+
+/* What is asked about a recipient beside control files, as qmail-smtpd does (recipient.c). 1, or 0 and why it is refused. */
+static int
+passes_checks(struct qmtp *q, struct recipient_refusal *why)
+{
+	struct transfer *t = &q->transfer;
+	int may_relay = t->relayclient != NULL, r;
+
+	if (!passes_lists(q, why))
+		return 0;
+	r = recipient_checks_ask_program(&q->checks, may_relay, t->sender.s, q->address.s, "", why);
+	if (r == 0 && why->trouble)
+		transfer_log_refusal(t, q->address.s, q->address.len, why->trouble);
+	if (r >= 0)
+		return r;
+	/* where RELAYCLIENT makes another address of it, that one is meant */
+	return (may_relay && *t->relayclient) || recipient_checks_ask_accounts(&q->checks, q->address.s, q->address.len, why);
+}
+
+/* Whether the recipient, which has a NUL behind it, is taken: the letter of a verdict. */
 static char
 judge(struct qmtp *q)
 {
@@ -134,6 +195,7 @@ judge(struct qmtp *q)
 	const char *s = q->address.s;
 	size_t len = q->address.len;
 	int may_relay = t->relayclient != NULL;
+	struct recipient_refusal why;
 
 	if (memchr(s, '\0', len))
 		return 'l';
@@ -151,9 +213,11 @@ judge(struct qmtp *q)
 		return 's';
 	if (policy_is_bad_recipient(&t->settings, s, len, may_relay))
 		return 'b';
-	return !t->letter && rcptcheck_ask(&q->accounts, s, len) == RCPT_UNKNOWN ? 'u' : 't';
+	/* of a message that nobody gets, nobody is asked about */
+	return t->letter || passes_checks(q, &why) ? 't' : keep_text(q, &why);
 }
 
+/* NULL: what the queue says. */
 static const char *
 reply_of(char letter)
 {
@@ -161,6 +225,16 @@ reply_of(char letter)
 		if (verdicts[i].letter == letter)
 			return verdicts[i].reply;
 	return NULL;
+}
+
+/* The line in the log of a recipient who is refused; of many only their number. */
+static void
+log_refusal(struct qmtp *q, char letter)
+{
+	const char *reply = letter == OWN || letter == OWN_AGAIN ? q->texts.s + q->last_text : reply_of(letter);
+
+	if (++q->refusals <= REFUSALS_LOGGED)
+		transfer_log_refusal(&q->transfer, q->address.s, q->address.len, reply + 1);
 }
 
 static void
@@ -178,7 +252,7 @@ read_recipients(struct qmtp *q)
 	struct netstring inside = { .in = q->outside.in };
 	enum netstring_result r = netstring_length(&q->outside, &inside.left);
 
-	q->letters.len = q->refusals = 0;
+	q->letters.len = q->texts.len = q->refusals = 0;
 	while (r == NETSTRING_OK && inside.left) {
 		int fits;
 		char letter;
@@ -188,11 +262,14 @@ read_recipients(struct qmtp *q)
 			q->outside.failure = inside.failure;
 			return r;
 		}
+		if (!stralloc_0(&q->address))
+			return NETSTRING_NO_MEMORY;
+		q->address.len--;
 		letter = fits ? judge(q) : 'l';
 		if (letter == 't')
 			transfer_recipient(&q->transfer, &q->address);
-		else if (++q->refusals <= REFUSALS_LOGGED)
-			transfer_log(&q->transfer, "refused", reply_of(letter) + 1);
+		else
+			log_refusal(q, letter);
 		if (q->letters.len == QUEUE_ENVELOPE_MAX / 2)
 			return NETSTRING_MALFORMED;	/* nobody sends to eight million */
 		if (!stralloc_append(&q->letters, letter))
@@ -209,11 +286,19 @@ static void
 answer(struct qmtp *q)
 {
 	stralloc common = STRALLOC_ZERO;
+	const char *text = NULL, *next = q->texts.s;
 
 	transfer_end(&q->transfer, &common);
 	for (size_t i = 0; i < q->letters.len && !q->transfer.is_gone; i++) {
-		const char *own = reply_of(q->letters.s[i]);
+		char letter = q->letters.s[i];
+		const char *own = reply_of(letter);
 
+		if (letter == OWN) {
+			text = next;
+			next += strlen(next) + 1;
+		}
+		if (letter == OWN || letter == OWN_AGAIN)
+			own = text;
 		if (own)
 			transfer_reply(&q->transfer, own, strlen(own));
 		else
@@ -273,19 +358,35 @@ serve(struct qmtp *q)
 	return r;
 }
 
+/* A new connection of the same client is told of nothing that was started for the one before. */
+static int
+next_connection(struct qmtp *q)
+{
+	q->has_told_lists = 0;
+	return recipient_checks_are_reusable(&q->checks) && transfer_next(&q->transfer);
+}
+
+static int
+start_checks(struct transfer *t)
+{
+	struct qmtp *q = (struct qmtp *)t;	/* it is the first in it */
+
+	return recipient_checks_start(&q->checks, &t->peer, 0);
+}
+
 int
 main(int argc, char *const *argv)
 {
-	static struct qmtp q = { .transfer.protocol = "QMTP", .outside.left = UINT64_MAX };
+	static struct qmtp q = { .transfer = { .protocol = "QMTP", .prepare = start_checks }, .outside.left = UINT64_MAX };
 	enum netstring_result r;
 
 	PROG = "qmail-qmtpd";
 	transfer_start(&q.transfer, argc, argv);
 	q.outside.in = &q.transfer.in;
-	rcptcheck_init(&q.accounts, -1);
 	do
 		r = serve(&q);
-	while (r == NETSTRING_OK && q.outside.failure == INPUT_CLOSED && transfer_next(&q.transfer));
+	while (r == NETSTRING_OK && q.outside.failure == INPUT_CLOSED && next_connection(&q));
 	queue_client_close(&q.transfer.queue);
+	recipient_checks_end(&q.checks);
 	return exit_code(&q, r);
 }

@@ -1,5 +1,5 @@
 /* reply: what is said to the client.
- * Form      a client that said EHLO is told enhanced codes (RFC 2034): "553 5.7.1 text (#5.7.1)"; one that said HELO, or
+ * Form      a client that said EHLO is told enhanced codes (RFC 2034 section 4): "553 5.7.1 text (#5.7.1)"; one that said HELO, or
  *           nothing, sees qmail's form "553 text (#5.7.1)". "(#...)" is left out of 2yz and 3yz replies
  * Writes    gathered, and written by reply_flush (input calls it before it waits) or when the buffer is full
  * Trust     texts of other programs may be hostile: octets that are not printable ASCII become '?', the rest is cut
@@ -26,7 +26,7 @@ struct reply {
 
 void reply_start(struct reply *r);
 
-/* Gathers a reply of one line; code 200 to 599, enhanced its code of RFC 3463 ("5.7.1"), "" if it has none. If text ends in a
+/* Gathers a reply of one line; code 200 to 599, enhanced its code of RFC 3463 section 2 ("5.7.1"), "" if it has none. If text ends in a
  * code of its own, "(#4.3.0)", of the same class, that one counts. */
 void reply_put(struct reply *r, unsigned int code, const char *enhanced, const char *text);
 

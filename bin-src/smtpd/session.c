@@ -18,7 +18,8 @@ session_reset(struct session *s)
 	s->phase = PHASE_IDLE;
 	s->mail.sender.len = s->mail.sender_parameters.len = s->mail.recipients.len = 0;
 	s->mail.count = 0;
-	s->mail.is_bad_sender = s->mail.is_smtputf8 = s->mail.has_failed = s->mail.is_too_large = s->mail.has_no_memory = 0;
+	s->mail.is_bad_sender = s->mail.is_smtputf8 = s->mail.has_excess = 0;
+	s->mail.has_failed = s->mail.is_too_large = s->mail.has_no_memory = 0;
 }
 
 void
@@ -90,8 +91,10 @@ session_count_error(struct session *s)
 void
 session_count_refusal(struct session *s)
 {
+	unsigned long most = s->settings->numbers[NUMBER_BRTLIMIT];
+
 	s->refused++;
-	if (++s->refused_lately <= s->settings->numbers[NUMBER_BRTLIMIT] || s->end != SESSION_GOES_ON)
+	if (++s->refused_lately <= most || !most || s->end != SESSION_GOES_ON)
 		return;
 	reply_put(&s->reply, 421, "4.7.1", "too many refused recipients");
 	session_close(s, SESSION_REFUSED, "too many refused recipients");

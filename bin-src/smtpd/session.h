@@ -51,6 +51,7 @@ struct transaction {
 	unsigned int count;	/* of recipients */
 	int is_bad_sender;	/* in badmailfrom: each recipient is refused */
 	int is_smtputf8;
+	int has_excess;		/* recipients above maxrcpt */
 	int has_failed;		/* during BDAT: what follows is thrown away */
 	int is_too_large, has_no_memory;
 	struct content content;
@@ -120,7 +121,7 @@ void session_close(struct session *s, enum session_end end, const char *reason);
 void session_close_input(struct session *s, enum input_result r);
 
 /* Counts an error of form, and a refused recipient: after too many of them, of the latter since the last message that was
- * accepted, the session ends with 421. */
+ * accepted (brtlimit 0: there are never too many), the session ends with 421. */
 void session_count_error(struct session *s);
 void session_count_refusal(struct session *s);
 

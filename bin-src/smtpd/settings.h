@@ -33,7 +33,7 @@ enum setting_number_name {
 	NUMBER_MAXHOPS,
 	NUMBER_MAXERRORS,	/* commands answered by 5yz for their form: maxsmtperrors */
 	NUMBER_MAXIDLE,		/* commands without a message: maxsmtpidle */
-	NUMBER_BRTLIMIT,	/* refused recipients of a session */
+	NUMBER_BRTLIMIT,	/* refused recipients since the last message, 0 any number */
 	NUMBER_TARPITCOUNT,	/* recipients of a message before each is delayed, 0 never */
 	NUMBER_TARPITDELAY,	/* seconds */
 	NUMBER_REJECTNULL,	/* rejectnullsenders: not 0: no mail from <> */

@@ -102,6 +102,20 @@ transfer_log(const struct transfer *t, const char *what, const char *why)
 	end_line(&l, why);
 }
 
+void
+transfer_log_refusal(const struct transfer *t, const char *recipient, size_t len, const char *why)
+{
+	struct line l;
+
+	begin_line(&l, t, "refused");
+	add_text(&l, " from=<");
+	add_clean(&l, t->sender.s, t->sender.len);
+	add_text(&l, "> to=<");
+	add_clean(&l, recipient, len);
+	add_text(&l, ">");
+	end_line(&l, why);
+}
+
 /* result: what the recipients were told, qp: 0 not queued. */
 static void
 log_message(const struct transfer *t, const char *result, uint64_t qp, const char *reason)
@@ -163,10 +177,10 @@ transfer_flush(struct transfer *t)
 		if (r < 0 && errno == EINTR)
 			continue;
 		w = r > 0 ? write(STDOUT_FILENO, t->replies.s + done, n) : -1;
-		if (w < 0)
-			t->is_gone = 1;
-		else
+		if (w >= 0)
 			done += (size_t)w;
+		else if (r <= 0 || errno != EINTR)	/* a signal to stop takes no reply away */
+			t->is_gone = 1;
 	}
 	t->replies.len = 0;
 	return !t->is_gone;
@@ -441,5 +455,7 @@ transfer_start(struct transfer *t, int argc, char *const *argv)
 	queue_client_open(&t->queue, -1);
 	if (!queue_client_start_runner(&t->queue))
 		strerr_diefusys(EXIT_TEMP, "prepare for the program in the place of qmail-queue");
+	if (t->prepare && !t->prepare(t))
+		strerr_diefusys(EXIT_TEMP, "prepare for the connection");
 	shut_itself_in();
 }

@@ -19,6 +19,8 @@ enum {
 
 struct transfer {
 	const char *protocol;		/* for the Received field and the log: "QMTP", "QMQP" */
+	int (*prepare)(struct transfer *);	/* starts what has to be started before the process shuts itself in, when it is known who
+					 * the client is: 1, or 0 with errno set. NULL: nothing */
 	struct settings settings;
 	struct peer peer;
 	const char *relayclient;	/* NULL: may not relay; else what is put behind each recipient */
@@ -38,7 +40,7 @@ struct transfer {
 };
 
 /* Starts the program: options, control files, the accept loop if descriptor 0 listens, the sandbox. Returns in the process
- * that has the connection on 0 and 1. Trouble ends the process. *t is all zero but for protocol. */
+ * that has the connection on 0 and 1. Trouble ends the process. *t is all zero but for protocol and prepare. */
 void transfer_start(struct transfer *t, int argc, char *const *argv);
 
 /* After a connection that ended in good order: waits for the next one of the same client. 1, or 0: end. */
@@ -74,6 +76,9 @@ int transfer_flush(struct transfer *t);
 
 /* A line in the log: "PROG: what ip=... why". */
 void transfer_log(const struct transfer *t, const char *what, const char *why);
+
+/* The same of a recipient who is refused: with the sender, and the recipient's len octets. */
+void transfer_log_refusal(const struct transfer *t, const char *recipient, size_t len, const char *why);
 
 /* Why reading ended. */
 const char *transfer_why(enum netstring_result r, enum input_result failure);

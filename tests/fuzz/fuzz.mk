@@ -21,7 +21,7 @@ endef
 $(eval $(call fuzzer,smtp_reply,$S/remote/smtp_reply $L/mail_data))
 $(eval $(call fuzzer,sts,$S/remote/sts_policy $S/remote/sts_record))
 $(eval $(call fuzzer,smtp_command,$S/smtpd/path $S/smtpd/parameters $S/smtpd/content $L/quote queue/envelope,-lskarnet))
-$(eval $(call fuzzer,smtp_session,$(addprefix $S/smtpd/,session command auth submission author completion delivery recipient session_log reply path parameters content settings \
+$(eval $(call fuzzer,smtp_session,$(addprefix $S/smtpd/,session command auth submission author completion delivery recipient recipient_checks session_log reply path parameters content settings \
 	expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/address822 $L/message_id $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 queue/envelope control/control,-lcdb -lskarnet))
 $(eval $(call fuzzer,pop3_login,$S/pop3d/authorization $S/pop3d/capabilities $S/pop3d/output $L/sasl $L/mail_data $L/input $L/peer control/control,-lskarnet))
 $(eval $(call fuzzer,pop3_session,$(addprefix $S/pop3d/,session command capabilities output top) $L/mail_data $L/input $L/peer control/control,-lskarnet))

@@ -1,4 +1,6 @@
-/* Whole sessions of qmail-smtpd with clients that send any octets, without waiting for a reply. The queue is a stand-in. */
+/* Whole sessions of qmail-smtpd with clients that send any octets: without waiting for a reply, or line by line as one does who waits. The
+ * queue is a stand-in. The first octet of an input says which: an odd one, such as 'w', that it comes as a whole, an even one, such
+ * as 'l', by lines. */
 #include <assert.h>
 #include <err.h>
 #include <fcntl.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 #include "bin-src/smtpd/recipient.h"
 #include "bin-src/smtpd/session.h"
+#include "given.h"
 #include "queue/envelope.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
@@ -182,15 +185,42 @@ check_replies(void)
 	}
 }
 
+enum { LINES_MAX = 100 };	/* what a socket holds as packets; the rest comes in one piece */
+
+static void
+send_piece(int fd, const struct given *piece)
+{
+	if (piece->len && write(fd, piece->s, piece->len) != (ssize_t)piece->len)
+		err(1, "give octets");
+}
+
+/* A packet a line: a read takes no more than one, so that nothing lies behind a command while it is run. */
+static void
+send_lines(int fd, struct given g)
+{
+	for (int i = 0; i < LINES_MAX && g.len; i++) {
+		const uint8_t *lf = memchr(g.s, '\n', g.len);
+		struct given line = given_piece(&g, lf ? (size_t)(lf + 1 - g.s) : g.len);
+
+		send_piece(fd, &line);
+	}
+	send_piece(fd, &g);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
 {
-	int pair[2];
+	struct given g = { octets, len };
+	int is_whole = given_number(&g, 1) & 1, pair[2];
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) || dup2(pair[0], 0) < 0)
+	if (socketpair(AF_UNIX, (is_whole ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair) || dup2(pair[0], 0) < 0)
 		err(1, "socketpair");
 	close(pair[0]);
-	if (write(pair[1], octets, len) != (ssize_t)len || shutdown(pair[1], SHUT_WR) || ftruncate(replies, 0) || lseek(replies, 0, SEEK_SET))
+	if (is_whole)
+		send_piece(pair[1], &g);
+	else
+		send_lines(pair[1], g);
+	if (shutdown(pair[1], SHUT_WR) || ftruncate(replies, 0) || lseek(replies, 0, SEEK_SET))
 		err(1, "give octets");
 	session_run(&session);
 	session.log_len = 0;

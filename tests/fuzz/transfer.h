@@ -9,7 +9,7 @@
 #include "given.h"
 
 /* The message that is being taken. */
-static struct { stralloc octets, recipients; unsigned int replies, is_begun; } taken;
+static struct { stralloc octets, recipients, replied; unsigned int replies, is_begun; } taken;	/* replied: the replies, each with an LF */
 
 static void transfer_is_due(const struct transfer *t);
 
@@ -86,6 +86,7 @@ transfer_end(struct transfer *t, stralloc *reply)
 	assert(taken.is_begun);
 	taken.is_begun = taken.replies = 0;
 	transfer_is_due(t);
+	taken.replied.len = 0;
 	assert(stralloc_cats(reply, "Kok"));
 }
 
@@ -100,6 +101,7 @@ void
 transfer_reply(struct transfer *t, const char *s, size_t len)
 {
 	assert(t && len && (*s == 'K' || *s == 'Z' || *s == 'D'));
+	assert(stralloc_catb(&taken.replied, s, len) && stralloc_append(&taken.replied, '\n'));
 	taken.replies++;
 }
 
@@ -113,6 +115,12 @@ void
 transfer_log(const struct transfer *t, const char *what, const char *why)
 {
 	assert(t && *what && *why);
+}
+
+void
+transfer_log_refusal(const struct transfer *t, const char *recipient, size_t len, const char *why)
+{
+	assert(t && (recipient || !len) && *why);
 }
 
 const char *

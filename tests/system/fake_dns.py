@@ -83,8 +83,8 @@ class Query:
 
 
 class FakeDns:
-    def __init__(self, address="127.0.0.1"):
-        self.address = address
+    def __init__(self, address="127.0.0.1", port=0):
+        self.address, self.port = address, port  # port 0: a free one
         self.records = {}  # name: {type: [(data, ttl)]}
         self.ways = {}  # (name, type): way
         self.queries = []
@@ -216,8 +216,9 @@ class FakeDns:
             def handle_error(self, request, client_address):
                 pass
 
+        wanted = self.port
         for _ in range(50):  # a port that is free for both
-            self.udp = socketserver.ThreadingUDPServer((self.address, 0), Udp)
+            self.udp = socketserver.ThreadingUDPServer((self.address, wanted), Udp)
             self.udp.daemon_threads = True
             self.udp.max_packet_size = 65535
             self.port = self.udp.server_address[1]

@@ -24,12 +24,13 @@ def listens(address, port):
 
 
 class Network:
-    """While it lasts, this thread, and what it starts, is in a network namespace of its own, with these addresses."""
+    """While it lasts, this thread, and what it starts, is in a network namespace of its own, with these addresses. packages: what has
+    to be unpacked before."""
 
-    def __init__(self, *addresses):
+    def __init__(self, *addresses, packages=tuple(SERVERS)):
         if os.getuid():
             pytest.skip("only root can make namespaces")
-        for name in SERVERS:
+        for name in packages:
             unpacked(name)  # which may take the network that is outside
         libc = ctypes.CDLL(None, use_errno=True)
         self.outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -60,6 +60,24 @@ class Queue:
         return self.keeper.__exit__(*why)
 
 
+class CountingQueue(Queue):
+    """One that drops the octets of messages, which may be larger than memory: .messages is a list of (octets, envelope)."""
+
+    def submissions(self, connection):
+        octets, envelope = 0, b""
+        while said := connection.next():
+            kind, payload = said
+            if kind == "M":
+                octets += len(payload)
+            elif kind == "E":
+                envelope += payload
+            else:
+                self.messages.append((octets, envelope))
+                connection.answer(0, len(self.messages), 1700000000)
+                octets, envelope = 0, b""
+        connection.socket.close()
+
+
 class Smtp:
     """One connection. Use as a context manager: at the end it is closed, and the program has to end by itself.
 
@@ -157,6 +175,17 @@ class Smtp:
     def message(self, octets=b"Subject: x\r\n\r\nhello", *recipients, sender="ana@client.example"):
         self.envelope(sender, *recipients)
         return self.data(octets)
+
+
+class Client(Smtp):
+    """A session over a connection to a Service or Tcpserver."""
+
+    def __init__(self, service, source=None):
+        self.socket, self.octets = service.connect(source), b""
+        self.greeting = self.reply()
+
+    def __exit__(self, *why):
+        self.socket.close()
 
 
 def parts(envelope):

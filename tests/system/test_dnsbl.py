@@ -8,6 +8,9 @@ import pytest
 
 from conftest import HOST, wait_for
 from fake_dns import FakeDns
+from serving import Tcpserver
+from signed_zones import Network
+from smtp_session import Client, Queue, capped
 
 CLIENT = "192.0.2.99"
 REVERSED = "99.2.0.192"
@@ -25,9 +28,9 @@ def listing(tree, dns):
     tree.need("qmail-dnsbl")
     tree.write("control/dnsservers", dns.server + "\n")
 
-    def ask(*lines, client=CLIENT, env=None):
+    def ask(*lines, client=CLIENT, env=None, limit=None):
         tree.write("control/dnsbllist", "".join(line + "\n" for line in lines))
-        done = tree.run("qmail-dnsbl", client, env=env)
+        done = tree.run("qmail-dnsbl", client, env=env, preexec_fn=limit)
         ask.errors = done.stderr.decode()
         return done.returncode, done.stdout.decode().splitlines()
 
@@ -83,6 +86,15 @@ def test_hostile_texts(listing, dns):
     assert listing("b.example")[1][-1] == "451 " + "x" * 399
 
 
+TEXT = 65100  # octets of a TXT record that fills an answer of DNS, 64 KiB, to its end
+
+
+def test_S19_TXT_of_64_KiB(listing, dns):
+    put(dns, "a.example", text=b"x" * TEXT)
+    assert listing("-a.example", limit=capped())[1][-1] == "553 " + "x" * 399
+    assert ("tcp", f"{REVERSED}.a.example", "TXT") in dns.queries
+
+
 @pytest.mark.parametrize("way", ["SILENT", "SERVFAIL", "REFUSED", "GARBAGE", "SHORT", "OTHER_NAME"])
 @pytest.mark.parametrize("closed", [None, "1"])
 def test_lists_that_do_not_answer(listing, dns, way, closed):
@@ -134,7 +146,7 @@ class Session:
         ours, theirs = socket.socketpair()
         self.log = tree.home / "smtpd.log"
         with open(self.log, "ab") as log:
-            self.process = tree.popen("qmail-smtpd", stdin=theirs, stdout=theirs, stderr=log, env={
+            self.process = tree.popen("qmail-smtpd", stdin=theirs, stdout=theirs, stderr=log, preexec_fn=capped(), env={
                 "PROTO": "TCP", "TCPREMOTEIP": CLIENT, "TCPREMOTEPORT": "4000", "TCPLOCALIP": "192.0.2.1", "TCPLOCALPORT": "25", **env})
         theirs.close()
         ours.settimeout(20)
@@ -205,6 +217,11 @@ def test_recipient(smtpd, lists, env, want):
     assert smtpd(*lists, **env).recipient().startswith(want)
 
 
+def test_S19_TXT_of_64_KiB_in_a_session(smtpd, dns):
+    put(dns, "large.example", text=b"x" * TEXT)
+    assert smtpd("-large.example").recipient() == "553 5.7.1 " + "x" * 399 + " (#5.7.1)"
+
+
 def test_postmaster_is_reached_from_anywhere(smtpd):
     assert smtpd("-a.example").recipient(f"postmaster@{HOST}").startswith("250")
 
@@ -232,3 +249,39 @@ def test_a_session_that_leaves_takes_its_questions_with_it(smtpd, dns):
 def test_without_the_program(smtpd):
     (smtpd.tree.bin / "qmail-dnsbl").unlink()
     assert smtpd("-a.example").recipient().startswith("250")
+
+
+# --- rblsmtpd in front -----------------------------------------------------------------------------------------------------
+
+RBLSMTPD = "/usr/bin/rblsmtpd"
+
+
+@pytest.fixture
+def port_53():
+    """A name server where rblsmtpd, which knows no other port, finds it: in a network of its own."""
+    network = Network(packages=())
+    try:
+        with FakeDns(port=53) as server:
+            yield server
+    finally:
+        network.leave()
+
+
+@pytest.mark.skipif(not os.path.exists(RBLSMTPD), reason="ucspi-tcp is not installed")
+def test_rblsmtpd_in_front(tree, port_53):
+    tree.write("control/rcpthosts", HOST + "\n")
+    put(port_53, "a.example", reverse="2.0.0.127")
+    command = RBLSMTPD, "-r", "a.example", tree.bin / "qmail-smtpd"
+    with Queue(tree) as queue, Tcpserver(tree, *command, env={"DNSCACHEIP": "127.0.0.1", "RBLSMTPD": None}) as server:
+        with Client(server, "127.0.0.2") as listed:
+            assert "rblsmtpd" in listed.greeting
+            listed.expect(250, "MAIL FROM:<s@x.example>")
+            assert listed.expect(451, f"RCPT TO:<ana@{HOST}>") == "451 see http://bl.example/"
+        with Client(server, "127.0.0.3") as other:
+            assert other.greeting == f"220 {HOST} ESMTP"
+            other.ehlo()
+            assert other.message().startswith("250 ")
+            other.expect(221, "QUIT")
+        assert server.logged("end=quit").count("qmail-smtpd: session ") == 1
+    assert len(queue.messages) == 1
+    assert {(name, kind) for _, name, kind in port_53.queries} == {("2.0.0.127.a.example", "TXT"), ("3.0.0.127.a.example", "TXT")}

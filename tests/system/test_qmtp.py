@@ -10,6 +10,7 @@ import time
 import pytest
 
 from conftest import HOST, WAIT, wait_for
+from fake_dns import FakeDns
 from serving import Keeper, Service, compile_rules, is_read, netstring, qmtp, read_all, read_netstring, stays_open
 
 MESSAGE = b"Subject: hello\n\nhello\n"
@@ -52,6 +53,9 @@ def answers(octets):
         found.append(octets[colon + 1:end])
         at = end + 1
     return found
+
+
+WHOLE = qmtp(MESSAGE, "s", f"r@{HOST}")
 
 
 # --- what is taken ------------------------------------------------------------------------------------
@@ -133,6 +137,7 @@ def test_recipients_are_judged_one_by_one(tree, keeper):
     assert keeper.got[0][1] == b"Fs\0" + b"".join(
         b"T%s\0" % recipients[i].encode() for i in (0, 2, 7, 8, 9)) + b"\0"
     assert log.count("refused") == 6
+    assert " from=<s> to=<r@elsewhere.example> reason=\"sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)\"\n" in log
 
 
 def test_no_open_relay_without_rcpthosts(tree, keeper):
@@ -208,15 +213,96 @@ def test_unknown_recipient(server):
         said, _, _ = session(server, qmtp(MESSAGE, "s@h.example", f"ana@{HOST}", f"nobody-at-all@{HOST}"))
         known, unknown = answers(said)
         assert known.startswith(b"Kok ")
-        assert unknown.startswith(b"Dsorry, no mailbox here by that name")
+        assert unknown == b"Dsorry, no mailbox here by that name (#5.1.1)"
         assert len(server.arrived(1)) == 1
+        # RELAYCLIENT's value makes another address of it, which is not looked up
+        for value, letter in (("", b"D"), ("@gw.example", b"K")):
+            said, _, _ = session(server, qmtp(MESSAGE, "s@h.example", f"nobody-at-all@{HOST}"), env={"RELAYCLIENT": value})
+            assert answers(said)[0][:1] == letter
     finally:
         server.end(rcptd, signal.SIGTERM)
 
 
+# --- DNS lists and RCPTCHECK ---------------------------------------------------------------------------------
+
+@pytest.fixture
+def dns(tree):
+    tree.need("qmail-dnsbl")
+    with FakeDns() as server:
+        tree.write("control/dnsservers", server.server + "\n")
+        server.add("7.2.0.192.a.example", "A", "127.0.0.2")
+        server.add("7.2.0.192.a.example", "TXT", b"see http://bl.example/")
+        yield server
+
+
+@pytest.mark.parametrize("lists, env, want", [
+    (["-a.example"], {}, b"Dsee http://bl.example/ (#5.7.1)"), (["a.example"], {}, b"Zsee http://bl.example/ (#4.7.1)"),
+    (["=a.example"], {}, b"K"), (["-b.example"], {}, b"K"), ([], {}, b"K"), (["-a.example"], {"DNSBLSKIP": ""}, b"K"),
+    (["-a.example"], {"RBLSMTPD": ""}, b"K"), ([], {"RBLSMTPD": "-go away"}, b"Dgo away (#5.7.1)"), ([], {"RBLSMTPD": "later"}, b"Zlater (#4.7.1)"),
+    (["-a.example"], {"RELAYCLIENT": ""}, b"K"),
+])
+def test_dns_lists(tree, keeper, dns, lists, env, want):
+    if lists:
+        tree.write("control/dnsbllist", "".join(line + "\n" for line in lists))
+    said, code, log = session(tree, qmtp(MESSAGE, "s", f"r@{HOST}", f"q@{HOST}", "postmaster") + WHOLE, env=env)
+    first, second, postmaster, again = answers(said)
+    assert first.startswith(want) and second.startswith(want) and postmaster[:1] == b"K" and again.startswith(want)
+    assert code == 0
+    assert log.count(f" from=<s> to=<q@{HOST}> reason=\"{want[1:].decode()}\"\n") == (want != b"K")
+    assert log.count("qmail-qmtpd: lists ") == (want != b"K" or lists == ["=a.example"])
+
+
+def test_dns_lists_and_the_next_connection(tree, keeper, dns):
+    tree.write("control/dnsbllist", "-a.example\n")
+    dns.add("1.0.0.127.a.example", "A", "127.0.0.2")
+    dns.add("1.0.0.127.a.example", "TXT", b"go away")
+    with Service(tree, "qmail-qmtpd", "-X") as service:
+        for _ in range(3):
+            assert answers(service.ask(WHOLE, "127.0.0.1")) == [b"Dgo away (#5.7.1)"]
+            assert answers(service.ask(WHOLE, "127.0.0.2")) == [OK % len(keeper.got)]
+
+
+CHECK = """#!/bin/sh
+echo "$SENDER $RECIPIENT ($HELO)" >>asked
+case $RECIPIENT in
+no@*) exit 100 ;;
+why@*) echo '552 5.2.2 this one is full' >&4; exit 100 ;;
+later@*) echo 'not now' >&4; exit 111 ;;
+limit@*) exit 113 ;;
+lost@*) exit 7 ;;
+esac
+exit 0
+"""
+
+
+def test_rcptcheck(tree, keeper):
+    tree.write("check", CHECK, 0o755)
+    names = ["no", "why", "why", "later", "limit", "lost", "yes"]
+    octets = qmtp(MESSAGE, "s@h.example", *[f"{n}@{HOST}" for n in names])
+    said, code, log = session(tree, octets * 2, env={"RCPTCHECK": "./check"})
+    want = [b"Dsorry, no mailbox here by that name (#5.1.1)", b"Dthis one is full (#5.2.2)", b"Dthis one is full (#5.2.2)", b"Znot now (#4.3.0)",
+            b"Zover limit (#4.7.1)", b"Zunable to check the recipient (#4.3.0)"]
+    assert (answers(said), code) == ([*want, OK % 1, *want, OK % 2], 0)
+    assert keeper.got[1][1] == f"Fs@h.example\0Tyes@{HOST}\0\0".encode()
+    assert (tree.home / "asked").read_text().split("\n")[:2] == [f"s@h.example {n}@{HOST} ()" for n in ("no", "why")]
+    assert f" from=<s@h.example> to=<lost@{HOST}> reason=\"RCPTCHECK ended with an exit code that means nothing here\"" in log
+    # clients that may relay are asked about only where that is wanted
+    for env, letter in (({}, b"K"), ({"RCPTCHECKRELAYCLIENT": "1"}, b"D")):
+        said, _, _ = session(tree, qmtp(MESSAGE, "s", f"no@{HOST}"), env={"RCPTCHECK": "./check", "RELAYCLIENT": "", **env})
+        assert answers(said)[0][:1] == letter
+
+
+def test_rcptcheck_texts_are_bounded(tree, keeper):
+    """Of texts that all differ as many are kept as fit; the other recipients are answered all the same."""
+    tree.write("check", "#!/bin/sh\nprintf '%s %0800d' \"$RECIPIENT\" 0 >&4\nexit 111\n", 0o755)
+    said, code, _ = session(tree, qmtp(MESSAGE, "s", *[f"{i}@{HOST}" for i in range(100)]), env={"RCPTCHECK": "./check"})
+    got = answers(said)
+    assert code == 0 and len(got) == 100 and all(a[:1] == b"Z" for a in got)
+    assert got[5].startswith(f"Z5@{HOST} 000".encode()) and got[-1] == b"Zunable to take mail to that address now (#4.3.0)"
+
+
 # --- hostile clients (S4 and alike) ------------------------------------------------------------------------
 
-WHOLE = qmtp(MESSAGE, "s", f"r@{HOST}")
 HOSTILE = {
     "no number": b"x" + WHOLE,
     "no digits": b":" + WHOLE,

@@ -188,7 +188,7 @@ def test_smtputf8_needs_its_parameter_and_ehlo(smtp):
     smtp.expect(250, "HELO x")
     smtp.expect(555, "MAIL FROM:<año@b> SMTPUTF8")
     smtp.ehlo()
-    assert smtp.command("MAIL FROM:<año@b>").startswith("553 5.6.7 ")
+    assert smtp.command("MAIL FROM:<año@b>").startswith("550 5.6.7 ")
     smtp.expect(250, "MAIL FROM:<a@b>")
     assert smtp.command("RCPT TO:<año@mail.test.example>").startswith("553 5.6.7 ")
     smtp.expect(250, "MAIL FROM:<a@b> SMTPUTF8")

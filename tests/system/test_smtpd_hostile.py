@@ -1,6 +1,9 @@
 """qmail-smtpd and hostile clients: the rows of shared/hostile-inputs.md that are its own, named after their numbers.
 
-Wherever a session could grow, it has a limit of memory (smtp_session.MEMORY, by setrlimit)."""
+Every session has a limit of memory (smtp_session.MEMORY, by setrlimit)."""
+import contextlib
+import functools
+import resource
 import socket
 import threading
 import time
@@ -8,8 +11,11 @@ import time
 import pytest
 
 from conftest import HOST, wait_for
-from smtp_session import Queue, Smtp, capped, parts
+import smtp_session
+from serving import Service
+from smtp_session import CountingQueue, Queue, capped, parts
 
+Smtp = functools.partial(smtp_session.Smtp, limit=capped())
 TO = f"luis@{HOST}"
 START = b"MAIL FROM:<evil@x.example>\r\nRCPT TO:<luis@mail.test.example>\r\nDATA\r\nsmuggled\r\n.\r\n"
 
@@ -23,7 +29,7 @@ def queue(tree):
 
 @pytest.fixture
 def smtp(tree, queue):
-    with Smtp(tree, limit=capped()) as s:
+    with Smtp(tree) as s:
         yield s
 
 
@@ -146,7 +152,7 @@ def test_S6_nobody_knows_the_size(smtp, queue, size):
 def test_S6_more_than_anybody_sends(tree, queue, size):
     tree.write("control/databytes", "100000\n")
     tree.write("control/timeoutsmtpd", "1\n")
-    with Smtp(tree, limit=capped()) as s:
+    with Smtp(tree) as s:
         s.ehlo()
         s.envelope()
         s.send(f"BDAT {size} LAST\r\n".encode() + b"MAIL FROM:<evil@x>\r\n" * 20000)
@@ -308,7 +314,7 @@ def flood(s, octets, count):
 
 
 def test_S12_a_million_recipients(tree, queue):
-    with Smtp(tree, limit=capped()) as s:
+    with Smtp(tree) as s:
         s.expect(250, "MAIL FROM:<a@b>")
         lines = flood(s, b"RCPT TO:<luis@mail.test.example>\r\n", 1000000)
     codes = [line[:3] for line in lines]
@@ -371,7 +377,7 @@ def test_S12_tarpit(tree, queue):
 def test_S12_a_client_that_does_not_read(tree, queue):
     tree.write("control/timeoutsmtpd", "1\n")
     tree.write("control/maxsmtpidle", "1000000000\n")
-    with Smtp(tree, limit=capped()) as s:
+    with Smtp(tree) as s:
         try:
             while True:
                 s.send(b"NOOP\r\n" * 10000)
@@ -410,7 +416,7 @@ def test_S13_command_line_too_long(smtp):
 ])
 def test_S13_messages_above_databytes(tree, queue, what, piece, count):
     tree.write("control/databytes", "1000000\n")
-    with Smtp(tree, limit=capped()) as s:
+    with Smtp(tree) as s:
         s.ehlo()
         s.envelope()
         s.expect(354, "DATA")
@@ -422,21 +428,46 @@ def test_S13_messages_above_databytes(tree, queue, what, piece, count):
     assert len(queue.messages) == 1
 
 
-def test_S13_one_header_of_5_MiB_is_no_trouble(tree, queue):
-    with Smtp(tree, limit=capped()) as s:
+@pytest.fixture
+def counting(tree):
+    tree.write("control/rcpthosts", f"{HOST}\n")
+    with CountingQueue(tree) as q:
+        yield q
+
+
+def test_S13_one_header_of_50_MiB_is_no_trouble(tree, counting):
+    with Smtp(tree) as s:
         s.ehlo()
         s.envelope()
         s.expect(354, "DATA")
         s.send(b"Subject: ")
-        assert stream(s, b"x" * 65536, 80)
+        assert stream(s, b"x" * 65536, 800)
         s.send(b"\r\n\r\n.\r\n")
         assert s.reply().startswith("250 ")
-    assert len(queue.messages[0][0]) > 80 * 65536
+    assert 800 * 65536 < counting.messages[0][0] < 800 * 65536 + 1000
+
+
+@pytest.mark.parametrize("how", ["DATA", "BDAT"])
+def test_S13_a_message_of_200_MiB_is_never_whole_in_memory(tree, counting, how):
+    """Three times the memory that the session may have."""
+    piece, count = (b"x" * 62 + b"\r\n") * 1024, 3200
+    with Smtp(tree) as s:
+        s.ehlo()
+        s.envelope()
+        if how == "DATA":
+            s.expect(354, "DATA")
+        else:
+            s.send(b"BDAT %d LAST\r\n" % (len(piece) * count))
+        assert stream(s, piece, count)
+        s.send(b".\r\n" if how == "DATA" else b"")
+        assert s.reply().startswith("250 ")
+    octets = count * 1024 * 63
+    assert octets < counting.messages[0][0] < octets + 1000
 
 
 def test_S13_message_without_end(tree, queue):
     tree.write("control/smtpsessiontime", "3\n")
-    with Smtp(tree, limit=capped()) as s:
+    with Smtp(tree) as s:
         s.envelope()
         s.expect(354, "DATA")
         thread = threading.Thread(target=stream, args=(s, b"x\r\n" * 1000, 1 << 40))
@@ -529,7 +560,7 @@ def test_S14_reset_at_each_octet(tree, queue):
     """Nothing is queued before the end of the data has come, and no process stays."""
     whole = b"MAIL FROM:<a@b>\r\nRCPT TO:<luis>\r\nDATA\r\n"
     data = b"x\r\n.\r\n"
-    for cut in range(0, len(whole) + len(data), 3):
+    for cut in range(len(whole) + len(data)):
         with Smtp(tree) as s:
             s.send(whole[:cut])
             if cut >= len(whole):
@@ -537,6 +568,26 @@ def test_S14_reset_at_each_octet(tree, queue):
                 s.send(data[:cut - len(whole)])
             s.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     assert queue.messages == []
+
+
+def test_S14_ten_thousand_connections_that_say_nothing(tree, queue):
+    """As many as the limits allow without a control file are held, the others are told at once; who is held is served all the same."""
+    most = 1000
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < most + 100:
+        pytest.skip(f"{hard} descriptors are too few")
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(Service(tree, "qmail-smtpd", "-X", limits=capped()))
+        # 50 of an address, 200 of a network
+        held = [stack.enter_context(service.connect(f"127.0.{i // 200}.{i % 4 + 1}")) for i in range(most)]
+        for connection in held:
+            assert connection.recv(100).startswith(b"220 ")
+        for i in range(most, 10000):
+            with service.connect(f"127.1.{i % 250}.{i % 199 + 1}") as connection:
+                assert connection.recv(100).startswith(b"421 4.3.2 ")
+        for connection in held:
+            connection.sendall(b"QUIT\r\n")
+            assert connection.recv(100).startswith(b"221 ")
 
 
 # -- S15: loops ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from conftest import HOST, WAIT, wait_for
 from probe import is_sanitized
 from serving import Service, compile_rules
-from smtp_session import Queue, Smtp
+from smtp_session import Client, Queue
 
 
 @pytest.fixture
@@ -14,17 +14,6 @@ def queue(tree):
     tree.write("control/rcpthosts", f"{HOST}\n")
     with Queue(tree) as q:
         yield q
-
-
-class Client(Smtp):
-    """A session over a connection to a Service."""
-
-    def __init__(self, service, source=None):
-        self.socket, self.octets = service.connect(source), b""
-        self.greeting = self.reply()
-
-    def __exit__(self, *why):
-        self.socket.close()
 
 
 def sessions(service, count=1):

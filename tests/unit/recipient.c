@@ -116,8 +116,11 @@ a_table_that_is_damaged_is_no_refusal(void **state)
 	read_settings("control/rcpthosts", "me.test\n");
 	directory_write("control/morercpthosts.cdb", "");
 	smtpd->settings->morercpthosts = (struct table){ .fd = open("control/morercpthosts.cdb", O_RDONLY | O_CLOEXEC), .size = 4096 };
-	expect("a@y.test", "421 4.3.0 unable to read controls (#4.3.0)\r\n");
 	expect("a@me.test", NULL);
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+	expect("a@y.test", "421 4.3.0 unable to read controls (#4.3.0)\r\n");
+	assert_int_equal(smtpd->end, SESSION_BROKEN);	/* RFC 5321 section 3.8: who says 421 closes */
+	assert_string_equal(smtpd->reason, "unable to read controls");
 	table_close(&smtpd->settings->morercpthosts);
 	unlink("control/morercpthosts.cdb");
 }

@@ -82,7 +82,7 @@ static const struct row { const char *rule, *lines, *want; enum session_end end;
 	{ "SMTPUTF8 without EHLO", "MAIL FROM:<s@x.test> SMTPUTF8", "555 SMTPUTF8 needs EHLO", SESSION_GOES_ON },
 	{ "SMTPUTF8 after HELO", "EHLO x.test|HELO x.test|MAIL FROM:<s@x.test> SMTPUTF8", "555 SMTPUTF8 needs EHLO", SESSION_GOES_ON },
 	{ "SMTPUTF8", "EHLO x.test|MAIL FROM:<\xc3\xb3@x.test> SMTPUTF8|RCPT TO:<\xc3\xb3@me.test>", "250 2.1.5 ok", SESSION_GOES_ON },
-	{ "a sender who needs it", "EHLO x.test|MAIL FROM:<\xc3\xb3@x.test>", "553 5.6.7 ", SESSION_GOES_ON },
+	{ "a sender who needs it", "EHLO x.test|MAIL FROM:<\xc3\xb3@x.test>", "550 5.6.7 ", SESSION_GOES_ON },
 	{ "a recipient who needs it", "EHLO x.test|" MAIL "|RCPT TO:<\xc3\xb3@me.test>", "553 5.6.7 ", SESSION_GOES_ON },
 	{ "no relay", MAIL "|RCPT TO:<a@y.test>", "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)", SESSION_GOES_ON },
 
@@ -153,6 +153,30 @@ EHLO_offers_the_limits_that_count(void **state)
 	    "250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-CHUNKING\r\n250 LIMITS MAILMAX=3 RCPTMAX=2");
 }
 
+/* RFC 9422 section 4: six digits, and not 0. What EHLO ends in. */
+static const struct limits_row { const char *rule; unsigned long mails, recipients; const char *want; } limits[] = {
+	{ "limits that cannot be said whole", 1000000, 100000, "250-CHUNKING\r\n250 LIMITS MAILMAX=999999 RCPTMAX=100000" },
+	{ "the largest that can", 999999, 1, "250-CHUNKING\r\n250 LIMITS MAILMAX=999999 RCPTMAX=1" },
+	{ "no messages", 0, 7, "250-CHUNKING\r\n250 LIMITS RCPTMAX=7" },
+	{ "no recipients", 7, 0, "250-CHUNKING\r\n250 LIMITS MAILMAX=7" },
+	{ "neither", 0, 0, "250-DSN\r\n250 CHUNKING" },
+};
+
+static void
+EHLO_says_limits_that_can_be_said(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+		const char *said;
+
+		*number(NUMBER_MAXMAIL) = limits[i].mails;
+		*number(NUMBER_MAXRCPT) = limits[i].recipients;
+		said = smtpd_says("EHLO x.test");
+		if (strlen(said) < strlen(limits[i].want) || strcmp(said + strlen(said) - strlen(limits[i].want), limits[i].want) != 0)
+			fail_msg("%s: %s", limits[i].rule, said);
+	}
+}
+
 /* What was sent before the reply came would be taken for something else. */
 static void
 a_client_that_does_not_wait_for_the_last_of_a_group(void **state)
@@ -181,7 +205,8 @@ recipients_of_a_message(void **state)
 	for (int i = 0; i < 20; i++)
 		expect(RCPT, "452 sorry, too many recipients (#4.5.3)");
 	assert_int_equal(smtpd->mail.count, 2);
-	assert_int_equal(smtpd->refused, 0);	/* the client did nothing wrong */
+	assert_int_equal(smtpd->refused, 20);
+	assert_int_equal(smtpd->refused_lately, 0);	/* the client did nothing wrong */
 	expect(RCPT, "421 sorry, too many recipients (#4.5.3)");
 	expect_end("too many recipients");
 }
@@ -269,6 +294,17 @@ refused_recipients_count_from_the_last_message_on(void **state)
 	assert_int_equal(smtpd->end, SESSION_GOES_ON);
 }
 
+static void
+refused_recipients_without_limit(void **state)
+{
+	(void)state;
+	*number(NUMBER_BRTLIMIT) = 0;
+	for (int i = 0; i < 200; i++)
+		expect(MAIL "|RCPT TO:<a@y.test>", "553 ");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+	assert_int_equal(smtpd->refused, 200);
+}
+
 /* Two counts may be over at once: the client is told once. */
 static void
 one_end_of_a_session_is_said_once(void **state)
@@ -276,8 +312,9 @@ one_end_of_a_session_is_said_once(void **state)
 	const char *said;
 
 	(void)state;
-	*number(NUMBER_MAXERRORS) = *number(NUMBER_BRTLIMIT) = 0;
-	smtpd_says(MAIL);
+	*number(NUMBER_MAXERRORS) = 0;
+	*number(NUMBER_BRTLIMIT) = 1;
+	smtpd_says(MAIL "|RCPT TO:<a@y.test>");
 	said = smtpd_says("RCPT TO:<>");
 	assert_non_null(strstr(said, "421 too many errors"));
 	assert_null(strstr(said, "421 too many refused"));
@@ -303,6 +340,77 @@ null_senders_may_be_refused(void **state)
 	*number(NUMBER_REJECTNULL) = 1;
 	expect("MAIL FROM:<>", "553 sorry, no mail from the null sender is taken here (#5.7.1)");
 	expect(MAIL, "250 ");
+}
+
+/* --- refusals in the log: a line each ------------------------------------------------------------------------------------ */
+
+static const struct refusal { const char *rule, *lines, *want; } refusals[] = {
+	{ "MAIL without FROM", "MAIL <s@x.test>", "command=MAIL argument=<?s@x.test?> reason=\"syntax: MAIL FROM:<address>\"" },
+	{ "a sender that is none", "MAIL FROM:<s", "command=MAIL argument=<?s> reason=\"syntax error in the address\"" },
+	{ "parameters of a sender", "MAIL FROM:<s@x.test> SIZE=x", "command=MAIL argument=<s@x.test> reason=\"syntax error in the parameters\"" },
+	{ "one that is not offered", "MAIL FROM:<s@x.test> XYZZY", "command=MAIL argument=<s@x.test> reason=\"a parameter that is not offered\"" },
+	{ "parameters of a recipient", MAIL "|RCPT TO:<a@me.test> NOTIFY=x",
+	  "command=RCPT from=<s@x.test> argument=<a@me.test> reason=\"syntax error in the parameters\"" },
+	{ "one that is not offered for a recipient", MAIL "|RCPT TO:<a@me.test> SIZE=1",
+	  "command=RCPT from=<s@x.test> argument=<a@me.test> reason=\"a parameter that is not offered\"" },
+	{ "a recipient who needs SMTPUTF8", MAIL "|RCPT TO:<\xc3\xb3@me.test>",
+	  "command=RCPT from=<s@x.test> argument=<\xc3\xb3@me.test> reason=\"such an address needs SMTPUTF8\"" },
+};
+enum { REFUSALS = sizeof refusals / sizeof *refusals };
+
+static size_t
+count_of(const char *text, const char *part)
+{
+	size_t n = 0;
+
+	while ((text = strstr(text, part))) {
+		text += strlen(part);
+		n++;
+	}
+	return n;
+}
+
+static void
+each_refusal_has_a_line(void **state)
+{
+	for (size_t i = 0; i < REFUSALS; i++) {
+		const char *log;
+
+		smtpd_end(state);
+		smtpd_begin(state);
+		smtpd_says(refusals[i].lines);
+		log = smtpd_logged();
+		if (!strstr(log, refusals[i].want) || count_of(log, "\n") != 1)
+			fail_msg("%s: %s", refusals[i].rule, log);
+		assert_int_equal(smtpd->refused, strstr(refusals[i].want, "RCPT") != NULL);
+	}
+}
+
+/* The reason is the refusal's, not that of the session's end. */
+static void
+the_refusal_that_ends_a_session(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXERRORS) = 0;
+	expect("MAIL FROM:<s@x.test> XYZZY", "555 ");
+	assert_non_null(strstr(smtpd_logged(), " reason=\"a parameter that is not offered\"\n"));
+	expect_end("too many errors");
+}
+
+static void
+recipients_above_the_limit_have_a_line_a_message(void **state)
+{
+	const char *log;
+
+	(void)state;
+	*number(NUMBER_MAXRCPT) = 1;
+	expect(MAIL "|" RCPT "|RCPT TO:<b@me.test>|RCPT TO:<c@me.test>", "452 ");
+	expect(MAIL "|" RCPT "|RCPT TO:<d@me.test>", "452 ");
+	assert_int_equal(smtpd->refused, 3);
+	log = smtpd_logged();
+	assert_int_equal(count_of(log, "\n"), 2);
+	assert_non_null(strstr(log, " command=RCPT from=<s@x.test> argument=<b@me.test> reason=\"sorry, too many recipients\"\n"));
+	assert_non_null(strstr(log, " argument=<d@me.test> "));
 }
 
 /* --- what is kept, and what is logged ------------------------------------------------------------------------------------ */
@@ -473,13 +581,14 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, smtpd_begin, smtpd_end)
 	const struct CMUnitTest others[] = {
-		TEST(the_longest_name_and_one_octet_more), TEST(EHLO_offers_the_limits_that_count),
+		TEST(the_longest_name_and_one_octet_more), TEST(EHLO_offers_the_limits_that_count), TEST(EHLO_says_limits_that_can_be_said),
 		TEST(a_client_that_does_not_wait_for_the_last_of_a_group), TEST(recipients_of_a_message),
 		TEST(recipients_above_the_limit_count_through_all_of_a_session), TEST(messages_of_a_session),
 		TEST(a_MAIL_that_is_refused_is_no_message), TEST(commands_for_nothing),
-		TEST(a_message_begins_the_count_of_commands_for_nothing_anew), TEST(errors_of_form), TEST(refused_recipients),
+		TEST(a_message_begins_the_count_of_commands_for_nothing_anew), TEST(errors_of_form), TEST(refused_recipients), TEST(refused_recipients_without_limit),
 		TEST(refused_recipients_count_from_the_last_message_on), TEST(one_end_of_a_session_is_said_once),
-		TEST(a_message_of_the_largest_size_and_one_octet_more), TEST(null_senders_may_be_refused), TEST(what_a_transaction_keeps),
+		TEST(a_message_of_the_largest_size_and_one_octet_more), TEST(null_senders_may_be_refused), TEST(each_refusal_has_a_line),
+		TEST(the_refusal_that_ends_a_session), TEST(recipients_above_the_limit_have_a_line_a_message), TEST(what_a_transaction_keeps),
 		TEST(a_refusal_is_a_line_of_the_log_whatever_was_said), TEST(STARTTLS_is_offered_once),
 		TEST(what_was_said_before_TLS_is_forgotten), TEST(TLS_that_cannot_begin_changes_nothing), TEST(a_handshake_that_fails_is_the_end),
 		TEST(nothing_may_be_sent_behind_STARTTLS), TEST(STARTTLS_within_a_message), TEST(TLS_that_is_required),

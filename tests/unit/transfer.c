@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -427,6 +428,38 @@ replies_are_netstrings_that_leave_before_a_wait(void **state)
 	assert_int_equal(t.is_gone, 0);
 }
 
+static int interruptions;	/* of writes to the client, still to come */
+
+ssize_t __real_write(int fd, const void *s, size_t len);
+ssize_t __wrap_write(int fd, const void *s, size_t len);
+
+ssize_t
+__wrap_write(int fd, const void *s, size_t len)
+{
+	if (fd != STDOUT_FILENO || !interruptions)
+		return __real_write(fd, s, len);
+	interruptions--;
+	errno = EINTR;
+	return -1;
+}
+
+/* The server is told to stop while it says that mail is queued: the client has to hear it, or it sends that mail again. */
+static void
+a_signal_takes_no_reply_away(void **state)
+{
+	const char *written;
+
+	(void)state;
+	transfer_reply(&t, "Kok", 3);
+	take_descriptor(STDOUT_FILENO);
+	interruptions = 3;
+	transfer_flush(&t);
+	interruptions = 0;
+	written = give_descriptor_back(STDOUT_FILENO);
+	assert_string_equal(written, "3:Kok,");
+	assert_int_equal(t.is_gone, 0);
+}
+
 static void
 replies_that_are_gathered_are_bounded(void **state)
 {
@@ -542,7 +575,8 @@ main(void)
 		TEST(a_message_without_recipients), TEST(a_sender_with_a_NUL), TEST(what_the_queue_says), TEST(a_message_that_is_given_up),
 		TEST(a_message_that_has_begun_is_not_stopped), TEST(any_octet_of_anybody_leaves_a_line_whole),
 		TEST(a_long_list_of_recipients_is_cut), TEST(the_longest_of_everything_leaves_the_result_in_its_line),
-		TEST(replies_are_netstrings_that_leave_before_a_wait), TEST(replies_that_are_gathered_are_bounded), TEST(a_client_that_is_gone),
+		TEST(replies_are_netstrings_that_leave_before_a_wait), TEST(replies_that_are_gathered_are_bounded),
+		TEST(a_signal_takes_no_reply_away), TEST(a_client_that_is_gone),
 		TEST(a_client_that_does_not_read), TEST(why_reading_ended), TEST(the_start_reads_files_and_then_variables),
 	};
 	struct CMUnitTest tests[LIMITS + sizeof others / sizeof *others];
