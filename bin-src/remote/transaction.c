@@ -638,16 +638,31 @@ look_before(struct exchange *x)
 			refuse_recipient(x, n, no_utf8);
 }
 
-/* The next recipients for whom nothing is known. */
-static void
+static const char *
+domain_of(const char *address)
+{
+	const char *at = strrchr(address, '@');
+
+	return at ? at + 1 : "";
+}
+
+/* The next recipients for whom nothing is known, within the server's limits (RFC 9422 section 4). Returns 0 if there are some,
+ * but none of a domain that the session may have. */
+static int
 choose_group(struct exchange *x)
 {
 	const struct report *r = x->t->report;
+	int any = 0;
 
 	x->group_len = 0;
-	for (unsigned int n = 0; n < r->len && x->group_len < x->session->recipients_max; n++)
-		if (report_is_open(r, n))
+	for (unsigned int n = 0; n < r->len && x->group_len < x->session->recipients_max; n++) {
+		if (!report_is_open(r, n))
+			continue;
+		any = 1;
+		if (session_take_domain(x->session, domain_of(x->t->recipients[n].address)))
 			x->group[x->group_len++] = n;
+	}
+	return x->group_len || !any;
 }
 
 /* Those for whom there was no room are open again, if the transaction had others. */
@@ -666,7 +681,9 @@ transaction_run(struct session *s, const struct transaction *t)
 	struct exchange x = { .session = s, .t = t };
 
 	look_before(&x);
-	for (choose_group(&x); x.group_len; choose_group(&x)) {
+	while (choose_group(&x)) {
+		if (!x.group_len)
+			return 1;
 		if (!session_is_usable(s))
 			return 0;
 		x.accepted = x.later_len = 0;
@@ -675,5 +692,6 @@ transaction_run(struct session *s, const struct transaction *t)
 			return 0;
 		reopen(&x);
 	}
-	return 1;
+	session_quit(s);
+	return 0;
 }

@@ -1,6 +1,7 @@
 /* transaction: one message for some recipients over a session that is open.
  * Recipients   all in one mail transaction, each with a result of his own; those for whom the server had no room (452,
- *              RFC 5321 section 4.5.3.1.10), or above its limit (RFC 9422), in further ones
+ *              RFC 5321 section 4.5.3.1.10), or above its limit (RFC 9422 section 4), in further ones; those of domains above
+ *              its limit in another session
  * Round trips  with PIPELINING MAIL, RCPT and DATA go in one write; with CHUNKING a message of up to TRANSACTION_SMALL
  *              octets goes along as one BDAT chunk, so that the whole takes a single round trip
  * Before       what cannot be sent is refused without a command: a message above the server's SIZE (5.3.4), addresses that

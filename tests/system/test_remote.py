@@ -329,6 +329,22 @@ def test_LIMITS(tree, remote):
     assert send(tree, *addresses)[-1][0] == "K" and len(server.messages) == 1
 
 
+def test_LIMITS_of_domains(tree, remote):
+    """A relay that takes no second domain in a session."""
+    def reply(session, verb, line):
+        if verb == "RCPT" and len({c.rpartition(b"@")[2].lower() for c in session.commands if c.startswith(b"RCPT")}) > 1:
+            return b"550 5.5.3 one domain only"
+
+    server = remote(reply, extensions=("PIPELINING", "LIMITS RCPTDOMAINMAX=1"))
+    a, b, c, d, e = addresses = ["a@dest.example", "b@other.example", "c@DEST.example", "d@other.example", "e@third.example"]
+    assert [r[0] for r in send(tree, *addresses)] == ["r"] * 5 + ["K"]
+    assert [[m.recipients for m in s.messages] for s in server.sessions] == [[[a, c]], [[b, d]], [[e]]]
+    with RemoteWorker(tree) as worker:
+        for address in (a, c, b):
+            assert worker.deliver(address)[0][0] == "K"
+    assert [[m.recipients for m in s.messages] for s in server.sessions[3:]] == [[[a], [c]], [[b]]]
+
+
 # --- which server --------------------------------------------------------------------------------------
 
 def test_no_connection(tree, remote):

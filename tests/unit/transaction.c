@@ -398,6 +398,25 @@ recipients_above_the_limit_go_in_further_transactions(void **state)
 }
 
 static void
+domains_above_the_limit_need_another_session(void **state)
+{
+	static const struct server_step steps[] = { { "DATA\r\n", OK OK OK GO }, { DATA_END, OK }, { 0 } };
+	static const struct transaction_recipient some[] = { { .address = "a@x.test" }, { .address = "b@y.test" }, { .address = "c@X.test" } };
+
+	(void)state;
+	session.domains_max = 1;
+	t.recipients = some;
+	begin(steps, P, 3);
+	assert_int_equal(transaction_run(&session, &t), 0);
+	expect(0, "K accepted");
+	expect(2, "K accepted");
+	assert_true(report_is_open(&report, 1));
+	assert_false(session_is_usable(&session));
+	assert_string_equal(server_end(),
+	    "MAIL FROM:<s@x.test>\r\nRCPT TO:<a@x.test>\r\nRCPT TO:<c@X.test>\r\nDATA\r\nhello\r\n.\r\nQUIT\r\n");
+}
+
+static void
 a_session_takes_no_more_messages_than_it_said(void **state)
 {
 	static const struct server_step steps[] = { { "DATA\r\n", OK OK GO }, { DATA_END, OK }, { 0 } };
@@ -595,7 +614,8 @@ main(void)
 		TEST(octets_above_127_for_a_server_that_takes_them), TEST(octets_above_127_are_converted_for_others),
 		TEST(a_converted_message_in_chunks), TEST(a_message_that_becomes_too_large_when_it_is_converted),
 		TEST(a_message_that_cannot_be_converted), TEST(a_message_that_becomes_shorter_before_it_is_converted),
-		TEST(recipients_above_the_limit_go_in_further_transactions), TEST(a_session_takes_no_more_messages_than_it_said),
+		TEST(recipients_above_the_limit_go_in_further_transactions),
+		TEST(domains_above_the_limit_need_another_session), TEST(a_session_takes_no_more_messages_than_it_said),
 		TEST(a_kept_session_that_closes_at_MAIL), TEST(a_kept_session_that_says_421_to_MAIL),
 		TEST(a_kept_session_that_says_421_to_RSET), TEST(a_kept_session_that_closes_after_an_answer),
 		TEST(a_kept_session_that_makes_no_sense), TEST(a_transaction_that_was_not_finished_is_reset),
