@@ -1,6 +1,6 @@
 /* session: an SMTP session with one server, from its greeting to the end; many messages may go over it.
  * Standards   RFC 5321; extensions of the reply to EHLO: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152),
- *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030), LIMITS (RFC 9422), STARTTLS (RFC 3207),
+ *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030 section 2), LIMITS (RFC 9422 section 3), STARTTLS (RFC 3207),
  *             AUTH (RFC 4954) with PLAIN and LOGIN
  * Time        a reply has to be whole timeout seconds after the client began to wait for it, and all that a group of
  *             commands needs within SESSION_TIMEOUTS times as much: no server gains time with single octets
@@ -64,7 +64,7 @@ struct session {
 	unsigned int domains_max;	/* of all recipients of the session, SESSION_DOMAINS_MAX at most; 0: it did not say */
 	unsigned int domains_len;	/* with domains_max: how many there were */
 	uint64_t domains[SESSION_DOMAINS_MAX];	/* digests of their names */
-	unsigned int messages_max;	/* of the session; 0: it did not say */
+	unsigned int messages_max;	/* of the session, RFC 9422 section 4; 0: it did not say */
 	unsigned int messages;		/* transactions that were begun */
 	int needs_reset;		/* the server may remember a transaction */
 	uint64_t deadline;		/* of the commands that are under way */

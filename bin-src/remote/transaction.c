@@ -368,7 +368,7 @@ read_chunk_replies(struct exchange *x, unsigned int *open, unsigned int most)
 	return 1;
 }
 
-/* RFC 3030: a message that is not small, in chunks. */
+/* RFC 3030 section 2: a message that is not small, in chunks. */
 static void
 send_chunks(struct exchange *x)
 {
