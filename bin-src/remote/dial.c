@@ -338,7 +338,8 @@ prepare_proof(struct dial *d, struct session *s, const char *name, const struct 
 	s->tls_proof = d->policy.level == TLS_VERIFY ? ", verified" : d->policy.level == TLS_FINGERPRINT ? ", fingerprint known" : "";
 	/* with the domain: a session whose certificate was looked at for another one proves nothing */
 	len = snprintf(key, TLS_CLIENT_KEY_MAX, "%s %u %s %s", s->host, (unsigned int)a->port, name, d->policy_of);
-	s->tls_key = len < TLS_CLIENT_KEY_MAX ? key : NULL;
+	/* where a bad certificate is only told of, each handshake has to show it */
+	s->tls_key = len < TLS_CLIENT_KEY_MAX && !d->proof.is_lenient ? key : NULL;
 	server_proof_demand(&d->proof, &d->tls.chain);
 }
 

@@ -8,7 +8,8 @@
  * Certificate  of this host, as control/tlsclientcert has it: then never without TLS, and never without qmail-keyd, who is connected to before
  *              the host is known to be the one that is called (dial_open)
  * MTA-STS      a domain without a relay whose policy is enforced gets mail by TLS only, from an MX host of the policy whose certificate
- *              is valid for that host; in testing mode the report says what would have been in the way. A host with TLSA records that can be used
+ *              is valid for that host; in testing mode the report says what would have been in the way, and no TLS session is taken
+ *              up again, which would not show the certificate. A host with TLSA records that can be used
  *              has to be in the policy as well, and is held to DANE (RFC 8461 section 2)
  * From         control/outgoingip: an IPv4 address, an IPv6 address, or both, for connections of that kind
  * Login        user and password of control/smtproutes, by TLS only, unless the relay's address is one of loopback. Port 465 is TLS

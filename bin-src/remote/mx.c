@@ -331,7 +331,7 @@ judge_mx(struct search *s, const struct dns_question *q)
 	case DNS_FOUND:
 		s->mx->by_mx = 1;
 		if (q->records_len == 1 && !q->is_cut && !q->records[0].len) {
-			fail(s, 'D', "The domain %.255s accepts no mail: it has a null MX. (#5.1.10)\n", s->host);	/* RFC 7505 */
+			fail(s, 'D', "The domain %.255s accepts no mail: it has a null MX. (#5.1.10)\n", s->host);	/* RFC 7505 section 3 */
 			return;
 		}
 		rank_hosts(s->mx, q);

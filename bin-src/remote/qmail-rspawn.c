@@ -111,7 +111,8 @@ main(void)
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
 	if (!spawner_init(&s))
 		strerr_diefusys(EXIT_TEMP, "take requests on descriptor 3");
-	tcpto_reset();	/* what is not there is not known */
+	if (!tcpto_reset())	/* what is not there is not known */
+		strerr_warnwu1sys("empty run/tcpto, the list of dead hosts");
 	while (turn(&s))
 		;
 	return EXIT_OK;

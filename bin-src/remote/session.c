@@ -92,21 +92,22 @@ is_word(const char *word, size_t len, const char *keyword)
 	return len == strlen(keyword) && strncasecmp(word, keyword, len) == 0;
 }
 
-/* RFC 9422 section 4: MAILMAX=n, RCPTMAX=n; a limit that makes no sense is none. */
+/* RFC 9422 section 4: MAILMAX=n, RCPTMAX=n, RCPTDOMAINMAX=n; a limit that makes no sense is none. */
 static void
 learn_limit(struct session *s, const char *word, size_t len)
 {
-	uint64_t n;
+	const char *equals = memchr(word, '=', len);
+	size_t name_len = equals ? (size_t)(equals - word) : len;
+	uint64_t n = equals ? number(equals + 1, len - name_len - 1) : 0;
 
-	if (len <= 8)
-		return;
-	n = number(word + 8, len - 8);
 	if (!n || n > 1000000)
 		return;
-	if (strncasecmp(word, "MAILMAX=", 8) == 0)
+	if (is_word(word, name_len, "MAILMAX"))
 		s->messages_max = (unsigned int)n;
-	else if (strncasecmp(word, "RCPTMAX=", 8) == 0 && n < s->recipients_max)
+	else if (is_word(word, name_len, "RCPTMAX") && n < s->recipients_max)
 		s->recipients_max = (unsigned int)n;
+	else if (is_word(word, name_len, "RCPTDOMAINMAX"))
+		s->domains_max = n < SESSION_DOMAINS_MAX ? (unsigned int)n : SESSION_DOMAINS_MAX;
 }
 
 static void
@@ -168,7 +169,7 @@ refused_by(struct session *s, const char **refused, const char *what)
 static void
 forget_extensions(struct session *s)
 {
-	s->extensions = s->messages_max = 0;
+	s->extensions = s->messages_max = s->domains_max = 0;
 	s->size_max = 0;
 	s->recipients_max = SESSION_RECIPIENTS_MAX;
 }
@@ -300,7 +301,7 @@ session_open(struct session *s, int fd, const char **refused)
 	enum session_result result;
 
 	connection_init(&s->connection, fd);
-	s->messages = 0;
+	s->messages = s->domains_len = 0;
 	s->needs_reset = 0;
 	s->security[0] = '\0';
 	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);
@@ -327,6 +328,34 @@ session_is_usable(const struct session *s)
 {
 	return s->connection.fd >= 0 && !connection_has_input(&s->connection) &&
 	    (!s->messages_max || s->messages < s->messages_max);
+}
+
+/* FNV-1a, in lower case. Two names with the same digest would count as one, which the server then refuses. */
+static uint64_t
+digest(const char *domain)
+{
+	uint64_t h = UINT64_C(14695981039346656037);
+
+	for (; *domain; domain++)
+		h = (h ^ (unsigned char)(*domain >= 'A' && *domain <= 'Z' ? *domain + 32 : *domain)) * UINT64_C(1099511628211);
+	return h;
+}
+
+int
+session_take_domain(struct session *s, const char *domain)
+{
+	uint64_t h;
+
+	if (!s->domains_max)
+		return 1;
+	h = digest(domain);
+	for (unsigned int i = 0; i < s->domains_len; i++)
+		if (s->domains[i] == h)
+			return 1;
+	if (s->domains_len >= s->domains_max)
+		return 0;
+	s->domains[s->domains_len++] = h;
+	return 1;
 }
 
 void

@@ -1,6 +1,6 @@
 /* session: an SMTP session with one server, from its greeting to the end; many messages may go over it.
  * Standards   RFC 5321; extensions of the reply to EHLO: PIPELINING (RFC 2920), SIZE (RFC 1870), 8BITMIME (RFC 6152),
- *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030), LIMITS (RFC 9422), STARTTLS (RFC 3207),
+ *             SMTPUTF8 (RFC 6531), DSN (RFC 3461), CHUNKING (RFC 3030 section 2), LIMITS (RFC 9422 section 3), STARTTLS (RFC 3207),
  *             AUTH (RFC 4954) with PLAIN and LOGIN
  * Time        a reply has to be whole timeout seconds after the client began to wait for it, and all that a group of
  *             commands needs within SESSION_TIMEOUTS times as much: no server gains time with single octets
@@ -18,6 +18,7 @@
 enum {
 	SESSION_TIMEOUTS = 3,
 	SESSION_RECIPIENTS_MAX = 100,	/* of a transaction, RFC 5321 section 4.5.3.1.8 */
+	SESSION_DOMAINS_MAX = 100,
 	SESSION_HOST_MAX = 64,		/* octets of an address as text */
 	SESSION_SECURITY_MAX = 300,
 };
@@ -60,7 +61,10 @@ struct session {
 	unsigned int extensions;
 	uint64_t size_max;		/* octets of a message that the server takes; 0: it did not say */
 	unsigned int recipients_max;	/* of a transaction */
-	unsigned int messages_max;	/* of the session; 0: it did not say */
+	unsigned int domains_max;	/* of all recipients of the session, SESSION_DOMAINS_MAX at most; 0: it did not say */
+	unsigned int domains_len;	/* with domains_max: how many there were */
+	uint64_t domains[SESSION_DOMAINS_MAX];	/* digests of their names */
+	unsigned int messages_max;	/* of the session, RFC 9422 section 4; 0: it did not say */
 	unsigned int messages;		/* transactions that were begun */
 	int needs_reset;		/* the server may remember a transaction */
 	uint64_t deadline;		/* of the commands that are under way */
@@ -85,6 +89,9 @@ enum session_result session_open(struct session *s, int fd, const char **refused
 
 /* 1 if the next message can go over it: it is open, has said nothing since, and takes more messages. */
 int session_is_usable(const struct session *s);
+
+/* Takes the domain for one more recipient. Returns 0 if the server's limit forbids it: the session is of no use for him. */
+int session_take_domain(struct session *s, const char *domain);
 
 /* Begins a group of commands or mail data, for all of which there are so many seconds. */
 void session_begin(struct session *s, uint64_t seconds);

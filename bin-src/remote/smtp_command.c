@@ -7,6 +7,7 @@
 #include "quote.h"
 #include "session.h"
 #include "smtp_command.h"
+#include "utf8.h"
 
 /* --- addresses ------------------------------------------------------------------- */
 
@@ -154,6 +155,43 @@ add_parameter(stralloc *to, const char *parameters, const char *keyword, is_valu
 	return stralloc_append(to, ' ') && stralloc_cats(to, keyword) && stralloc_catb(to, value, len);
 }
 
+/* The address of type utf-8 that the len octets are, in ASCII: utf-8-addr-xtext of RFC 6533 section 3, which needs no SMTPUTF8.
+ * Returns 1, -1 on lack of memory, or 0: it is none, or too long. to may have more then. */
+static int
+add_utf8_address(stralloc *to, const char *s, size_t len)
+{
+	size_t start = to->len;
+
+	for (size_t n; len; s += n, len -= n) {
+		char embedded[UTF8_EMBEDDED_MAX];
+
+		n = utf8_length(s, len);
+		if (!n)
+			return 0;
+		if (n == 1 ? !stralloc_append(to, *s) : !stralloc_catb(to, embedded, utf8_embedded(embedded, s, n)))
+			return -1;
+	}
+	return to->len - start <= SMTP_COMMAND_ORCPT_MAX - strlen("utf-8;");
+}
+
+/* ORCPT, where one of type utf-8 has to be ASCII and is not. The others are add_parameter's. */
+static int
+add_orcpt(stralloc *to, const char *parameters, unsigned int extensions)
+{
+	static const char type[] = "utf-8;";
+	size_t len = 0, type_len = sizeof type - 1, start = to->len;
+	const char *value = envelope_parameter(parameters, "ORCPT=", &len);
+	int r;
+
+	if (!value || len <= type_len || strncasecmp(value, type, type_len) != 0 || is_orcpt(value, len, extensions) ||
+	    !is_orcpt(value, len, extensions | SESSION_SMTPUTF8))
+		return add_parameter(to, parameters, "ORCPT=", is_orcpt, extensions);
+	r = stralloc_cats(to, " ORCPT=") && stralloc_cats(to, type) ? add_utf8_address(to, value + type_len, len - type_len) : -1;
+	if (r == 0)
+		to->len = start;
+	return r >= 0;
+}
+
 int
 smtp_command_has(const char *parameters, const char *keyword)
 {
@@ -205,7 +243,7 @@ smtp_command_rcpt(stralloc *to, const char *address, const char *parameters, uns
 
 	if (extensions & SESSION_DSN)
 		ok = ok && add_parameter(to, parameters, "NOTIFY=", is_notify, extensions) &&
-		    add_parameter(to, parameters, "ORCPT=", is_orcpt, extensions);
+		    add_orcpt(to, parameters, extensions);
 	return ok && stralloc_cats(to, "\r\n");
 }
 

@@ -3,7 +3,8 @@
  *             octets, or a domain with blanks or brackets, is never written (smtp_command_can_carry). Nothing of an address or
  *             a parameter ends a line or begins another parameter
  * Parameters  only those that the server's extensions name. RET, ENVID (RFC 3461 section 4.3, 4.4), NOTIFY, ORCPT (4.1, 4.2)
- *             come from whoever submitted the message: one that makes no sense is left out, and counts as absent */
+ *             come from whoever submitted the message: one that makes no sense is left out, and counts as absent. ORCPT=utf-8;
+ *             has its form in ASCII where the server has no SMTPUTF8 (RFC 6533 section 3) */
 #ifndef SMTP_COMMAND_H
 #define SMTP_COMMAND_H
 #include <stddef.h>

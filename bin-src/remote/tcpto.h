@@ -7,8 +7,8 @@
  *            a time that differs between processes, so that one tries it again first. A refused connection is an
  *            answer: it does not count
  * Who        qmail-setup makes the file for qmailr, who writes it; others may read. qmail-rspawn empties it when it starts,
- *            and makes it in a private server (tcpto_reset). It is a hint: nonsense in it delays at worst for an hour,
- *            without it nothing is skipped, and any trouble here is silence */
+ *            and makes it in a private server (tcpto_reset). It is a hint: nonsense in it delays at worst for 97 minutes,
+ *            without it nothing is skipped, and any trouble here is silence, but for a warning of qmail-rspawn */
 #ifndef TCPTO_H
 #define TCPTO_H
 #include <stddef.h>

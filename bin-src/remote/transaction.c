@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <string.h>
+#include "downgrade.h"
 #include "smtp_command.h"
 #include "transaction.h"
 
@@ -18,10 +19,12 @@ struct exchange {
 	int all_sent;			/* the last octet of the message is out: it may have been taken */
 	int has_answered;		/* some reply came */
 	int is_over;			/* the session is */
+	int is_downgraded;		/* the message is sent as downgraded has it */
 };
 
 static stralloc commands;		/* scratch, kept from one transaction to the next */
 static char body[TRANSACTION_BUFFER];
+static struct downgrade downgraded;
 
 /* --- what became of it ------------------------------------------------------------------ */
 
@@ -77,6 +80,46 @@ letter_of(const struct smtp_reply *reply)
 	return reply->code >= 500 ? 'D' : 'Z';
 }
 
+/* --- the message as it is sent ----------------------------------------------------------------- */
+
+static uint64_t
+wire_size(const struct exchange *x)
+{
+	return x->is_downgraded ? downgraded.wire_size : x->t->data->wire_size;
+}
+
+static void
+rewind_message(struct exchange *x, int with_dots)
+{
+	if (x->is_downgraded)
+		downgrade_rewind(&downgraded, with_dots);
+	else
+		mail_data_rewind(x->t->data, with_dots);
+}
+
+static int
+has_ended(const struct exchange *x)
+{
+	return x->is_downgraded ? downgraded.has_ended : x->t->data->has_ended;
+}
+
+/* Fills body. Returns how many octets, -1 with errno. */
+static ssize_t
+next_octets(struct exchange *x, size_t room)
+{
+	size_t len = 0;
+	ssize_t n = 1;
+
+	while (len + 8 <= room && !has_ended(x) && n) {
+		n = x->is_downgraded ? downgrade_next(&downgraded, body + len, room - len) :
+		    mail_data_next(x->t->data, body + len, room - len);
+		if (n < 0)
+			return -1;
+		len += (size_t)n;
+	}
+	return (ssize_t)len;
+}
+
 /* --- commands ------------------------------------------------------------------------------ */
 
 static int
@@ -105,7 +148,7 @@ add_mail(struct exchange *x)
 	const struct transaction *t = x->t;
 	struct smtp_command_mail mail = {
 		.sender = t->sender, .parameters = t->sender_parameters, .extensions = x->session->extensions,
-		.size = t->data->wire_size, .has_8bit = t->data->has_8bit, .wants_utf8 = wants_utf8(x),
+		.size = wire_size(x), .has_8bit = t->data->has_8bit, .wants_utf8 = wants_utf8(x),
 	};
 
 	return smtp_command_mail(&commands, &mail) && end_step(x);
@@ -116,7 +159,7 @@ static int
 write_commands(struct exchange *x)
 {
 	unsigned int extensions = x->session->extensions;
-	uint64_t size = x->t->data->wire_size;
+	uint64_t size = wire_size(x);
 	int ok = 1;
 
 	commands.len = 0;
@@ -139,22 +182,6 @@ write_commands(struct exchange *x)
 
 /* --- mail data ----------------------------------------------------------------------------- */
 
-/* Fills body. Returns how many octets, -1 with errno. */
-static ssize_t
-next_octets(struct exchange *x, size_t room)
-{
-	size_t len = 0;
-	ssize_t n = 1;
-
-	while (len + 8 <= room && !x->t->data->has_ended && n) {
-		n = mail_data_next(x->t->data, body + len, room - len);
-		if (n < 0)
-			return -1;
-		len += (size_t)n;
-	}
-	return (ssize_t)len;
-}
-
 /* Writes the commands up to step, with PIPELINING all; the mail data with them where it rides along. Returns 1, or 0 with
  * errno. */
 static int
@@ -167,10 +194,10 @@ write_steps(struct exchange *x, unsigned int step)
 	ssize_t n;
 
 	if (with_data) {
-		mail_data_rewind(x->t->data, 0);
+		rewind_message(x, 0);
 		n = next_octets(x, sizeof body);
 		/* the number that was announced has to be right, or the rest of the session is read as something else */
-		if (n < 0 || (uint64_t)n != x->t->data->wire_size) {
+		if (n < 0 || (uint64_t)n != wire_size(x)) {
 			errno = EIO;
 			return 0;
 		}
@@ -286,8 +313,8 @@ fail_data(struct exchange *x)
 static void
 begin_data(struct exchange *x, int with_dots)
 {
-	mail_data_rewind(x->t->data, with_dots);
-	session_begin(x->session, x->session->timeout + x->t->data->wire_size / TRANSACTION_RATE);
+	rewind_message(x, with_dots);
+	session_begin(x->session, x->session->timeout + wire_size(x) / TRANSACTION_RATE);
 }
 
 /* After 354: the message, and the dot that ends it. */
@@ -306,7 +333,7 @@ send_with_dots(struct exchange *x)
 			lose(x);
 			return;
 		}
-		if (x->t->data->has_ended) {
+		if (has_ended(x)) {
 			memcpy(body + n, dot, sizeof dot - 1);
 			v.iov_len += sizeof dot - 1;
 			was_early = connection_has_input(&x->session->connection);
@@ -315,7 +342,7 @@ send_with_dots(struct exchange *x)
 			fail_data(x);
 			return;
 		}
-	} while (!x->t->data->has_ended);
+	} while (!has_ended(x));
 	x->all_sent = 1;
 	finish_data(x, was_early);
 }
@@ -341,7 +368,7 @@ read_chunk_replies(struct exchange *x, unsigned int *open, unsigned int most)
 	return 1;
 }
 
-/* RFC 3030: a message that is not small, in chunks. */
+/* RFC 3030 section 2: a message that is not small, in chunks. */
 static void
 send_chunks(struct exchange *x)
 {
@@ -353,7 +380,7 @@ send_chunks(struct exchange *x)
 		struct iovec v[2];
 
 		commands.len = 0;
-		if (n < 0 || !smtp_command_bdat(&commands, (uint64_t)n, x->t->data->has_ended)) {
+		if (n < 0 || !smtp_command_bdat(&commands, (uint64_t)n, has_ended(x))) {
 			lose(x);
 			return;
 		}
@@ -364,9 +391,9 @@ send_chunks(struct exchange *x)
 			return;
 		}
 		open++;
-		if (!x->t->data->has_ended && !read_chunk_replies(x, &open, most))
+		if (!has_ended(x) && !read_chunk_replies(x, &open, most))
 			return;
-	} while (!x->t->data->has_ended);
+	} while (!has_ended(x));
 	x->all_sent = 1;
 	if (read_chunk_replies(x, &open, 1))
 		finish_data(x, 0);
@@ -546,53 +573,96 @@ run_group(struct exchange *x)
 
 /* A refusal of all for a reason of the message. */
 static void
-refuse(const struct transaction *t, const struct session *s, const char *why)
+refuse(const struct exchange *x, const char *why)
 {
-	report_all(t->report, 'D', report_text(t->report, NULL, s->host, why, NULL));
+	report_all(x->t->report, 'D', report_text(x->t->report, NULL, x->session->host, why, NULL));
 }
 
 static void
-refuse_recipient(const struct transaction *t, unsigned int n, const char *host, const char *why)
+refuse_recipient(const struct exchange *x, unsigned int n, const char *why)
 {
-	t->report->recipients[n].own = 'h';
-	t->report->recipients[n].own_text = report_text(t->report, NULL, host, why, NULL);
-	t->report->recipients[n].message = 'D';
+	struct report_recipient *p = &x->t->report->recipients[n];
+
+	p->own = 'h';
+	p->own_text = report_text(x->t->report, NULL, x->session->host, why, NULL);
+	p->message = 'D';
+}
+
+/* A message with 8-bit octets for a server that takes none. Returns 0 if all were told that it cannot be sent. */
+static int
+convert(struct exchange *x)
+{
+	struct report *report = x->t->report;
+	enum downgrade_result result = downgrade_begin(&downgraded, x->t->data);
+
+	x->is_downgraded = result == DOWNGRADE_READY;
+	if (result == DOWNGRADE_CANNOT)
+		report_all(report, 'D', report_text(report, NULL, x->session->host,
+		    " takes no 8-bit mail: it does not know 8BITMIME, and the message cannot be converted, as ", downgraded.cannot,
+		    ". (#5.6.3)\n", NULL));
+	else if (result == DOWNGRADE_UNREADABLE)
+		report_all(report, 'Z', report_text(report, NULL, "Unable to read the message. (#4.3.0)\n", NULL));
+	return x->is_downgraded;
+}
+
+/* RFC 6152 section 3. A server with SMTPUTF8 has to take 8-bit mail, RFC 6531 section 3.1. */
+static int
+needs_conversion(const struct exchange *x)
+{
+	return x->t->data->has_8bit && !(x->session->extensions & (SESSION_8BITMIME | SESSION_SMTPUTF8));
 }
 
 /* What needs no question. */
 static void
-look_before(const struct session *s, const struct transaction *t)
+look_before(struct exchange *x)
 {
 	static const char no_utf8[] = " takes no address that is not ASCII: it does not know SMTPUTF8. (#5.6.7)\n";
+	const struct session *s = x->session;
+	const struct transaction *t = x->t;
 	int has_utf8 = (s->extensions & SESSION_SMTPUTF8) != 0;
 
 	if (!smtp_command_can_carry(t->sender))
-		refuse(t, s, " cannot be told this sender's address: SMTP has no way to write it. (#5.1.7)\n");
-	else if (s->size_max && t->data->wire_size > s->size_max)
-		refuse(t, s, " takes no message of this size. (#5.3.4)\n");
+		refuse(x, " cannot be told this sender's address: SMTP has no way to write it. (#5.1.7)\n");
 	else if (!has_utf8 && smtp_command_needs_utf8(t->sender))
-		refuse(t, s, no_utf8);
+		refuse(x, no_utf8);
 	else if (!has_utf8 && t->data->has_8bit_header && smtp_command_has(t->sender_parameters, "SMTPUTF8"))
-		refuse(t, s, " takes no header that is not ASCII: it does not know SMTPUTF8. (#5.6.9)\n");
+		refuse(x, " takes no header that is not ASCII: it does not know SMTPUTF8. (#5.6.9)\n");
+	else if ((!needs_conversion(x) || convert(x)) && s->size_max && wire_size(x) > s->size_max)
+		refuse(x, " takes no message of this size. (#5.3.4)\n");
 	for (unsigned int n = 0; n < t->report->len; n++)
 		if (!report_is_open(t->report, n))
 			continue;
 		else if (!*t->recipients[n].address || !smtp_command_can_carry(t->recipients[n].address))
-			refuse_recipient(t, n, s->host, " cannot be told this address: SMTP has no way to write it. (#5.1.3)\n");
+			refuse_recipient(x, n, " cannot be told this address: SMTP has no way to write it. (#5.1.3)\n");
 		else if (!has_utf8 && smtp_command_needs_utf8(t->recipients[n].address))
-			refuse_recipient(t, n, s->host, no_utf8);
+			refuse_recipient(x, n, no_utf8);
 }
 
-/* The next recipients for whom nothing is known. */
-static void
+static const char *
+domain_of(const char *address)
+{
+	const char *at = strrchr(address, '@');
+
+	return at ? at + 1 : "";
+}
+
+/* The next recipients for whom nothing is known, within the server's limits (RFC 9422 section 4). Returns 0 if there are some,
+ * but none of a domain that the session may have. */
+static int
 choose_group(struct exchange *x)
 {
 	const struct report *r = x->t->report;
+	int any = 0;
 
 	x->group_len = 0;
-	for (unsigned int n = 0; n < r->len && x->group_len < x->session->recipients_max; n++)
-		if (report_is_open(r, n))
+	for (unsigned int n = 0; n < r->len && x->group_len < x->session->recipients_max; n++) {
+		if (!report_is_open(r, n))
+			continue;
+		any = 1;
+		if (session_take_domain(x->session, domain_of(x->t->recipients[n].address)))
 			x->group[x->group_len++] = n;
+	}
+	return x->group_len || !any;
 }
 
 /* Those for whom there was no room are open again, if the transaction had others. */
@@ -610,8 +680,10 @@ transaction_run(struct session *s, const struct transaction *t)
 {
 	struct exchange x = { .session = s, .t = t };
 
-	look_before(s, t);
-	for (choose_group(&x); x.group_len; choose_group(&x)) {
+	look_before(&x);
+	while (choose_group(&x)) {
+		if (!x.group_len)
+			return 1;
 		if (!session_is_usable(s))
 			return 0;
 		x.accepted = x.later_len = 0;
@@ -620,5 +692,6 @@ transaction_run(struct session *s, const struct transaction *t)
 			return 0;
 		reopen(&x);
 	}
-	return 1;
+	session_quit(s);
+	return 0;
 }

@@ -1,13 +1,14 @@
 /* transaction: one message for some recipients over a session that is open.
  * Recipients   all in one mail transaction, each with a result of his own; those for whom the server had no room (452,
- *              RFC 5321 section 4.5.3.1.10), or above its limit (RFC 9422), in further ones
- * Round trips  with PIPELINING MAIL, RCPT and DATA go in one write; with CHUNKING a message of up to TRANSACTION_SMALL
- *              octets goes along as one BDAT chunk, so that the whole takes a single round trip
+ *              RFC 5321 section 4.5.3.1.10), or above its limit (RFC 9422 section 4), in further ones; those of domains above
+ *              its limit in another session
+ * Round trips  with PIPELINING MAIL, RCPT and DATA go in one write; with CHUNKING (RFC 3030 section 2) a message of up
+ *              to TRANSACTION_SMALL octets goes along as one BDAT chunk, so that the whole takes a single round trip
  * Before       what cannot be sent is refused without a command: a message above the server's SIZE (5.3.4), addresses that
  *              SMTP cannot carry (5.1.3, 5.1.7), a message that needs SMTPUTF8 where the server does not have it (5.6.7
  *              for an address, 5.6.9 for a header, RFC 6531 section 3.5)
- * 8-bit        octets are sent to a server without 8BITMIME as they are, as qmail and most others do: RFC 6152 section 3
- *              would have the message converted or bounced, which breaks signatures or loses mail that arrives in practice
+ * 8-bit        a server without 8BITMIME gets the message as 7-bit MIME (downgrade.h), or is not sent it (5.6.3): RFC 6152
+ *              section 3
  * DSN          RET, ENVID, NOTIFY and ORCPT (RFC 3461) go on to a server that offers DSN; the letter is 'k' then
  * Certainty    no answer after the whole message was sent is "Possible duplicate!", and temporary */
 #ifndef TRANSACTION_H

@@ -9,6 +9,7 @@
 #include "queue/envelope.h"
 #include "quote.h"
 #include "stralloc_set.h"
+#include "utf8.h"
 #include "verp.h"
 
 const char bounce_too_long[] = "I am not going to try again; this message has been in the queue too long.\n";
@@ -117,24 +118,6 @@ is_8bit(const char *s, size_t len)
 		if ((unsigned char)s[i] > 127)
 			return 1;
 	return 0;
-}
-
-/* Octets of the UTF-8 character at s, RFC 3629 section 4; 0 if there is none. */
-static size_t
-utf8_length(const char *s, size_t len)
-{
-	const unsigned char *u = (const unsigned char *)s;
-	size_t n = u[0] < 0x80 ? 1 : u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : u[0] < 0xf5 ? 4 : 0;
-
-	if (n > len)
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((u[i] & 0xc0) != 0x80)
-			return 0;
-	if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) || (u[0] == 0xf0 && u[1] < 0x90) ||
-	    (u[0] == 0xf4 && u[1] > 0x8f))
-		return 0;
-	return n;
 }
 
 static int
@@ -517,30 +500,14 @@ put_text(const struct bounce *b, const struct survey *v)
 static void
 put_xtext(const struct bounce *b, const char *s)
 {
-	static const char hex[] = "0123456789ABCDEF";
+	for (size_t n; *s; s += n) {
+		char embedded[UTF8_EMBEDDED_MAX];
 
-	while (*s) {
-		size_t n = utf8_length(s, strlen(s));
-		uint32_t c = (unsigned char)*s;
-		char digits[8];
-		size_t i = sizeof digits;
-
-		if (n == 1 && c > 32 && c < 127 && c != '\\' && c != '+' && c != '=') {
-			b->put(b->data, s++, 1);
-			continue;
-		}
-		c &= n == 2 ? 0x1f : n == 3 ? 0x0f : n == 4 ? 0x07 : 0x7f;
-		for (size_t k = 1; k < n; k++)
-			c = c << 6 | ((unsigned char)s[k] & 0x3f);
-		do
-			digits[--i] = hex[c & 15];
-		while (c >>= 4);
-		if (sizeof digits - i < 2)
-			digits[--i] = '0';
-		puts_to(b, "\\x{");
-		b->put(b->data, digits + i, sizeof digits - i);
-		puts_to(b, "}");
-		s += n;
+		n = utf8_length(s, strlen(s));
+		if (n == 1 && *s > 32 && *s < 127 && *s != '\\' && *s != '+' && *s != '=')
+			b->put(b->data, s, 1);
+		else
+			b->put(b->data, embedded, utf8_embedded(embedded, s, n));
 	}
 }
 

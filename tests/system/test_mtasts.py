@@ -2,14 +2,15 @@
 import os
 import shutil
 import signal
+import ssl
 import time
 
 import pytest
 
 from certificates import pem, self_signed, server_context
-from conftest import Server as Tree, make_tree, new_directory
+from conftest import Server as Tree, make_tree, new_directory, wait_for
 from fake_dns import FakeDns
-from fake_smtp import Server
+from fake_smtp import CLOSE, Server
 from policies import PolicyServer, policy, response
 from remoting import RemoteWorker, believe, expect_in_log_and_bounce, send
 
@@ -216,16 +217,43 @@ def test_a_stale_policy_that_has_no_better(sts):
     assert send(sts)[-1][0] == "Z"
 
 
+def listen_and_resume(sts, **more):
+    """A server that takes one message in a session, and takes up TLS sessions again."""
+    def reply(session, verb, line):
+        if verb == "QUIT":
+            session.tls.unwrap()  # or OpenSSL forgets the TLS session
+            return CLOSE
+
+    server = sts.listen(reply=reply, extensions=("LIMITS MAILMAX=1",), **more)
+    server.tls.options |= ssl.OP_NO_TICKET
+    return server
+
+
 def test_a_kept_worker(sts):
     """Asks once; a TLS session that it takes up again was verified before."""
-    server = sts.listen(extensions=("LIMITS MAILMAX=1",))
+    server = listen_and_resume(sts)
     sts.exchange(MX)
     sts.publish(MX)
     with RemoteWorker(sts) as worker:
-        for _ in range(3):
+        for n in range(3):
             ((letter, text),) = worker.deliver()
             assert letter == "K" and text.endswith(", verified.\n")
-    assert len(server.sessions) == 3 and sts.dns.asked(f"_mta-sts.{DOMAIN}", "TXT") == 1
+            wait_for(lambda: server.sessions[n].ended)
+    assert [s.is_resumed for s in server.sessions] == [False, True, True]
+    assert sts.dns.asked(f"_mta-sts.{DOMAIN}", "TXT") == 1
+
+
+def test_a_kept_worker_in_testing_mode(sts):
+    """Tells of each session what would have been in the way: none is taken up again unseen."""
+    server = listen_and_resume(sts, chain=self_signed(MX))
+    sts.exchange(MX)
+    sts.publish(MX, mode="testing")
+    with RemoteWorker(sts) as worker:
+        for n in range(3):
+            ((letter, text),) = worker.deliver()
+            assert letter == "K" and "; MTA-STS is tested, and fails: its certificate " in text
+            wait_for(lambda: server.sessions[n].ended)
+    assert not any(s.is_resumed for s in server.sessions)
 
 
 def test_a_relay_has_no_policy(sts):

@@ -1,5 +1,7 @@
 """qmail-remote from outside: what it says to servers, what it reports, and servers that do all they can. Rows C1, C3 and C4
 of the hostile inputs; reports of interfaces section 10."""
+import email
+import email.policy
 import socket
 import time
 
@@ -18,6 +20,11 @@ STAGES = ["greeting", "EHLO", "MAIL", "RCPT", "DATA", "end"]
 def at(stage, what):
     """A reply function: what is said at one stage."""
     return lambda session, verb, line: what if verb == stage else None
+
+
+def arrived(message):
+    """The octets of a message, as they were before dots were doubled."""
+    return message.octets if message.by == "BDAT" else undot(message.octets)
 
 
 @pytest.fixture
@@ -61,12 +68,12 @@ def test_a_message(tree, remote, extensions):
 
 @WAYS
 @pytest.mark.parametrize("octets, wire", [(b"", b""), (b"\n", b"\r\n"), (b"x", b"x\r\n"), (b"x\r", b"x\r\n"), (b".", b".\r\n"),
-                                          (b"a\0\xff\n", b"a\0\xff\r\n"), (b"\r.\r\n", b" .\r\n"), (b"a\n.\n.b\n", b"a\r\n.\r\n.b\r\n")])
+                                          (b"a\0\n", b"a\0\r\n"), (b"\r.\r\n", b" .\r\n"), (b"a\n.\n.b\n", b"a\r\n.\r\n.b\r\n")])
 def test_mail_data(tree, remote, extensions, octets, wire):
     server = remote(extensions=extensions)
     assert send(tree, message=octets)[-1][0] == "K"
     (message,) = server.messages
-    assert (message.octets if message.by == "BDAT" else undot(message.octets)) == wire
+    assert arrived(message) == wire
 
 
 @WAYS
@@ -77,7 +84,7 @@ def test_a_large_message(tree, remote, extensions, end):
     octets = b"\n".join(b"." * (n % 7) + b"x" * (n % 131) for n in range(60_000)) + end
     assert send(tree, message=octets)[-1][0] == "K"
     (message,) = server.messages
-    got = message.octets if message.by == "BDAT" else undot(message.octets)
+    got = arrived(message)
     assert got == octets.rstrip(b"\r\n").replace(b"\n", b"\r\n") + b"\r\n"
 
 
@@ -153,12 +160,45 @@ def test_8BITMIME(tree, remote):
     octets = b"Subject: x\n\n\xc3\xa4\n"
     server = remote(extensions=("8BITMIME",))
     assert send(tree, message=octets)[-1][0] == "K"
-    assert server.commands[1].endswith(b" BODY=8BITMIME")
+    assert server.commands[1].endswith(b" BODY=8BITMIME") and arrived(server.messages[0]) == octets.replace(b"\n", b"\r\n")
     send(tree)
     assert server.sessions[1].commands[1].endswith(b">")
+
+
+def decoded(message):
+    """The texts of the parts of a message that is ASCII, in lines of RFC 2045 section 6.7."""
+    octets = arrived(message)
+    assert octets.isascii() and all(len(line) <= 76 for line in octets.split(b"\r\n"))
+    parsed = email.message_from_bytes(octets, policy=email.policy.SMTP)
+    assert not any(part.defects for part in parsed.walk())
+    return [part.get_payload(decode=True).replace(b"\r\n", b"\n") for part in parsed.walk() if not part.is_multipart()]
+
+
+LONG = "Ein l\u00e4ngerer Text. ".encode() * 30 + b"\n.\n-- \n--b\xc3\xa4\n"
+MIXED = (b"Subject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\n--b\n"
+         b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n" + LONG + b"\n--b\n"
+         b"Content-Type: message/rfc822\n\nSubject: y\n\n" + LONG + b"\n--b\n"
+         b"Content-Type: application/x\nContent-Transfer-Encoding: base64\n\nw6Q=\n--b--\n")
+
+
+@pytest.mark.parametrize("extensions", [None, (), PIPELINED, ("CHUNKING",)], ids=["HELO", "EHLO", "PIPELINING", "CHUNKING"])
+def test_a_server_without_8BITMIME_gets_7bit_MIME(tree, remote, extensions):
+    """RFC 6152 section 3. Python's parser reads the text that was there."""
+    server = remote(extensions=extensions or ())
+    if extensions is None:
+        server.reply = lambda session, verb, line: b"502 no" if verb == "EHLO" else None
+    assert send(tree, message=b"Subject: x\n\n" + LONG)[-1][0] == "K"
+    assert send(tree, message=MIXED)[-1][0] == "K"
+    assert [decoded(m) for m in server.messages] == [[LONG], [LONG, LONG, b"\xc3\xa4"]]
+    assert not any(b"BODY=" in c for c in server.commands)
+
+
+def test_what_cannot_be_converted_is_not_sent_to_it(tree, remote):
     server = remote()
-    assert send(tree, message=octets)[-1][0] == "K"  # as qmail does, and most others
-    assert server.commands[1].endswith(b">") and server.messages[0].octets == octets.replace(b"\n", b"\r\n")
+    for header in (b"Subject: \xc3\xa4\n", b"Content-Type: multipart/signed; boundary=b\n", b"Content-Transfer-Encoding: base64\n"):
+        ((letter, text),) = send(tree, message=header + b"\n--b\n\n\xc3\xa4\n--b--\n")
+        assert letter == "D" and "it does not know 8BITMIME" in text and text.endswith("(#5.6.3)\n")
+    assert server.messages == []
 
 
 def test_many_recipients(tree, remote):
@@ -287,6 +327,22 @@ def test_LIMITS(tree, remote):
     assert [[len(m.recipients) for m in s.messages] for s in server.sessions] == [[10, 10], [10, 5]]
     server = remote(extensions=("LIMITS RCPTMAX=0 MAILMAX=x RCPTMAX=99999999999999999999 RCPTMAX= =",))
     assert send(tree, *addresses)[-1][0] == "K" and len(server.messages) == 1
+
+
+def test_LIMITS_of_domains(tree, remote):
+    """A relay that takes no second domain in a session."""
+    def reply(session, verb, line):
+        if verb == "RCPT" and len({c.rpartition(b"@")[2].lower() for c in session.commands if c.startswith(b"RCPT")}) > 1:
+            return b"550 5.5.3 one domain only"
+
+    server = remote(reply, extensions=("PIPELINING", "LIMITS RCPTDOMAINMAX=1"))
+    a, b, c, d, e = addresses = ["a@dest.example", "b@other.example", "c@DEST.example", "d@other.example", "e@third.example"]
+    assert [r[0] for r in send(tree, *addresses)] == ["r"] * 5 + ["K"]
+    assert [[m.recipients for m in s.messages] for s in server.sessions] == [[[a, c]], [[b, d]], [[e]]]
+    with RemoteWorker(tree) as worker:
+        for address in (a, c, b):
+            assert worker.deliver(address)[0][0] == "K"
+    assert [[m.recipients for m in s.messages] for s in server.sessions[3:]] == [[[a], [c]], [[b]]]
 
 
 # --- which server --------------------------------------------------------------------------------------

@@ -521,6 +521,19 @@ def rspawn(rspawn_tree, start_spawner):
     return spawner
 
 
+def test_remote_without_a_list_of_dead_hosts(rspawn_tree, start_spawner):
+    """What cannot be made is told of, and mail goes out all the same."""
+    (rspawn_tree.home / "run/tcpto").unlink(missing_ok=True)
+    (rspawn_tree.home / "run/tcpto").mkdir()
+    try:
+        rspawn = start_spawner(rspawn_tree, "qmail-rspawn")
+        assert remote(rspawn, "h", "a@h") == [(5, 0, "K", b"accepted\n")]
+        log = (rspawn_tree.home / "qmail-rspawn.log").read_text()
+        assert log == "qmail-rspawn: warning: unable to empty run/tcpto, the list of dead hosts: Is a directory\n"
+    finally:
+        (rspawn_tree.home / "run/tcpto").rmdir()
+
+
 def remote(rspawn, host, *recipients, number=1, message=b"hello\n", **more):
     worker = rspawn.start(number, host)
     worker.job(5, remote_job("s@x", host, *recipients), message, **more)

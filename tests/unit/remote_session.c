@@ -129,27 +129,30 @@ static const struct extensions_row {
 	const char *rule, *lines;
 	unsigned int extensions;
 	uint64_t size_max;
-	unsigned int recipients_max, messages_max;
+	unsigned int recipients_max, messages_max, domains_max;
 } extensions[] = {
-	{ "all of them", "250-PIPELINING\r\n250-SIZE 100\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250 CHUNKING\r\n", ALL, 100, 100, 0 },
-	{ "in any case", "250-pipelining\r\n250 8BitMime\r\n", PIPELINING | MIME, 0, 100, 0 },
-	{ "a word that only begins so", "250-PIPELININGX\r\n250-8BITMIM\r\n250 XSIZE 5\r\n", 0, 0, 100, 0 },
-	{ "a word that is not the first", "250 X PIPELINING\r\n", 0, 0, 100, 0 },
-	{ "blanks", "250   SIZE   7  \r\n", SIZE, 7, 100, 0 },
-	{ "a size that is none", "250 SIZE huge\r\n", SIZE, 0, 100, 0 },
-	{ "a size that is nearly one", "250 SIZE 10M\r\n", SIZE, 0, 100, 0 },
-	{ "a negative size", "250 SIZE -1\r\n", SIZE, 0, 100, 0 },
-	{ "no size", "250 SIZE\r\n", SIZE, 0, 100, 0 },
-	{ "a size of 64 bits", "250 SIZE 18446744073709551599\r\n", SIZE, UINT64_C(18446744073709551599), 100, 0 },
-	{ "a size above 64 bits", "250 SIZE 18446744073709551616\r\n", SIZE, 0, 100, 0 },
-	{ "limits", "250 LIMITS MAILMAX=5 RCPTMAX=7 XMAX=2\r\n", 0, 0, 7, 5 },
-	{ "limits in any case", "250 limits mailmax=5 rcptmax=7\r\n", 0, 0, 7, 5 },
-	{ "a limit above ours", "250 LIMITS RCPTMAX=101\r\n", 0, 0, 100, 0 },
-	{ "no recipients", "250 LIMITS RCPTMAX=0\r\n", 0, 0, 100, 0 },
-	{ "limits that are none", "250 LIMITS RCPTMAX= MAILMAX=x RCPTMAX=1x MAILMAX=-1 MAILMAX\r\n", 0, 0, 100, 0 },
-	{ "a limit that says nothing", "250 LIMITS MAILMAX=1000001\r\n", 0, 0, 100, 0 },
-	{ "the largest limit that does", "250 LIMITS MAILMAX=1000000\r\n", 0, 0, 100, 1000000 },
-	{ "empty lines", "250-\r\n250 \r\n", 0, 0, 100, 0 },
+	{ "all of them", "250-PIPELINING\r\n250-SIZE 100\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250 CHUNKING\r\n", ALL, 100, 100, 0, 0 },
+	{ "in any case", "250-pipelining\r\n250 8BitMime\r\n", PIPELINING | MIME, 0, 100, 0, 0 },
+	{ "a word that only begins so", "250-PIPELININGX\r\n250-8BITMIM\r\n250 XSIZE 5\r\n", 0, 0, 100, 0, 0 },
+	{ "a word that is not the first", "250 X PIPELINING\r\n", 0, 0, 100, 0, 0 },
+	{ "blanks", "250   SIZE   7  \r\n", SIZE, 7, 100, 0, 0 },
+	{ "a size that is none", "250 SIZE huge\r\n", SIZE, 0, 100, 0, 0 },
+	{ "a size that is nearly one", "250 SIZE 10M\r\n", SIZE, 0, 100, 0, 0 },
+	{ "a negative size", "250 SIZE -1\r\n", SIZE, 0, 100, 0, 0 },
+	{ "no size", "250 SIZE\r\n", SIZE, 0, 100, 0, 0 },
+	{ "a size of 64 bits", "250 SIZE 18446744073709551599\r\n", SIZE, UINT64_C(18446744073709551599), 100, 0, 0 },
+	{ "a size above 64 bits", "250 SIZE 18446744073709551616\r\n", SIZE, 0, 100, 0, 0 },
+	{ "limits", "250 LIMITS MAILMAX=5 RCPTMAX=7 XMAX=2\r\n", 0, 0, 7, 5, 0 },
+	{ "limits in any case", "250 limits mailmax=5 rcptmax=7\r\n", 0, 0, 7, 5, 0 },
+	{ "domains", "250 LIMITS RCPTDOMAINMAX=1 RCPTMAX=7\r\n", 0, 0, 7, 0, 1 },
+	{ "more domains than are counted", "250 LIMITS RCPTDOMAINMAX=999999\r\n", 0, 0, 100, 0, 100 },
+	{ "a limit of domains that is none", "250 LIMITS RCPTDOMAINMAX=0 RCPTDOMAINMAX=x RCPTDOMAINMAX= RCPTDOMAINMAX\r\n", 0, 0, 100, 0, 0 },
+	{ "a limit above ours", "250 LIMITS RCPTMAX=101\r\n", 0, 0, 100, 0, 0 },
+	{ "no recipients", "250 LIMITS RCPTMAX=0\r\n", 0, 0, 100, 0, 0 },
+	{ "limits that are none", "250 LIMITS RCPTMAX= MAILMAX=x RCPTMAX=1x MAILMAX=-1 MAILMAX\r\n", 0, 0, 100, 0, 0 },
+	{ "a limit that says nothing", "250 LIMITS MAILMAX=1000001\r\n", 0, 0, 100, 0, 0 },
+	{ "the largest limit that does", "250 LIMITS MAILMAX=1000000\r\n", 0, 0, 100, 1000000, 0 },
+	{ "empty lines", "250-\r\n250 \r\n", 0, 0, 100, 0, 0 },
 };
 enum { EXTENSIONS = sizeof extensions / sizeof *extensions };
 
@@ -164,23 +167,28 @@ extensions_are_right(void **state)
 	assert_int_equal(session.size_max, row->size_max);
 	assert_int_equal(session.recipients_max, row->recipients_max);
 	assert_int_equal(session.messages_max, row->messages_max);
+	assert_int_equal(session.domains_max, row->domains_max);
 }
 
 static void
 what_one_server_said_is_not_of_the_next(void **state)
 {
-	static const struct server_step first[] = { { "", HI }, { EHLO, "250-me\r\n250-SIZE 5\r\n250 LIMITS MAILMAX=1 RCPTMAX=1\r\n" }, { 0 } };
+	static const struct server_step first[] = { { "", HI }, { EHLO, "250-me\r\n250-SIZE 5\r\n250 LIMITS MAILMAX=1 RCPTMAX=1 RCPTDOMAINMAX=1\r\n" }, { 0 } };
 	static const struct server_step second[] = { { "", HI }, { EHLO, "502 what\r\n" }, { HELO, "250-me\r\n250 DSN\r\n" }, { 0 } };
 
 	(void)state;
 	assert_int_equal(opens(first), SESSION_READY);
 	session.messages = 1;
 	session.needs_reset = 1;
+	assert_int_equal(session_take_domain(&session, "x.test"), 1);
+	assert_int_equal(session_take_domain(&session, "y.test"), 0);
+	assert_int_equal(session_take_domain(&session, "X.Test"), 1);
 	session_quit(&session);
 	server_end();
 	assert_int_equal(opens(second), SESSION_READY);
 	assert_int_equal(session.extensions | session.size_max | session.messages_max | session.messages, 0);
 	assert_int_equal(session.recipients_max, SESSION_RECIPIENTS_MAX);
+	assert_int_equal(session.domains_max | session.domains_len, 0);
 	assert_int_equal(session.needs_reset, 0);
 }
 

@@ -80,6 +80,8 @@ needs_utf8(void **state)
 	assert_int_equal(smtp_command_needs_utf8("ana@\xff.example"), 1);
 }
 
+#define ACCENTS "éééééééééééééééééééééééééééééééé"
+
 /* want: what follows the path */
 static const struct parameter_row { const char *rule, *parameters; unsigned int extensions; const char *want; } parameters[] = {
 	{ "all of a recipient", "NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@b", ALL, " NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@b" },
@@ -90,7 +92,13 @@ static const struct parameter_row { const char *rule, *parameters; unsigned int 
 	{ "an empty word", "NOTIFY=DELAY,,SUCCESS", ALL, "" },
 	{ "a line end", "NOTIFY=NEVER\r\nDATA ORCPT=rfc822;a\r\nb", ALL, "" },
 	{ "UTF-8 with SMTPUTF8", "ORCPT=utf-8;josé@b", ALL, " ORCPT=utf-8;josé@b" },
-	{ "UTF-8 without", "ORCPT=utf-8;josé@b", SESSION_DSN, "" },
+	{ "UTF-8 without", "ORCPT=utf-8;josé@b", SESSION_DSN, " ORCPT=utf-8;jos\\x{E9}@b" },
+	{ "UTF-8 without, of all lengths", "ORCPT=UTF-8;a\\x{5C}ß√😀@b", SESSION_DSN, " ORCPT=utf-8;a\\x{5C}\\x{DF}\\x{221A}\\x{1F600}@b" },
+	{ "UTF-8 of another type without", "ORCPT=rfc822;josé@b", SESSION_DSN, "" },
+	{ "what is no UTF-8 without", "NOTIFY=NEVER ORCPT=utf-8;jos\351@b", SESSION_DSN, " NOTIFY=NEVER" },
+	{ "UTF-8 and a control octet without", "ORCPT=utf-8;josé\n@b", SESSION_DSN, "" },
+	{ "only a type of UTF-8", "ORCPT=utf-8;", SESSION_DSN, "" },
+	{ "UTF-8 that is too long then", "ORCPT=utf-8;" ACCENTS ACCENTS ACCENTS, SESSION_DSN, "" },
 	{ "no type", "ORCPT=;a", ALL, "" },
 	{ "no address", "ORCPT=rfc822;", ALL, "" },
 };

@@ -278,6 +278,106 @@ those_who_are_decided_are_left_out(void **state)
 	assert_null(strstr(server_end(), "a@x.test"));
 }
 
+/* --- 8-bit octets ---------------------------------------------------------------------------------------------- */
+
+#define EIGHT "Subject: x\n\n.\303\244\n"
+#define CONVERTED "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\n" \
+	"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+
+/* The message arrives with these octets in it. */
+static void
+is_sent_as(const struct server_step *steps, unsigned int extensions, const char *want)
+{
+	const char *got;
+
+	use_message(EIGHT, sizeof EIGHT - 1);
+	begin(steps, extensions, 1);
+	assert_int_equal(transaction_run(&session, &t), 1);
+	expect(0, "K accepted");
+	connection_close(&session.connection);
+	got = server_end();
+	if (!strstr(got, want))
+		fail_msg("%s has no %s", got, want);
+}
+
+static void
+octets_above_127_for_a_server_that_takes_them(void **state)
+{
+	(void)state;
+	is_sent_as(takes_one, P | SESSION_8BITMIME, " BODY=8BITMIME\r\n");
+	is_sent_as(takes_one, P | SESSION_8BITMIME, "Subject: x\r\n\r\n..\303\244\r\n.\r\n");
+	is_sent_as(takes_one, P | SESSION_SMTPUTF8, "Subject: x\r\n\r\n..\303\244\r\n.\r\n");
+}
+
+static void
+octets_above_127_are_converted_for_others(void **state)
+{
+	static const struct server_step chunk[] = { { "=A4\r\n", OK OK OK }, { 0 } };
+	char size[40];
+
+	(void)state;
+	is_sent_as(takes_one, P, "MAIL FROM:<s@x.test>\r\n");
+	is_sent_as(takes_one, P, CONVERTED "..=C3=A4\r\n.\r\n");
+	is_sent_as(chunk, P | C, CONVERTED ".=C3=A4\r\n");
+	snprintf(size, sizeof size, " SIZE=%zu\r\n", sizeof CONVERTED ".=C3=A4\r\n" - 1);
+	is_sent_as(takes_one, P | SESSION_SIZE, size);
+}
+
+static void
+a_converted_message_in_chunks(void **state)
+{
+	static const struct server_step steps[] = { { "RCPT TO:<a@x.test>\r\n", OK OK }, { " LAST\r\n", OK OK OK OK }, { 0 } };
+	char *s = test_malloc(TRANSACTION_BUFFER);
+	const char *got;
+	size_t octets = 0;
+
+	(void)state;
+	memset(s, '\377', TRANSACTION_BUFFER);
+	s[0] = '\n';
+	use_message(s, TRANSACTION_BUFFER);
+	begin(steps, P | C, 1);
+	assert_int_equal(transaction_run(&session, &t), 1);
+	expect(0, "K accepted");
+	connection_close(&session.connection);
+	for (got = server_end(); (got = strchr(got, 'F')); got++)
+		octets++;
+	assert_int_equal(octets, 2 * (TRANSACTION_BUFFER - 1) + 1);	/* "=FF" for each, and FROM */
+	test_free(s);
+}
+
+static void
+a_message_that_becomes_too_large_when_it_is_converted(void **state)
+{
+	(void)state;
+	use_message(EIGHT, sizeof EIGHT - 1);
+	session.size_max = sizeof CONVERTED ".=C3=A4\r\n" - 2;
+	what_is_refused_before_a_command("D takes no message of this size. (#5.3.4)");
+}
+
+static void
+a_message_that_cannot_be_converted(void **state)
+{
+	(void)state;
+	use_message("Subject: \303\244\n\nx\n", 15);
+	what_is_refused_before_a_command("D 192.0.2.1 takes no 8-bit mail: it does not know 8BITMIME, and the message cannot be converted, "
+	    "as its header is not ASCII. (#5.6.3)\n");
+}
+
+static void
+a_message_that_becomes_shorter_before_it_is_converted(void **state)
+{
+	int fd = memfd_create("message", MFD_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(write(fd, EIGHT, sizeof EIGHT - 1), sizeof EIGHT - 1);
+	mail_data_init(&data, NULL, fd, sizeof EIGHT - 1);
+	assert_int_equal(mail_data_survey(&data), 1);
+	mail_data_free(&data);
+	assert_int_equal(ftruncate(fd, 1), 0);
+	what_is_refused_before_a_command("Z Unable to read the message. (#4.3.0)");
+	close(fd);
+}
+
 /* --- groups and sessions --------------------------------------------------------------------------------------- */
 
 static void
@@ -295,6 +395,25 @@ recipients_above_the_limit_go_in_further_transactions(void **state)
 	expect(1, "K accepted");
 	expect(2, "D 550 no");
 	assert_int_equal(session.messages, 2);
+}
+
+static void
+domains_above_the_limit_need_another_session(void **state)
+{
+	static const struct server_step steps[] = { { "DATA\r\n", OK OK OK GO }, { DATA_END, OK }, { 0 } };
+	static const struct transaction_recipient some[] = { { .address = "a@x.test" }, { .address = "b@y.test" }, { .address = "c@X.test" } };
+
+	(void)state;
+	session.domains_max = 1;
+	t.recipients = some;
+	begin(steps, P, 3);
+	assert_int_equal(transaction_run(&session, &t), 0);
+	expect(0, "K accepted");
+	expect(2, "K accepted");
+	assert_true(report_is_open(&report, 1));
+	assert_false(session_is_usable(&session));
+	assert_string_equal(server_end(),
+	    "MAIL FROM:<s@x.test>\r\nRCPT TO:<a@x.test>\r\nRCPT TO:<c@X.test>\r\nDATA\r\nhello\r\n.\r\nQUIT\r\n");
 }
 
 static void
@@ -492,7 +611,11 @@ main(void)
 		TEST(a_message_of_the_size_that_the_server_takes), TEST(a_message_of_one_octet_more),
 		TEST(a_sender_that_SMTP_cannot_carry), TEST(a_sender_who_needs_SMTPUTF8), TEST(a_header_that_needs_SMTPUTF8),
 		TEST(an_address_that_SMTP_cannot_carry_keeps_nobody_from_his_mail), TEST(those_who_are_decided_are_left_out),
-		TEST(recipients_above_the_limit_go_in_further_transactions), TEST(a_session_takes_no_more_messages_than_it_said),
+		TEST(octets_above_127_for_a_server_that_takes_them), TEST(octets_above_127_are_converted_for_others),
+		TEST(a_converted_message_in_chunks), TEST(a_message_that_becomes_too_large_when_it_is_converted),
+		TEST(a_message_that_cannot_be_converted), TEST(a_message_that_becomes_shorter_before_it_is_converted),
+		TEST(recipients_above_the_limit_go_in_further_transactions),
+		TEST(domains_above_the_limit_need_another_session), TEST(a_session_takes_no_more_messages_than_it_said),
 		TEST(a_kept_session_that_closes_at_MAIL), TEST(a_kept_session_that_says_421_to_MAIL),
 		TEST(a_kept_session_that_says_421_to_RSET), TEST(a_kept_session_that_closes_after_an_answer),
 		TEST(a_kept_session_that_makes_no_sense), TEST(a_transaction_that_was_not_finished_is_reset),
