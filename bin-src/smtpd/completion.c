@@ -201,7 +201,7 @@ completion_finish(struct completion *c)
 	if (c->state == COMPLETION_NAME)
 		begin_no_field(c);
 	if (c->state == COMPLETION_FIELD)
-		put_text(c, "\n");
+		completion_take(c, "\n", 1);	/* whoever looks at the fields sees it, too */
 	if (c->state != COMPLETION_BODY)
 		end_header(c);
 }

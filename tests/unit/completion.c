@@ -119,7 +119,7 @@ check_author(size_t step, const char *input, unsigned int froms, const char *fro
 	for (size_t i = 0; i < len; i += step)
 		completion_take(&c, input + i, len - i < step ? len - i : step);
 	completion_finish(&c);
-	assert_int_equal(got_len, len);
+	assert_int_equal(got_len, len + (input[len - 1] != '\n'));
 	assert_memory_equal(got, input, len);
 	assert_int_equal(author.from.count, froms);
 	assert_int_equal(author.from.body.len, strlen(from));
@@ -135,6 +135,7 @@ who_has_written_it(void **state)
 	(void)state;
 	for (size_t step = 1; step < 9; step++) {
 		check_author(step, HAS "From: a\n b\n\tc\nTo: d\n e\nSENDER : s\n\nFrom: x\n", 1, ": a\n b\n\tc\n", ": s\n");
+		check_author(step, HAS "From: a, b\\", 1, ": a, b\\\n", "");	/* with the end of line that it gets */
 		check_author(step, HAS "Sender:\nfrom:a\nX-From: y\nFrom:b\nResent-From: z\n\n", 2, ":a\n", ":\n");
 		check_author(step, ">From a@b:\n" HAS "From: a\nSubject: s\n From: g\nSender: x\n\n", 1, ": a\n", ": x\n");
 		check_author(step, HAS "From: a\nFrom a@b: c\n d\nSender: x\n\n", 1, ": a\n", ": x\n");
