@@ -74,8 +74,11 @@ read_hidden(stralloc *answer, int terminal)
 	for (int i = 0; i < SIGNALS; i++)
 		sigaddset(&held, signals[i]);
 	sigprocmask(SIG_BLOCK, &held, &mask);
-	for (int i = 0; i < SIGNALS; i++)
-		sigaction(signals[i], &catch, &before[i]);
+	for (int i = 0; i < SIGNALS; i++) {
+		sigaction(signals[i], NULL, &before[i]);
+		if (before[i].sa_handler != SIG_IGN)	/* nohup and the like */
+			sigaction(signals[i], &catch, NULL);
+	}
 	r = tcsetattr(terminal, TCSAFLUSH, &hidden) == 0;
 	if (r)
 		r = read_line(answer, terminal, &mask);

@@ -496,7 +496,8 @@ class Terminal:
     def __init__(self, tree, *args, wrap=()):
         self.ours, theirs = pty.openpty()
         self.seen = b""
-        self.process = tree.popen("/usr/bin/setsid", "--ctty", "--wait", *wrap, str(tree.bin / "qmail-account"), *args, stdin=theirs, stdout=theirs, stderr=theirs)
+        # the tests may run where SIGINT is ignored, in the background of a script
+        self.process = tree.popen("/usr/bin/setsid", "--ctty", "--wait", "/usr/bin/env", "--default-signal=INT", *wrap, str(tree.bin / "qmail-account"), *args, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
 
     def __enter__(self):
