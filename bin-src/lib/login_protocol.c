@@ -16,9 +16,8 @@ login_value_is_fine(const char *value)
 	return len > 0 && len <= LOGIN_VALUE_MAX && !value[len];
 }
 
-/* Its place in login_variables, or -1. */
-static int
-find_variable(const char *variable)
+int
+login_variable_find(const char *variable)
 {
 	size_t len = strcspn(variable, "=");
 
@@ -36,7 +35,7 @@ parse_variables(struct login_request *r, const char *s, const char *end)
 
 	r->variables_len = 0;
 	for (; s < end; s += strlen(s) + 1) {
-		int i = find_variable(s);
+		int i = login_variable_find(s);
 
 		if (i < 0 || seen & 1U << i || !login_value_is_fine(strchr(s, '=') + 1))
 			return 0;

@@ -35,6 +35,9 @@ enum login_letter { LOGIN_IS_RIGHT = 'K', LOGIN_IS_WRONG = 'N', LOGIN_IS_UNKNOWN
 /* The names of the variables, ended by NULL: who is at the other end, and which TLS is between. */
 extern const char *const login_variables[LOGIN_VARIABLES_MAX + 1];
 
+/* The place there of the name of NAME=value, or -1: it is none of them. */
+int login_variable_find(const char *variable);
+
 /* Whether value is one that is passed on: not empty, not too long, and of letters, digits and . : % _ - only. */
 int login_value_is_fine(const char *value);
 

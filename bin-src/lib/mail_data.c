@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "mail_data.h"
+#include "utf8.h"
 
 void
 mail_data_init(struct mail_data *m, const char *octets, int fd, uint64_t size)
@@ -60,16 +61,6 @@ window(struct mail_data *m, const char **s)
 
 /* --- survey ---------------------------------------------------------------------- */
 
-static int
-is_8bit(const char *s, size_t len)
-{
-	unsigned char all = 0;
-
-	for (size_t i = 0; i < len; i++)
-		all |= (unsigned char)s[i];
-	return all > 127;
-}
-
 struct survey {
 	int is_line_start, saw_cr, in_body;
 };
@@ -83,7 +74,7 @@ survey_line(struct mail_data *m, struct survey *v, const char *s, size_t len, in
 
 	/* every octet goes out as one, but LF as two, with the CR before it, if there is one, as one of the two */
 	m->wire_size += len + (has_lf && !cr_before_lf);
-	if (is_8bit(s, text)) {
+	if (utf8_is_8bit(s, text)) {
 		m->has_8bit = 1;
 		m->has_8bit_header |= !v->in_body;
 	}

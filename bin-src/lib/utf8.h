@@ -5,6 +5,17 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Whether some octet is above 127: what is there is not ASCII, and perhaps not UTF-8 either. */
+static inline int
+utf8_is_8bit(const char *s, size_t len)
+{
+	unsigned char all = 0;
+
+	for (size_t i = 0; i < len; i++)
+		all |= (unsigned char)s[i];
+	return all > 127;
+}
+
 enum { UTF8_EMBEDDED_MAX = 10 };	/* "\x{10FFFF}" */
 
 /* Octets of the character at s, which has len > 0 octets, RFC 3629 section 4; 0 if there is none. */

@@ -1,6 +1,7 @@
 #include <string.h>
 #include <strings.h>
 #include "downgrade.h"
+#include "utf8.h"
 
 enum { ENCODED_MAX = 75 };	/* octets of an encoded line, before the '=' of a soft line break: RFC 2045 section 6.7 */
 
@@ -13,16 +14,6 @@ static struct downgrade_level *
 innermost(struct downgrade *d)
 {
 	return &d->levels[d->depth - 1];
-}
-
-static int
-is_8bit(const char *s, size_t len)
-{
-	unsigned char all = 0;
-
-	for (size_t i = 0; i < len; i++)
-		all |= (unsigned char)s[i];
-	return all > 127;
 }
 
 /* --- output ------------------------------------------------------------------------- */
@@ -67,7 +58,7 @@ put_as_it_is(struct downgrade *d)
 static void
 put_questionable(struct downgrade *d)
 {
-	if (is_8bit(d->piece, d->piece_len)) {
+	if (utf8_is_8bit(d->piece, d->piece_len)) {
 		if (d->is_first && d->piece[0] == '-')
 			d->piece[0] = '?';
 		for (size_t i = 0; i < d->piece_len; i++)
@@ -137,7 +128,7 @@ mark_body(struct downgrade *d)
 
 	if (l->is_binary && (d->line_len > DOWNGRADE_LINE_MAX || memchr(d->piece, '\0', d->piece_len)))
 		l->cannot = is_binary_data;
-	if (is_8bit(d->piece, d->piece_len))
+	if (utf8_is_8bit(d->piece, d->piece_len))
 		mark_levels(d);
 	for (unsigned int i = 0; i < d->depth; i++)
 		if (d->levels[i].cannot && has_8bit(d, d->levels[i].number))
@@ -398,7 +389,7 @@ take_header(struct downgrade *d)
 		end_header(d);
 		return;
 	}
-	if (d->is_marking && is_8bit(d->piece, d->piece_len))
+	if (d->is_marking && utf8_is_8bit(d->piece, d->piece_len))
 		d->cannot = header_is_8bit;
 	if (d->is_first && (!d->has_field || (d->piece[0] != ' ' && d->piece[0] != '\t'))) {
 		from = begin_field(d);

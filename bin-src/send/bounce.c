@@ -112,15 +112,6 @@ is_digit(char c)
 }
 
 static int
-is_8bit(const char *s, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)s[i] > 127)
-			return 1;
-	return 0;
-}
-
-static int
 is_utf8(const char *s, size_t len)
 {
 	size_t n;
@@ -254,7 +245,7 @@ survey_recipients(struct survey *v, const struct bounce *b)
 
 		if (n == 0)
 			v->first_index = r.index;
-		v->text_8bit |= is_8bit(r.address, len) || is_8bit(r.text, r.text_len);
+		v->text_8bit |= utf8_is_8bit(r.address, len) || utf8_is_8bit(r.text, r.text_len);
 		v->text_utf8 &= is_utf8(r.address, len) && is_utf8(r.text, r.text_len);
 	}
 	return found == 0;
@@ -308,7 +299,7 @@ survey_message(struct survey *v, const struct bounce *b)
 
 		if (!b->read(b->data, at, s + kept, len))
 			return 0;
-		v->message_8bit |= is_8bit(s + kept, len);
+		v->message_8bit |= utf8_is_8bit(s + kept, len);
 		if (memmem(s, kept + len, v->boundary, BOUNDARY))
 			return 2;
 		at += len;
@@ -336,7 +327,7 @@ survey(struct survey *v, const struct bounce *b)
 	int r = 2;
 
 	*v = (struct survey){ .returned = b->without_message ? 0 : b->size };
-	v->is_global = is_8bit(b->sender, sender_len) && is_utf8(b->sender, sender_len);
+	v->is_global = utf8_is_8bit(b->sender, sender_len) && is_utf8(b->sender, sender_len);
 	v->header_only = !b->without_message && (b->report != BOUNCE_FAILED || wants_header(b) ||
 	    (b->settings->max && b->size > b->settings->max));
 	if (!survey_recipients(v, b) || (v->header_only && !find_header(v, b)))
@@ -612,7 +603,7 @@ put_original(const struct bounce *b, const struct survey *v, const char *field, 
 			puts_to(b, " ");
 		if (!decode_xtext(&decoded, value + type, len - type))
 			puts_to(b, "_");
-		else if (!is_8bit(decoded.s, decoded.len) || !is_utf8(decoded.s, decoded.len) || (!type && !v->is_global))
+		else if (!utf8_is_8bit(decoded.s, decoded.len) || !is_utf8(decoded.s, decoded.len) || (!type && !v->is_global))
 			put_ascii(b, decoded.s);
 		else if (v->is_global)
 			put_visible(b, decoded.s);
@@ -635,7 +626,7 @@ put_addresses(const struct bounce *b, const struct survey *v, const struct bounc
 		put_original(b, v, "Original-Recipient: ", original, (size_t)(semicolon + 1 - original), original_len);
 	puts_to(b, "Final-Recipient: ");
 	len = strlen(r->address);
-	if (is_8bit(r->address, len) && is_utf8(r->address, len)) {
+	if (utf8_is_8bit(r->address, len) && is_utf8(r->address, len)) {
 		puts_to(b, "utf-8; ");
 		if (v->is_global)
 			put_visible(b, r->address);

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <strings.h>
 #include "path.h"
+#include "utf8.h"
 
 struct scan {
 	const char *s;
@@ -59,19 +60,10 @@ is_local_octet(int o)
 size_t
 path_utf8(const char *s, size_t len)
 {
-	const unsigned char *u = (const unsigned char *)s;
-	size_t n = len == 0 ? 0 : u[0] >= 0xc2 && u[0] < 0xe0 ? 2 : u[0] >= 0xe0 && u[0] < 0xf0 ? 3 : u[0] >= 0xf0 && u[0] < 0xf5 ? 4 : 0;
+	size_t n = len ? utf8_length(s, len) : 0;
 
-	if (n == 0 || n > len)
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((u[i] & 0xc0) != 0x80)
-			return 0;
-	/* controls U+0080 to U+009F; overlong forms; surrogates; above U+10FFFF */
-	if ((u[0] == 0xc2 && u[1] < 0xa0) || (u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] >= 0xa0) ||
-	    (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] >= 0x90))
-		return 0;
-	return n;
+	/* U+0080 to U+009F are controls */
+	return n < 2 || (n == 2 && (unsigned char)s[0] == 0xc2 && (unsigned char)s[1] < 0xa0) ? 0 : n;
 }
 
 /* One character above 127. */

@@ -125,18 +125,6 @@ place(posix_spawn_file_actions_t *actions, const int from[PLACES], int high[PLAC
 	return 1;
 }
 
-/* Whether an entry of the environment is one of the variables that a request sets, or leaves out. */
-static int
-is_of_a_request(const char *entry)
-{
-	size_t len = strcspn(entry, "=");
-
-	for (const char *const *name = login_variables; *name; name++)
-		if (strlen(*name) == len && memcmp(*name, entry, len) == 0)
-			return 1;
-	return 0;
-}
-
 /* The environment of now with the variables of a request. It points to strings of both. NULL: ENOMEM. */
 static char **
 new_environment(const struct login_request *r)
@@ -147,7 +135,7 @@ new_environment(const struct login_request *r)
 	if (!environment)
 		return NULL;
 	for (char **entry = environ; *entry; entry++)
-		if (!is_of_a_request(*entry))
+		if (login_variable_find(*entry) < 0)
 			environment[n++] = *entry;
 	for (size_t i = 0; i < r->variables_len; i++)
 		environment[n++] = (char *)(uintptr_t)r->variables[i];
