@@ -53,10 +53,13 @@ $(eval $(call program,maildirwatch,$S/local/maildirwatch $S/local/field $S/local
 $(eval $(call program,tcp-env,$S/local/tcp-env,$(SK),-pie))
 $(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/local/kept_getpw $(USER_TABLES) $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
 
+# messages by their MIME parts
+MIME := $L/mime $L/mime_words $L/mail_data
+
 # --- remote ------------------------------------------------------------------
 # where mail for a host goes
 REMOTE_HOST := $L/dns $L/domain $L/localaddress $(addprefix $S/remote/,mx smtproute domain_map tcpto)
-$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction downgrade session smtp_login connection tls_client server_chain server_proof trust_anchors authorities tlspolicy tlsclientcert client_certificate dane tlsa sts sts_client sts_policy sts_record smtp_reply smtp_command report) $L/key_client $L/key_chain $L/service_socket $L/suites $L/certificate $L/mail_data \
+$(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker relay dial transaction downgrade session smtp_login connection tls_client server_chain server_proof trust_anchors authorities tlspolicy tlsclientcert client_certificate dane tlsa sts sts_client sts_policy sts_record smtp_reply smtp_command report) $L/key_client $L/key_chain $L/service_socket $L/suites $L/certificate $(MIME) \
 	$(REMOTE_HOST) queue/envelope $L/quote $L/job $L/channel $L/sandbox $(HOME_CONTROL),-lbearssl $(CARES) $(IDN) $(SK),$(STATIC)))
 # policies of MTA-STS: what fetches them is the only program with libcurl
 $(eval $(call program,qmail-mtastsd,$(addprefix $S/remote/,qmail-mtastsd sts_service sts_cache sts_policy) $L/siphash $L/service_socket $L/sandbox $L/home,$(SK),-pie))

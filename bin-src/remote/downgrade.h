@@ -1,5 +1,5 @@
 /* downgrade: a message with 8-bit octets for a server that takes none (RFC 6152 section 3), as 7-bit MIME.
- * Structure   RFC 2045, 2046: multiparts and message/rfc822 are walked, to DOWNGRADE_DEPTH_MAX levels. A part that holds octets
+ * Structure   RFC 2045, 2046: multiparts and message/rfc822 are walked, as mime.h has it. A part that holds octets
  *             above 127 is encoded quoted-printable (RFC 2045 section 6.7), whatever its type is: its content and its lines are
  *             the same for any reader. Its Content-Transfer-Encoding is replaced, that of what it lies in becomes 7bit
  * No MIME     a message, or a part, without Content-Type gets text/plain of charset unknown-8bit (RFC 1428 section 3), a message
@@ -17,63 +17,25 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include "mail_data.h"
+#include "mime.h"
 
 enum {
-	DOWNGRADE_DEPTH_MAX = 20,	/* parts and messages within one another */
 	DOWNGRADE_PARTS_MAX = 4096,	/* those after them have to be ASCII */
-	DOWNGRADE_BOUNDARY_MAX = 70,	/* octets, RFC 2046 section 5.1.1 */
-	DOWNGRADE_FIELD_MAX = 2048,	/* of a Content-Type or Content-Transfer-Encoding */
 	DOWNGRADE_LINE_MAX = 998,	/* of binary data that is lines all the same, RFC 5321 section 4.5.3.1.6 */
-	DOWNGRADE_PIECE = 1024,		/* octets of a line that are looked at together */
-};
-
-enum downgrade_kind { DOWNGRADE_LEAF, DOWNGRADE_MULTIPART, DOWNGRADE_MESSAGE };
-
-/* A part, or a message, that was entered and not left. */
-struct downgrade_level {
-	enum downgrade_kind kind;	/* known after its header; a leaf until then */
-	unsigned int number;		/* in the order of their headers */
-	int is_message;			/* its header is a message's, and not a part's */
-	int is_in_digest;		/* a message where it does not say what it is, RFC 2046 section 5.1.5 */
-	int is_digest, is_binary;
-	int is_closed;			/* a multipart after its last boundary */
-	const char *cannot;		/* why 8-bit octets in it cannot be converted; NULL: they can */
-	char boundary[DOWNGRADE_BOUNDARY_MAX];
-	size_t boundary_len;
-};
-
-/* A field of the header that is read, unfolded. */
-struct downgrade_field {
-	char s[DOWNGRADE_FIELD_MAX];
-	size_t len;
-	unsigned int count;		/* how many there are */
 };
 
 struct downgrade {
-	struct mail_data *source;	/* the caller's */
 	uint64_t wire_size;		/* octets without doubled dots */
 	const char *cannot;		/* why it cannot be converted */
 	int has_ended;			/* everything was taken by downgrade_next */
 
+	struct mime mime;
 	unsigned char has_8bit[DOWNGRADE_PARTS_MAX / 8];	/* a bit for each number: the part, or one within it, has */
 	int is_marking;			/* these are being found out */
-	struct downgrade_level levels[DOWNGRADE_DEPTH_MAX];
-	unsigned int depth, parts;
-	int in_header;			/* of the innermost level */
-	struct downgrade_field type, encoding, version, *field;	/* field: which of them is being read, or NULL */
-	int has_field, is_dropped, is_broken;
-
-	char in[4096];			/* from the source */
-	size_t in_at, in_len;
-	char piece[DOWNGRADE_PIECE];	/* of a line, without its end */
-	size_t piece_len;
-	int is_first, is_last;		/* the piece begins, or ends, the line */
-	size_t line_len;		/* of the line, up to the piece's end */
 	unsigned int column;		/* of an encoded line */
 	int with_dots, is_line_start;
-	char ready[4 * DOWNGRADE_PIECE + 512];	/* what became of a piece: encoded, three octets for one and those of soft line
-						 * breaks; or the fields that are added to a header */
+	char ready[4 * MIME_PIECE + 512];	/* what became of a piece: encoded, three octets for one and those of soft line breaks; or
+						 * the fields that are added to a header */
 	size_t ready_at, ready_len;
 };
 

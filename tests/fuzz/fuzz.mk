@@ -19,7 +19,7 @@ $(FUZZ_BUILD)/bin/$(1) $(FUZZ_BUILD)/coverage/$(1): $(patsubst %,%.c,tests/fuzz/
 endef
 
 $(eval $(call fuzzer,smtp_reply,$S/remote/smtp_reply $L/mail_data))
-$(eval $(call fuzzer,downgrade,$S/remote/downgrade $L/mail_data))
+$(eval $(call fuzzer,downgrade,$S/remote/downgrade $(MIME)))
 $(eval $(call fuzzer,sts,$S/remote/sts_policy $S/remote/sts_record))
 $(eval $(call fuzzer,smtp_command,$S/smtpd/path $S/smtpd/parameters $S/smtpd/content $L/quote queue/envelope,-lskarnet))
 $(eval $(call fuzzer,smtp_session,$(addprefix $S/smtpd/,session command auth submission author completion delivery recipient recipient_checks session_log reply path parameters content settings \

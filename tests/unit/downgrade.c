@@ -219,13 +219,13 @@ result_of(struct mail_data *m, const char *s, size_t len)
 static void
 lines_of_any_length(void **state)
 {
-	enum { MOST = 3 * DOWNGRADE_PIECE };
+	enum { MOST = 3 * MIME_PIECE };
 	char *line = test_malloc(MOST + 2);
 	struct mail_data m;
 
 	(void)state;
 	line[0] = '\n';
-	for (size_t len = DOWNGRADE_PIECE - 3; len < MOST; len += len % DOWNGRADE_PIECE > 3 && len % DOWNGRADE_PIECE < 1000 ? 199 : 1) {
+	for (size_t len = MIME_PIECE - 3; len < MOST; len += len % MIME_PIECE > 3 && len % MIME_PIECE < 1000 ? 199 : 1) {
 		char *got, *s;
 		size_t at = 1;
 
@@ -325,12 +325,12 @@ nest(char *s, unsigned int n)
 static void
 levels_up_to_the_limit(void **state)
 {
-	char s[40 * (DOWNGRADE_DEPTH_MAX + 1)];
+	char s[40 * (MIME_DEPTH_MAX + 1)];
 	struct mail_data m;
 
 	(void)state;
-	assert_int_equal(result_of(&m, s, nest(s, DOWNGRADE_DEPTH_MAX)), DOWNGRADE_READY);
-	assert_int_equal(result_of(&m, s, nest(s, DOWNGRADE_DEPTH_MAX + 1)), DOWNGRADE_CANNOT);
+	assert_int_equal(result_of(&m, s, nest(s, MIME_DEPTH_MAX)), DOWNGRADE_READY);
+	assert_int_equal(result_of(&m, s, nest(s, MIME_DEPTH_MAX + 1)), DOWNGRADE_CANNOT);
 	assert_string_equal(d.cannot, "it has too many levels");
 }
 

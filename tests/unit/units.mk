@@ -69,12 +69,12 @@ $(eval $(call unit,smtp_reply,$S/remote/smtp_reply))
 REMOTE_CONNECTION := $(addprefix $S/remote/,connection tls_client client_certificate server_chain smtp_reply) $L/key_client $L/key_chain $L/service_socket $L/suites
 $(eval $(call unit,connection,$(REMOTE_CONNECTION),-lbearssl))
 $(eval $(call unit,mail_data,$L/mail_data))
-$(eval $(call unit,downgrade,$S/remote/downgrade $L/mail_data))
+$(eval $(call unit,downgrade,$S/remote/downgrade $(MIME)))
 $(eval $(call unit,report,$S/remote/report $S/remote/remote_report))
 $(eval $(call unit,smtp_command,$S/remote/smtp_command $L/domain $L/quote queue/envelope,$(IDN)))
 # sessions and what goes over them
 REMOTE_SESSION := $S/remote/session $S/remote/smtp_login $(REMOTE_CONNECTION)
-REMOTE_TRANSACTION := $(REMOTE_SESSION) $(addprefix $S/remote/,transaction downgrade smtp_command report) $L/mail_data $L/domain $L/quote queue/envelope
+REMOTE_TRANSACTION := $(REMOTE_SESSION) $(addprefix $S/remote/,transaction downgrade smtp_command report) $(MIME) $L/domain $L/quote queue/envelope
 $(eval $(call unit,remote_session,tests/unit/server $(REMOTE_SESSION),-lbearssl))
 $(eval $(call unit,transaction,tests/unit/server $(REMOTE_TRANSACTION),-lbearssl $(IDN)))
 $(eval $(call unit,dial,tests/unit/directory tests/unit/process tests/unit/server $S/remote/dial $S/remote/smtproute $S/remote/domain_map $L/localaddress control/control $L/domain $(addprefix $S/remote/,server_proof trust_anchors authorities tlspolicy tlsclientcert sts sts_policy sts_record) $L/certificate $(REMOTE_SESSION),-lbearssl $(IDN)))
