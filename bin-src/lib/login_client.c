@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -45,23 +44,6 @@ put(struct packet *p, const char *s)
 	p->s[p->len++] = '\0';
 }
 
-/* The variables that the environment has; what is not fine is not worth a login. */
-static void
-put_variables(struct packet *p)
-{
-	for (const char *const *name = login_variables; *name; name++) {
-		const char *value = getenv(*name);
-		size_t room = sizeof p->s - p->len;
-		int n;
-
-		if (!value || !login_value_is_fine(value))
-			continue;
-		n = snprintf(p->s + p->len, room, "%s=%s", *name, value);
-		if (n > 0 && (size_t)n < room)
-			p->len += (size_t)n + 1;
-	}
-}
-
 /* 1, or 0 with errno set. */
 static int
 ask(const struct login_client *c, enum login_question question, int connection, const char *login, const char *secret,
@@ -76,7 +58,7 @@ ask(const struct login_client *c, enum login_question question, int connection, 
 	put(&p, login);
 	put(&p, secret);
 	put(&p, challenge);
-	put_variables(&p);
+	p.len = login_variables_put(p.s, p.len, sizeof p.s, 0);
 	v.iov_len = p.len;
 	is_sent = service_socket_send(c->control, &v, 1, connection);
 	explicit_bzero(&p, sizeof p);

@@ -1,10 +1,12 @@
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "login_protocol.h"
 
 const char *const login_variables[LOGIN_VARIABLES_MAX + 1] = {
 	"PROTO", "TCPREMOTEIP", "TCPREMOTEPORT", "TCPLOCALIP", "TCPLOCALPORT", "TCPREMOTEHOST", "TCPLOCALHOST",
 	"TCP6REMOTEIP", "TCP6REMOTEPORT", "TCP6LOCALIP", "TCP6LOCALPORT",
-	"SSL_PROTOCOL", "SSL_CIPHER", "SSL_TLS_SNI_SERVERNAME", NULL,
+	[LOGIN_VARIABLES_SAID] = "SSL_PROTOCOL", "SSL_CIPHER", "SSL_TLS_SNI_SERVERNAME", LOGIN_UTF8, NULL,
 };
 
 int
@@ -25,6 +27,22 @@ login_variable_find(const char *variable)
 		if (strlen(login_variables[i]) == len && memcmp(login_variables[i], variable, len) == 0)
 			return i;
 	return -1;
+}
+
+size_t
+login_variables_put(char *packet, size_t len, size_t size, int from)
+{
+	for (int i = from; login_variables[i]; i++) {
+		const char *value = getenv(login_variables[i]);
+		int n;
+
+		if (!value || !login_value_is_fine(value))
+			continue;
+		n = snprintf(packet + len, size - len, "%s=%s", login_variables[i], value);
+		if (n > 0 && (size_t)n < size - len)
+			len += (size_t)n + 1;
+	}
+	return len;
 }
 
 /* Takes the variables, up to end. */

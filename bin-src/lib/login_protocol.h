@@ -21,6 +21,7 @@
 #include <stddef.h>
 
 #define LOGIN_SOCKET "run/qmail-authd/socket"
+#define LOGIN_UTF8 "POP3UTF8"	/* the variable that qmail-pop3d looks for: RFC 6856 section 2.1 */
 enum {
 	LOGIN_PACKET_MAX = 16384,	/* octets; login, secret and challenge may be longer than any right one: it counts as a failure */
 	LOGIN_TEXT_MAX = 200,		/* octets of 'T' */
@@ -32,8 +33,10 @@ enum {
 enum login_question { LOGIN_CHECK = 'C', LOGIN_SESSION = 'S' };
 enum login_letter { LOGIN_IS_RIGHT = 'K', LOGIN_IS_WRONG = 'N', LOGIN_IS_UNKNOWN = 'T' };
 
-/* The names of the variables, ended by NULL: who is at the other end, and which TLS is between. */
+/* The names of the variables, ended by NULL: who is at the other end; from LOGIN_VARIABLES_SAID on what a session has come to: which
+ * TLS is between, and whether a POP3 client has said UTF8. */
 extern const char *const login_variables[LOGIN_VARIABLES_MAX + 1];
+enum { LOGIN_VARIABLES_SAID = 11 };
 
 /* The place there of the name of NAME=value, or -1: it is none of them. */
 int login_variable_find(const char *variable);
@@ -47,6 +50,10 @@ struct login_request {
 	const char *variables[LOGIN_VARIABLES_MAX];	/* NAME=value */
 	size_t variables_len;
 };
+
+/* Appends to a packet of len octets the variables of the environment from that place on, each NAME=value NUL, as far as size octets
+ * have room; what is not fine is not worth a login. Returns how many octets it has then. */
+size_t login_variables_put(char *packet, size_t len, size_t size, int from);
 
 /* Takes a packet apart; the strings are in it. Returns 1, or 0: malformed. */
 int login_request_parse(struct login_request *r, const char *packet, size_t len);

@@ -2,17 +2,23 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "checkpassword.h"
 #include "exitcode.h"
+#include "login_protocol.h"
 #include "login_runner.h"
 #include "monotonic.h"
 #include "service_socket.h"
 
-enum { ABOVE = 16 };
+enum {
+	ABOVE = 16,
+	/* login, secret and challenge, then variables, each NAME=value NUL */
+	PACKET_MAX = LOGIN_RUNNER_MAX + (LOGIN_VARIABLES_MAX - LOGIN_VARIABLES_SAID) * (LOGIN_VALUE_MAX + 64),
+};
 
 /* Waits for a packet or the end: until monotonic_ms() is deadline, or where that is 0 for ever. */
 static ssize_t
@@ -26,6 +32,32 @@ await(int socket, void *s, size_t len, int *passed, uint64_t deadline)
 }
 
 /* --- the runner ------------------------------------------------------------------------------------------------ */
+
+/* Where the len octets of login, secret and challenge end; NULL: nowhere, or they are too long. */
+static const char *
+find_variables(const char *packet, size_t len)
+{
+	const char *s = packet, *end = packet + len;
+
+	for (int i = 0; i < 3 && s; i++) {
+		s = memchr(s, '\0', (size_t)(end - s));
+		s = s ? s + 1 : NULL;
+	}
+	return s && s - packet <= LOGIN_RUNNER_MAX && end[-1] == '\0' ? s : NULL;
+}
+
+/* Those that a session may say; what is not fine is not passed on. */
+static void
+set_variables(const char *s, const char *end)
+{
+	for (; s < end; s += strlen(s) + 1) {
+		int i = login_variable_find(s);
+		const char *value = strchr(s, '=');
+
+		if (i >= LOGIN_VARIABLES_SAID && login_value_is_fine(value + 1))
+			setenv(login_variables[i], value + 1, 1);
+	}
+}
 
 static void
 run(char *const *argv, int connection, int secret)
@@ -42,17 +74,21 @@ run(char *const *argv, int connection, int secret)
 
 /* Returns how it ended, as wait tells; -1: it could not be started. */
 static int
-run_and_wait(char *const *argv, int connection, const char *octets, size_t len)
+run_and_wait(char *const *argv, int connection, const char *packet, size_t len)
 {
+	const char *variables = find_variables(packet, len);
+	size_t octets = variables ? (size_t)(variables - packet) : 0;
 	int ends[2], status;
 	pid_t pid;
 
 	/* a pipe takes that much at once */
-	if (pipe2(ends, O_CLOEXEC) < 0 || write(ends[1], octets, len) != (ssize_t)len)
+	if (!variables || pipe2(ends, O_CLOEXEC) < 0 || write(ends[1], packet, octets) != (ssize_t)octets)
 		return -1;
 	pid = fork();
-	if (pid == 0)
+	if (pid == 0) {
+		set_variables(variables, packet + len);
 		run(argv, connection, ends[0]);
+	}
 	close(ends[0]);
 	close(ends[1]);
 	while (pid > 0 && waitpid(pid, &status, 0) < 0)
@@ -65,7 +101,7 @@ run_and_wait(char *const *argv, int connection, const char *octets, size_t len)
 static int
 serve_one(char *const *argv, int socket)
 {
-	char packet[LOGIN_RUNNER_MAX], code;
+	char packet[PACKET_MAX], code;
 	int connection, status;
 	ssize_t n = await(socket, packet, sizeof packet, &connection, 0);
 
@@ -131,7 +167,7 @@ int
 login_runner_run(int runner, int connection, const char *login, const char *secret, const char *challenge, int wait_ms)
 {
 	uint64_t deadline = wait_ms < 0 ? 0 : monotonic_ms() + (uint64_t)wait_ms;
-	char octets[LOGIN_RUNNER_MAX];
+	char octets[PACKET_MAX];
 	unsigned char code = CHECKPASSWORD_WRONG;
 	size_t len = 0;
 	int is_sent;
@@ -140,6 +176,7 @@ login_runner_run(int runner, int connection, const char *login, const char *secr
 		explicit_bzero(octets, sizeof octets);
 		return code;
 	}
+	len = login_variables_put(octets, len, sizeof octets, LOGIN_VARIABLES_SAID);
 	is_sent = service_socket_send(runner, &(struct iovec){ octets, len }, 1, connection);
 	explicit_bzero(octets, sizeof octets);
 	return is_sent && await(runner, &code, 1, NULL, deadline) == 1 ? code : -1;

@@ -1,7 +1,9 @@
 /* login_runner: a process that runs the checkpassword program of a network server's command line, because what reads the network is
  * shut in and starts nothing. It is forked before, keeps the rights that the program needs, and reads nothing but packets of ours.
- * Trust     the process that asks may have been taken over: it has as many tries as it was given, each one packet
- * Secrets   are wiped here and there when the program has them */
+ * Environment  that of the start, but for what the session has come to since (login_variables from LOGIN_VARIABLES_SAID on)
+ * Trust        the process that asks may have been taken over: it has as many tries as it was given, each one packet, and can say nothing
+ *              else of itself
+ * Secrets      are wiped here and there when the program has them */
 #ifndef LOGIN_RUNNER_H
 #define LOGIN_RUNNER_H
 #include <stddef.h>

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -78,6 +79,54 @@ what_the_program_finds(void **state)
 	finish();
 }
 
+/* What the session has come to since the runner was started; nothing else, and nothing that is not fine. */
+static void
+variables(void **state)
+{
+	(void)state;
+	setenv("TCPREMOTEIP", "192.0.2.1", 1);
+	start("#!/bin/sh\nrm -f given\necho \"$SSL_PROTOCOL $SSL_CIPHER $POP3UTF8 $TCPREMOTEIP\" >given\ncat <&3 >>given\n", 2);
+	setenv("TCPREMOTEIP", "192.0.2.2", 1);
+	setenv("SSL_PROTOCOL", "TLSv1.2", 1);
+	setenv("SSL_CIPHER", "a b", 1);
+	setenv("POP3UTF8", "1", 1);
+	assert_int_equal(try_secret("secret", -1, -1), 0);
+	directory_assert_file("given", "TLSv1.2  1 192.0.2.1\nana\0secret\0<1>", 21 + sizeof octets);
+	unsetenv("SSL_PROTOCOL");
+	unsetenv("SSL_CIPHER");
+	unsetenv("POP3UTF8");
+	assert_int_equal(try_secret("secret", -1, -1), 0);
+	directory_assert_file("given", "   192.0.2.1\nana\0secret\0<1>", 13 + sizeof octets);
+	unsetenv("TCPREMOTEIP");
+	finish();
+}
+
+/* Packets of a process that was taken over. */
+static void
+what_is_no_packet_of_ours(void **state)
+{
+	static const struct { const char *octets; size_t len; const char *want; } rows[] = {
+#define PACKET(s) s, sizeof(s) - 1
+		{ PACKET("ana\0secret\0"), NULL }, { PACKET("ana\0secret\0<1>"), NULL }, { PACKET("ana\0secret\0<1>\0POP3UTF8=1"), NULL },
+		{ PACKET("ana\0secret\0<1>\0PATH=/evil\0TCPREMOTEIP=192.0.2.2\0POP3UTF8=1\0"), "1 \n" },
+		{ PACKET("ana\0secret\0<1>\0POP3UTF8\0=1\0\0SSL_CIPHER=$(x)\0SSL_CIPHER=x\0"), " x\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		char code = 'x';
+
+		start("#!/bin/sh\necho \"$POP3UTF8 $SSL_CIPHER$TCPREMOTEIP\" >given\n", 1);
+		assert_int_equal(send(runner, rows[i].octets, rows[i].len, 0), rows[i].len);
+		assert_int_equal(recv(runner, &code, 1, 0), rows[i].want ? 1 : 0);
+		if (rows[i].want) {
+			assert_int_equal(code, 0);
+			directory_assert_file("given", rows[i].want, strlen(rows[i].want));
+		}
+		finish();
+	}
+}
+
 /* Who has taken the asking process over has one try. */
 static void
 once(void **state)
@@ -148,6 +197,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(codes, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(what_the_program_finds, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(variables, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(what_is_no_packet_of_ours, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(once, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(as_often_as_it_may, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(the_longest_secret_and_one_octet_more, directory_make, directory_remove),
