@@ -88,11 +88,11 @@ $(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content poli
 $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$(STATIC)))
 
 # --- pop3d -------------------------------------------------------------------
-$(eval $(call program,qmail-pop3d,$(addprefix $S/pop3d/,qmail-pop3d session command capabilities maildrop known_sizes output top login_delay) $L/maildir $L/maildir_quota $L/mail_data $L/input $L/peer $L/siphash $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
+$(eval $(call program,qmail-pop3d,$(addprefix $S/pop3d/,qmail-pop3d session command capabilities maildrop known_sizes login_delay retrieval surrogate ascii_field encoded_words top output) $(MIME) $L/maildir $L/maildir_quota $L/input $L/peer $L/siphash $L/sandbox $(HOME_CONTROL),$(SK),$(STATIC)))
 
 # before the login: knows no password, and reads no file
 $(eval $(call program,qmail-popup,$(addprefix $S/pop3d/,qmail-popup authorization capabilities output pump) $L/login_runner $L/login_client $L/login_protocol $L/sasl $(SERVER_TLS) \
-	$L/mail_data $L/input $(LISTEN) $L/become $L/sandbox $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
+	$L/input $(LISTEN) $L/become $L/sandbox $(HOME_CONTROL),-lcdb $(SK),$(STATIC)))
 
 # --- tls ---------------------------------------------------------------------
 # who holds the keys does not speak TLS, and who speaks it has no key

@@ -111,6 +111,18 @@ mail_data_survey(struct mail_data *m)
 	return n == 0;
 }
 
+int
+mail_data_is_8bit(struct mail_data *m)
+{
+	const char *s = NULL;
+	ssize_t n;
+
+	for (m->at = 0; (n = window(m, &s)) > 0; m->at += (uint64_t)n)
+		if (utf8_is_8bit(s, (size_t)n))
+			return 1;
+	return n < 0 ? -1 : 0;
+}
+
 /* --- for the wire ---------------------------------------------------------------------- */
 
 void

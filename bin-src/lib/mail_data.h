@@ -46,6 +46,9 @@ void mail_data_free(struct mail_data *m);
 /* Reads the message through once. Returns 1, or 0 with errno set (EIO: the file became shorter). */
 int mail_data_survey(struct mail_data *m);
 
+/* Whether some octet is above 127: what the survey says, for less. Returns 1 or 0, -1 with errno set as there. */
+int mail_data_is_8bit(struct mail_data *m);
+
 /* Starts from the beginning; with_dots: for DATA. */
 void mail_data_rewind(struct mail_data *m, int with_dots);
 

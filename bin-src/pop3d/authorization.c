@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "authorization.h"
+#include "login_protocol.h"
 #include "monotonic.h"
 #include "peer.h"
 #include "timed_write.h"
@@ -134,6 +135,8 @@ log_in(struct authorization *a, const char *login, const char *secret)
 	output_flush(&a->out);
 	timed_write_start(a->out.fd, 0);
 	snprintf(a->login, sizeof a->login, "%s", login);
+	if (a->is_utf8)
+		setenv(LOGIN_UTF8, "1", 1);
 	answer = a->settings->login(a->settings->data, a->in.fd, login, secret, a->challenge);
 	explicit_bzero(a->in.buffer, a->in.end);
 	input_forget(&a->in);
@@ -277,6 +280,7 @@ start_tls(struct authorization *a)
 	input_start(&a->in);
 	output_start(&a->out);
 	a->user[0] = '\0';
+	a->is_utf8 = 0;
 	a->is_encrypted = 1;
 }
 
@@ -313,7 +317,15 @@ run_capa(struct authorization *a, char *argument)
 	say(a, ".\r\n");
 }
 
-/* RFC 6856 section 2.1; logins and messages are octets here anyway. */
+/* RFC 6856 section 2.1: for the messages; logins are octets here anyway. */
+static void
+run_utf8(struct authorization *a, char *argument)
+{
+	(void)argument;
+	a->is_utf8 = 1;
+	say(a, "+OK\r\n");
+}
+
 static void
 run_fine(struct authorization *a, char *argument)
 {
@@ -341,7 +353,7 @@ static const struct command {
 	{ "AUTH", 0, 1, run_auth },
 	{ "STLS", 0, 0, run_stls },
 	{ "CAPA", 0, 0, run_capa },
-	{ "UTF8", 0, 0, run_fine },
+	{ "UTF8", 0, 0, run_utf8 },
 	{ "NOOP", 0, 0, run_fine },
 	{ "QUIT", 0, 0, run_quit },
 	{ NULL, 0, 0, NULL },

@@ -61,6 +61,7 @@ struct authorization {
 
 	enum authorization_end end;
 	unsigned int commands, errors;
+	int is_utf8;		/* UTF8 was said */
 	char challenge[AUTHORIZATION_CHALLENGE_MAX];	/* with its < and >; "" none */
 	char user[INPUT_LINE_MAX];	/* "" none has been named */
 	char login[INPUT_LINE_MAX];	/* the one that was tried, for the log */

@@ -1,9 +1,8 @@
 #include <errno.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
+#include "retrieval.h"
 #include "session.h"
-#include "top.h"
 
 /* --- what several commands need --------------------------------------------------------------------- */
 
@@ -114,55 +113,62 @@ say_no_file(struct session *s)
 	say(s, errno == ENOENT ? "-ERR this message is gone\r\n" : "-ERR [SYS/TEMP] unable to read this message\r\n");
 }
 
-/* Sends the first octets octets of an open message. */
-static void
-send_message(struct session *s, int fd, uint64_t octets)
+/* Returns 1, or 0: answered. */
+static int
+open_message(struct session *s, struct retrieval *r, size_t i)
 {
-	struct mail_data data;
+	uint64_t size;
+	int fd = maildrop_file(s->maildrop, i, &size);
 
-	mail_data_init(&data, NULL, fd, octets);
-	/* what was said so far says that the message follows: only a connection that ends tells that it does not */
-	if (!output_message(&s->out, &data))
+	if (fd < 0) {
+		say_no_file(s);
+		return 0;
+	}
+	retrieval_open(r, fd, size);
+	return 1;
+}
+
+/* What was said so far says that the message follows: only a connection that ends tells that it does not. */
+static void
+send_message(struct session *s, struct retrieval *r)
+{
+	if (!retrieval_send(r, &s->out))
 		s->end = SESSION_BROKEN;
 	else
 		say(s, ".\r\n");
-	mail_data_free(&data);
 }
 
 static void
 run_retr(struct session *s, const struct arguments *a)
 {
-	uint64_t size;
-	int fd = maildrop_file(s->maildrop, a->message, &size);
+	struct retrieval r;
 
-	if (fd < 0) {
-		say_no_file(s);
+	if (!open_message(s, &r, a->message))
 		return;
-	}
-	say_octets(s, "+OK ", s->maildrop->messages[a->message].size);
-	say(s, "\r\n");
-	send_message(s, fd, size);
-	close(fd);
-	s->retrieved++;
-	s->octets += size;
+	if (retrieval_begin(&r, s->settings->is_utf8)) {
+		say_octets(s, "+OK ", s->maildrop->messages[a->message].size);
+		say(s, "\r\n");
+		send_message(s, &r);
+		s->retrieved++;
+		s->octets += r.size;
+	} else
+		say_no_file(s);
+	retrieval_close(&r);
 }
 
 static void
 run_top(struct session *s, const struct arguments *a)
 {
-	uint64_t size, end;
-	int fd = maildrop_file(s->maildrop, a->message, &size);
+	struct retrieval r;
 
-	if (fd < 0) {
-		say_no_file(s);
+	if (!open_message(s, &r, a->message))
 		return;
-	}
-	if (top_end(fd, size, a->lines, &end)) {
+	if (retrieval_begin_top(&r, s->settings->is_utf8, a->lines)) {
 		say(s, "+OK\r\n");
-		send_message(s, fd, end);
+		send_message(s, &r);
 	} else
-		say(s, "-ERR [SYS/TEMP] unable to read this message\r\n");
-	close(fd);
+		say_no_file(s);
+	retrieval_close(&r);
 }
 
 /* --- DELE, RSET, LAST, NOOP, QUIT ------------------------------------------------------------------------ */

@@ -7,8 +7,6 @@
 #include "output.h"
 #include "timed_write.h"
 
-enum { MESSAGE_ROOM = 4096 };	/* octets that are worth a read */
-
 void
 output_start(struct output *o)
 {
@@ -64,18 +62,17 @@ output_number(struct output *o, uint64_t number)
 	output_put(o, digits, uint64_fmt(digits, number));
 }
 
-int
-output_message(struct output *o, struct mail_data *message)
+char *
+output_room(struct output *o, size_t *room)
 {
-	ssize_t n;
+	if (OUTPUT_SIZE - o->len < OUTPUT_ROOM)
+		output_flush(o);
+	*room = OUTPUT_SIZE - o->len;
+	return o->is_broken ? NULL : o->s + o->len;
+}
 
-	mail_data_rewind(message, 1);
-	do {
-		if (OUTPUT_SIZE - o->len < MESSAGE_ROOM)
-			output_flush(o);
-		n = o->is_broken ? 0 : mail_data_next(message, o->s + o->len, OUTPUT_SIZE - o->len);
-		if (n > 0)
-			o->len += (size_t)n;
-	} while (n > 0);
-	return n == 0;
+void
+output_filled(struct output *o, size_t len)
+{
+	o->len += len;
 }

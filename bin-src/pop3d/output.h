@@ -5,9 +5,8 @@
 #define OUTPUT_H
 #include <stddef.h>
 #include <stdint.h>
-#include "mail_data.h"
 
-enum { OUTPUT_SIZE = 64 * 1024 };
+enum { OUTPUT_SIZE = 64 * 1024, OUTPUT_ROOM = 4096 };
 
 struct output {
 	int fd;
@@ -25,9 +24,9 @@ void output_put(struct output *o, const char *s, size_t len);
 void output_text(struct output *o, const char *text);
 void output_number(struct output *o, uint64_t number);
 
-/* A whole message, as RFC 1939 section 3 has it, but for the line with a dot. Returns 1, or 0 with errno set: it cannot be read
- * to its end, and nothing that is sent can tell the client so. */
-int output_message(struct output *o, struct mail_data *message);
+/* Where octets may be put without output_put, *room of them, at least OUTPUT_ROOM; output_filled says how many were. NULL: is_broken. */
+char *output_room(struct output *o, size_t *room);
+void output_filled(struct output *o, size_t len);
 
 void output_flush(struct output *o);
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -18,6 +19,7 @@
 #include "exitcode.h"
 #include "home.h"
 #include "login_delay.h"
+#include "login_protocol.h"
 #include "sandbox.h"
 #include "session.h"
 
@@ -153,6 +155,7 @@ main(int argc, char *const *argv)
 	if (geteuid() == 0)
 		refuse("SYS/PERM", "nobody reads mail as root");
 	read_settings(&settings);
+	settings.is_utf8 = getenv(LOGIN_UTF8) != NULL;
 	open_maildrop(&maildrop, argv[1]);
 	if (settings.capabilities.login_delay && !login_delay_is_over(maildrop.directory, settings.capabilities.login_delay))
 		refuse("LOGIN-DELAY", "this user has logged in a moment ago");

@@ -17,6 +17,7 @@ struct session_settings {
 	uint64_t timeout;	/* seconds for the client to say something, and to read a reply */
 	uint64_t session;	/* seconds that a session may last */
 	struct capabilities capabilities;
+	int is_utf8;		/* the client said UTF8 before the login, RFC 6856 section 2.1 */
 };
 
 /* How a session ended. */

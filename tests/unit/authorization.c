@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,7 +25,8 @@ log_in(void *data, int connection, const char *login, const char *secret, const 
 
 	(void)data;
 	left[n > 0 ? n : 0] = '\0';
-	snprintf(tried, sizeof tried, "%s/%s/%s", login, secret, *challenge ? "challenge" : "");
+	snprintf(tried, sizeof tried, "%s/%s/%s%s", login, secret, *challenge ? "challenge" : "", getenv("POP3UTF8") ? "utf8" : "");
+	unsetenv("POP3UTF8");
 	return answer;
 }
 
@@ -69,6 +71,8 @@ static const struct row { const char *rule, *octets, *want, *tried, *left; enum 
 	    "", "", AUTHORIZATION_CLOSED },
 	{ "an argument too many", "QUIT x\r\nNOOP x\r\n", ERR("wrong number of arguments") ERR("wrong number of arguments"), "", "", AUTHORIZATION_CLOSED },
 	{ "NOOP, UTF8, QUIT", "noop\r\nutf8\r\nquit\r\nNOOP\r\n", OK OK OK, "", "", AUTHORIZATION_QUIT },
+	{ "UTF8 is told to the session", "UTF8\r\nUSER ana\r\nPASS x\r\n", OK OK, "ana/x/utf8", "", AUTHORIZATION_LOGGED_IN },
+	{ "UTF8 with an argument is none", "UTF8 x\r\nUSER ana\r\nPASS x\r\n", ERR("wrong number of arguments") OK, "ana/x/", "", AUTHORIZATION_LOGGED_IN },
 	{ "APOP without a challenge", "APOP ana x\r\n", ERR("unknown command"), "", "", AUTHORIZATION_CLOSED },
 	{ "AUTH PLAIN", "AUTH PLAIN AGFuYQB4\r\nSTAT\r\n", "", "ana/x/", "STAT\r\n", AUTHORIZATION_LOGGED_IN },
 	{ "AUTH LOGIN", "AUTH LOGIN\r\nYW5h\r\neA==\r\nSTAT\r\n", "+ VXNlcm5hbWU6\r\n+ UGFzc3dvcmQ6\r\n", "ana/x/", "STAT\r\n", AUTHORIZATION_LOGGED_IN },

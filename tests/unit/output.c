@@ -1,11 +1,10 @@
-/* What a POP3 client is told: gathered replies, whole messages, clients that do not read. RFC 1939 section 3. */
+/* What a POP3 client is told: gathered replies, clients that do not read. RFC 1939 section 3. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,7 +13,6 @@
 #include <unistd.h>
 #include "bin-src/lib/monotonic.h"
 #include "bin-src/pop3d/output.h"
-#include "directory.h"
 
 enum { MOST = 4 << 20 };
 
@@ -115,91 +113,11 @@ more_than_the_buffer(void **state)
 		assert_int_equal(strtoul(f->got + 9 * i, NULL, 10), 1000000 + i);
 }
 
-static const struct message_row { const char *rule, *stored, *sent; } rows[] = {
-	{ "LF", "a: b\n\nc\n", "a: b\r\n\r\nc\r\n" },
-	{ "CR LF stays", "a: b\r\n\r\nc\r\n", "a: b\r\n\r\nc\r\n" },
-	{ "dots", ".\n..\na.\n.b\n", "..\r\n...\r\na.\r\n..b\r\n" },
-	{ "a dot alone at the end", "a\n.", "a\r\n..\r\n" },
-	{ "no final newline", "a", "a\r\n" },
-	{ "a CR alone is no line end, nor is there one behind it", "a\r.\rb\n", "a . b\r\n" },
-	{ "nothing", "", "" },
-};
-enum { ROWS = sizeof rows / sizeof *rows };
-
-static void
-messages(void **state)
-{
-	struct fixture *f = *state;
-	char want[1000] = "";
-
-	client_reads(f);
-	for (size_t i = 0; i < ROWS; i++) {
-		struct mail_data data;
-		int fd;
-
-		directory_write("message", rows[i].stored);
-		fd = open("message", O_RDONLY);
-		mail_data_init(&data, NULL, fd, strlen(rows[i].stored));
-		assert_int_equal(output_message(&f->out, &data), 1);
-		output_text(&f->out, ".\r\n");
-		strcat(want, rows[i].sent);
-		strcat(want, ".\r\n");
-		mail_data_free(&data);
-		close(fd);
-	}
-	end(f);
-	assert_int_equal(f->len, strlen(want));
-	assert_memory_equal(f->got, want, f->len);
-}
-
-/* Wherever in the buffer a message begins, it is sent whole. */
-static void
-a_message_at_any_place(void **state)
-{
-	static const char line[] = ".x\n";
-	enum { LINES = 30000 };
-	struct fixture *f = *state;
-	char *stored = test_malloc(3 * LINES);
-	struct mail_data data;
-
-	for (size_t i = 0; i < LINES; i++)
-		memcpy(stored + 3 * i, line, 3);
-	client_reads(f);
-	for (size_t before = OUTPUT_SIZE - 9; before < OUTPUT_SIZE; before++) {
-		output_flush(&f->out);
-		for (size_t i = 0; i < before; i++)
-			output_text(&f->out, "-");
-		mail_data_init(&data, stored, -1, 3 * LINES);
-		assert_int_equal(output_message(&f->out, &data), 1);
-		mail_data_free(&data);
-	}
-	end(f);
-	assert_int_equal(f->len, 9 * (OUTPUT_SIZE - 5) + 9 * 5 * LINES);
-	test_free(stored);
-}
-
-static void
-a_message_that_became_shorter(void **state)
-{
-	struct fixture *f = *state;
-	struct mail_data data;
-	int fd;
-
-	directory_write("message", "abc\n");
-	fd = open("message", O_RDONLY);
-	mail_data_init(&data, NULL, fd, 5);
-	assert_int_equal(output_message(&f->out, &data), 0);
-	assert_int_equal(errno, EIO);
-	mail_data_free(&data);
-	close(fd);
-	close(f->out.fd);
-}
-
 static void
 a_client_that_is_gone(void **state)
 {
 	struct fixture *f = *state;
-	struct mail_data data;
+	size_t room;
 
 	shutdown(f->client, SHUT_RDWR);
 	output_text(&f->out, "+OK\r\n");
@@ -208,9 +126,7 @@ a_client_that_is_gone(void **state)
 	assert_true(f->out.is_broken);
 	/* nothing more is tried */
 	output_text(&f->out, "+OK\r\n");
-	mail_data_init(&data, "a\n", -1, 2);
-	assert_int_equal(output_message(&f->out, &data), 1);
-	mail_data_free(&data);
+	assert_null(output_room(&f->out, &room));
 	output_flush(&f->out);
 	assert_int_equal(f->out.len, 0);
 	close(f->out.fd);
@@ -234,10 +150,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(nothing_leaves_before_a_flush), TEST(more_than_the_buffer), TEST(messages), TEST(a_message_at_any_place),
-		TEST(a_message_that_became_shorter), TEST(a_client_that_is_gone), TEST(a_client_that_does_not_read),
+		TEST(nothing_leaves_before_a_flush), TEST(more_than_the_buffer), TEST(a_client_that_is_gone), TEST(a_client_that_does_not_read),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
-	return cmocka_run_group_tests_name("output", tests, directory_make, directory_remove);
+	return cmocka_run_group_tests_name("output", tests, NULL, NULL);
 }

@@ -200,10 +200,10 @@ $(eval $(call unit,login_protocol,$L/login_protocol))
 $(eval $(call unit,sasl,$L/sasl))
 $(eval $(call unit,login_throttle,$S/users/login_throttle $L/siphash))
 $(eval $(call unit,login_client,tests/unit/directory $L/login_client $L/login_protocol $L/service_socket))
-$(eval $(call unit,authorization,$S/pop3d/authorization $S/pop3d/capabilities $S/pop3d/output $L/sasl $(SERVER_TLS) $L/mail_data $L/input $L/peer control/control))
+$(eval $(call unit,authorization,$S/pop3d/authorization $S/pop3d/capabilities $S/pop3d/output $L/sasl $(SERVER_TLS) $L/input $L/peer control/control))
 $(eval $(call unit,pump,$S/pop3d/pump))
 $(eval $(call unit,login_chain,tests/unit/directory tests/unit/process $S/users/login_chain $L/login_protocol))
-$(eval $(call unit,login_runner,tests/unit/directory $L/login_runner $L/service_socket))
+$(eval $(call unit,login_runner,tests/unit/directory $L/login_runner $L/login_protocol $L/service_socket))
 $(eval $(call unit,checkprogram,$S/smtpd/checkprogram))
 $(UNIT_BUILD)/$S/smtpd/checkprogram.o: CPPFLAGS += -DCHECKPROGRAM_SECONDS=2
 
