@@ -1,4 +1,4 @@
-/* Whole sessions of qmail-pop3d with clients that send any octets, without waiting for a reply, over three messages. */
+/* Whole sessions of qmail-pop3d with clients that send any octets, without waiting for a reply, over four messages. */
 #include <assert.h>
 #include <err.h>
 #include <stdint.h>
@@ -14,8 +14,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-enum { MESSAGES = 3 };
-static const char *const texts[MESSAGES] = { "A: b\n\n.\n..x\nlast", "", "A: b\r\nC: d\r\n\r\n.\r\n\n\n" };
+enum { MESSAGES = 4 };
+static const char *const texts[MESSAGES] = { "A: b\n\n.\n..x\nlast", "", "A: b\r\nC: d\r\n\r\n.\r\n\n\n",
+    "Subject: \303\244\nTo: \303\244@b\n\n.\n" };
 static int replies;
 static struct maildrop maildrop;
 

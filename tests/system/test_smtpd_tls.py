@@ -18,6 +18,7 @@ from email.message import EmailMessage
 import pytest
 
 from conftest import HOST, WAIT, wait_for
+from probe import is_sanitized
 from serving import Service, compile_rules, read_all
 from smtp_session import Queue, Smtp
 from test_tls import Tls, authority, client_hello, in_records, new_context, pem, record, server_name
@@ -437,6 +438,45 @@ def test_S18_the_longest_name_is_logged(smtps, queue):
         c.sendall(b"QUIT\r\n")
         read_all(c)
     assert f" sni={name} " in smtps.logged("qmail-smtpd: session")
+
+
+def held(pid):
+    """Descriptors and anonymous memory (KiB) of a process."""
+    memory = re.search(r"RssAnon:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())
+    return len(os.listdir(f"/proc/{pid}/fd")), int(memory[1])
+
+
+def test_S18_ten_thousand_handshakes_without_data(smtps, engine):
+    """They leave nothing behind in what serves others."""
+    count = 500 if is_sanitized(engine.bin / "qmail-smtpd") else 10_000
+    servers = smtps.process.pid, engine.tlsd.pid, engine.keyd.pid
+    context, failures = new_context(), []
+
+    def shake_hands(times):
+        for _ in range(times):
+            try:
+                with context.wrap_socket(smtps.connect(), server_hostname=HOST):
+                    pass
+            except OSError as e:
+                failures.append(e)
+
+    def shake_all(times):
+        threads = [threading.Thread(target=shake_hands, args=(times // 4,)) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        wait_for(lambda: not smtps.children() and len(engine.children("qmail-tlsd")) == 1, what="all processes to end")
+        return [held(pid) for pid in servers]
+
+    before = shake_all(count // 10)
+    after = shake_all(count)
+    assert not failures
+    for (descriptors, memory), (descriptors_after, memory_after) in zip(before, after):
+        assert descriptors == descriptors_after and memory_after <= memory + 256
+    with Client(smtps, at_once=True) as s:
+        s.ehlo()
+        s.expect(221, "QUIT")
 
 
 def test_S18_handshakes_without_data(smtpd, engine, queue):
