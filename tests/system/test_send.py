@@ -455,9 +455,9 @@ def test_worker_that_talks_nonsense(world, what):
         elif what == "too short":
             job.worker.send("A", number)
         elif what == "descriptor":
-            held.append(job)
-            if len(held) == 1:
-                job.worker.send("A", number + b"K", fd=1)
+            held.append(job)  # the other one is open when the descriptor comes
+            if len(held) == 2:
+                held[0].worker.send("A", struct.pack(">II", held[0].id, 0) + b"K", fd=1)
         elif what == "flood":
             job.worker.out = struct.pack(">I", 1 << 30) + b"A" + b"x" * 1000
             job.worker.flush()
