@@ -24,6 +24,7 @@ HARDENLD := -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed -Wl,--gc-sections
 CPPFLAGS += -D_GNU_SOURCE -DQMAIL_HOME='"$(QMAIL)"' -DCARES_NO_DEPRECATED -I. -iquote bin-src/lib
 CFLAGS   += -std=gnu17 $(OPT) $(WARN) $(HARDEN) -fPIE -ffunction-sections -fdata-sections $(SANITIZE)
 STATIC   := $(if $(SANITIZE),-pie,-static-pie)
+SANITIZED := $(if $(SANITIZE),tests/sanitized)
 
 # as many jobs as there are processors, where no -j says otherwise
 ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
@@ -68,8 +69,8 @@ OBJECTS  :=
 # A line is a statement of trust: what is not named in it, that program cannot do.
 define program
 PROGRAMS += $(1)
-OBJECTS += $$(patsubst %,$(BUILD)/%.o,$(2))
-$(BUILD)/bin/$(1): $$(patsubst %,$(BUILD)/%.o,$(2)) | $(BUILD)/bin
+OBJECTS += $$(patsubst %,$(BUILD)/%.o,$(2) $(SANITIZED))
+$(BUILD)/bin/$(1): $$(patsubst %,$(BUILD)/%.o,$(2) $(SANITIZED)) | $(BUILD)/bin
 	$$(say) $$(CC) $$(CFLAGS) $(4) $$(HARDENLD) -o $$@ $$^ $(3)
 endef
 
@@ -156,8 +157,8 @@ lint: all
 analyze: all
 	@admin/analyze $(BUILD)
 
-asan:	# the same tests, every program built with the sanitizers; what a program still holds when it ends is no leak
-	ASAN_OPTIONS=detect_leaks=0 $(MAKE) BUILD=build-asan SANITIZE='$(ASAN)' OPT='-O1 -g' system
+asan:	# the same tests, every program built with the sanitizers
+	$(MAKE) BUILD=build-asan SANITIZE='$(ASAN)' OPT='-O1 -g' system
 
 bench: all
 	BUILD=$(BUILD) tests/bench/run

@@ -181,5 +181,6 @@ def test_what_implicit_tls_asks_for(server):
         with Client(service, at_once=True) as s:
             assert s.greeting.startswith("220 ")
             s.expect(221, "QUIT")
+            assert s.rest() == []
         wait_for(lambda: engine.ended == ["C"])
     assert all("ALPN" in strings(asked) for asked in engine.asked if asked)
