@@ -60,8 +60,9 @@ keeper_watch(struct keeper *k, struct source *s, uint32_t events)
 void
 keeper_unwatch(struct keeper *k, struct source *s)
 {
-	if (s->watched)
-		epoll_ctl(k->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	/* a child may still have the descriptor: what stayed watched would be used when it is gone */
+	if (s->watched && epoll_ctl(k->epoll, EPOLL_CTL_DEL, s->fd, NULL) < 0)
+		strerr_diefusys(EXIT_TEMP, "stop watching a descriptor");
 	s->watched = 0;
 }
 

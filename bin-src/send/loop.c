@@ -2,6 +2,8 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#include <skalibs/strerr.h>
+#include "exitcode.h"
 #include "loop.h"
 
 enum { EVENTS = 256 };	/* taken in one turn */
@@ -19,8 +21,10 @@ control(struct loop *l, int operation, struct loop_source *source, uint32_t even
 {
 	struct epoll_event e = { .events = events, .data.ptr = source };
 
+	if (epoll_ctl(l->fd, operation, source->fd, &e) < 0)
+		return 0;
 	source->events = events;
-	return epoll_ctl(l->fd, operation, source->fd, &e) == 0;
+	return 1;
 }
 
 int
@@ -41,8 +45,9 @@ loop_change(struct loop *l, struct loop_source *source, uint32_t events)
 void
 loop_remove(struct loop *l, struct loop_source *source)
 {
-	if (source->fd >= 0)
-		control(l, EPOLL_CTL_DEL, source, 0);
+	/* a child may still have the descriptor: what stayed watched would be used when it is gone */
+	if (source->fd >= 0 && !control(l, EPOLL_CTL_DEL, source, 0))
+		strerr_diefusys(EXIT_TEMP, "stop watching a descriptor");
 	source->fd = -1;
 }
 

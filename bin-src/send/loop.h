@@ -23,7 +23,7 @@ int loop_init(struct loop *l, void *context);
  * descriptor is closed, and may not be freed before loop_wait returned. */
 int loop_add(struct loop *l, struct loop_source *source, uint32_t events);
 void loop_change(struct loop *l, struct loop_source *source, uint32_t events);	/* cheap if nothing changes */
-void loop_remove(struct loop *l, struct loop_source *source);	/* harmless if it is not watched */
+void loop_remove(struct loop *l, struct loop_source *source);	/* harmless if it is not watched; trouble ends the process */
 
 /* Waits for at most timeout_ms (-1: without end) and calls ready for what is. Signals interrupt it; those of blocked
  * are let in only here. Returns 1, or 0 with errno. */

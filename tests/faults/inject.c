@@ -3,7 +3,7 @@
  * FAULT is -, nothing fails and LOG gets a line "call NAME CALL" for each; or NAME CALLS FIRST LAST WHAT [NUMBER], one argument:
  * what the programs of that name do FIRST to LAST of these calls (a+b: counted together, from 1; LAST 0: all that come later) has.
  * A call on a descriptor is named with what that is: write:file (or a directory), write:other, write:packet (a socket that keeps
- * packets whole)
+ * packets whole); epoll_ctl with what it does: epoll_ctl:add, epoll_ctl:mod, epoll_ctl:del
  *
  *     error ERRNO    that error; nothing is done
  *     late ERRNO     that error, after it was done
@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -284,6 +285,8 @@ label(char out[LABEL_MAX], const struct tracer_call *c)
 		if (on_descriptors[i] == c->nr)
 			kind = stat(link, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)) ? ":file" :
 			    stat(link, &st) == 0 && S_ISSOCK(st.st_mode) && is_packet_socket(c->pid, (int)c->args[0]) ? ":packet" : ":other";
+	if (c->nr == SYS_epoll_ctl)
+		kind = c->args[1] == EPOLL_CTL_ADD ? ":add" : c->args[1] == EPOLL_CTL_DEL ? ":del" : ":mod";
 	snprintf(out, LABEL_MAX, "%s%s", name_of(c->nr), kind ? kind : "");
 }
 

@@ -25,7 +25,8 @@ COUNT = int(os.environ.get("FAULTS", "8"))
 TRIES = 5	# how many a fault that does not come about is replaced by, at most
 DAY = 86400
 FOUND = {  # what once broke a promise, where the count of calls is always the same
-    "the keeper waits for connections": "qmail-queued epoll_ctl 3 3 error 12",
+    "the keeper waits for connections": "qmail-queued epoll_ctl:add 3 3 error 12",
+    "the keeper forgets a reader whose child still runs": "qmail-queued epoll_ctl:del 9 9 error 12",
 }
 ASKED_MAX = 100  # requests to a spawner about two recipients
 
