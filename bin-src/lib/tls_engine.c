@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "monotonic.h"
@@ -33,6 +34,15 @@ take_variable(struct tls_engine *t, const char *s)
 	for (size_t i = 0; value && i < sizeof ours / sizeof *ours; i++)
 		if (strlen(ours[i].name) == (size_t)(value - s) && strncmp(s, ours[i].name, (size_t)(value - s)) == 0)
 			take_text(ours[i].to, ours[i].size, value + 1, strlen(value + 1), in_names);
+}
+
+void
+tls_engine_tell(const struct tls_engine *t)
+{
+	setenv("SSL_PROTOCOL", t->protocol, 1);
+	setenv("SSL_CIPHER", t->cipher, 1);
+	if (*t->host)
+		setenv("SSL_TLS_SNI_SERVERNAME", t->host, 1);
 }
 
 void

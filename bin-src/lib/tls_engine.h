@@ -44,6 +44,10 @@ int tls_engine_start(struct tls_engine *t, int connection, const char *const *al
 /* Takes what is known of the TLS from strings NAME=value, each ended by NUL; UCSPI-TLS servers use the same names. */
 void tls_engine_take(struct tls_engine *t, const char *s, size_t len);
 
+/* Sets SSL_PROTOCOL, SSL_CIPHER and, where the client named a host, SSL_TLS_SNI_SERVERNAME in the environment, as UCSPI-TLS servers do, for
+ * the programs that follow. */
+void tls_engine_tell(const struct tls_engine *t);
+
 /* How the client's octets ended; to be asked after the end of the plain end. */
 enum tls_engine_end {
 	TLS_ENGINE_CLOSED,	/* by close_notify */

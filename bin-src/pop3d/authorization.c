@@ -272,10 +272,7 @@ start_tls(struct authorization *a)
 	close(a->in.fd);
 	if (a->out.fd != a->in.fd)
 		close(a->out.fd);
-	setenv("SSL_PROTOCOL", a->engine.protocol, 1);
-	setenv("SSL_CIPHER", a->engine.cipher, 1);
-	if (*a->engine.host)
-		setenv("SSL_TLS_SNI_SERVERNAME", a->engine.host, 1);
+	tls_engine_tell(&a->engine);
 	a->in.fd = a->out.fd = plain;
 	input_start(&a->in);
 	output_start(&a->out);

@@ -132,6 +132,7 @@ session_protect(struct session *s)
 		session_close(s, SESSION_REFUSED, s->tls->text);
 		return;
 	}
+	tls_engine_tell(&s->tls->engine);
 	begin_connection(s);
 	s->is_tls = 1;
 }

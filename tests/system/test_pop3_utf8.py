@@ -47,24 +47,18 @@ def test_utf8(either, pop3, says):  # noqa: F811
 def test_utf8_and_stls(tls, says):  # noqa: F811
     """What was said before TLS is forgotten."""
     deliver(tls, STORED)
-    context = new_context()
     with Service(tls, "qmail-popup") as service:
         client = poplib.POP3(*service.address, timeout=WAIT)
         if says == "before":
             client.utf8()
-        client.sock = context.wrap_socket(stls(client), server_hostname=HOST)
-        client.file = client.sock.makefile("rb")
+        client.host = HOST
+        client.stls(new_context())
         if says == "behind":
             client.utf8()
         client.user("ana")
         client.pass_(SECRET)
         assert retrieved(client) == (wire(STORED) if says == "behind" else ASCII)
         client.quit()
-
-
-def stls(client):
-    assert client._shortcmd("STLS").startswith(b"+OK")
-    return client.sock
 
 
 def test_the_administrator_says_so(pop3):  # noqa: F811

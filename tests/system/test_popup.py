@@ -320,6 +320,19 @@ def test_implicit_tls(tls):
         service.logged("qmail-popup: no-tls: ")
 
 
+def test_the_program_behind_stls_knows_of_it(tls):
+    tls.write("show", "#!/bin/sh\necho $SSL_PROTOCOL $SSL_CIPHER >said\nexit 1\n", 0o755)
+    with Chain(tls, "./show", "more") as chain:
+        client = poplib.POP3(*chain.address, timeout=WAIT)
+        client.host = HOST
+        client.stls(new_context())
+        client.user("ana")
+        with pytest.raises(poplib.error_proto):
+            client.pass_(SECRET)
+        client.close()
+    assert re.fullmatch(r"TLSv1\.2 TLS_\w+\n", (tls.home / "said").read_text())
+
+
 @pytest.mark.parametrize("injected", [b"USER eva\r\n", b"USER ana\r\nPASS secret\r\nDELE 1\r\nQUIT\r\n", b"x" * 3000])
 def test_p12_stls_injection(tls, injected):
     """What came before the handshake is not taken for what was protected."""

@@ -3,6 +3,7 @@ of the hostile inputs, as far as AUTH goes."""
 import base64
 import contextlib
 import os
+import re
 import shutil
 import signal
 import smtplib
@@ -325,6 +326,17 @@ def test_a_chain(idle, queue, host, program):
     assert protocol(queue.messages[0][0]) == "ESMTPA"
     failed = idle.authd_said("login failed") if program == "authd" else server.log()
     assert f": login failed: ip=127.0.0.1 user={ANA} for=check reason=wrong\n" in failed
+
+
+def test_the_program_behind_starttls_knows_of_it(idle):
+    idle.write("show", "#!/bin/sh\necho $SSL_PROTOCOL $SSL_CIPHER >said\nexit 1\n", 0o755)
+    with Tcpserver(idle, idle.bin / "qmail-smtpd", HOST, "./show", "true") as server, smtplib.SMTP(*server.address, timeout=WAIT) as client:
+        context = new_context()
+        context.check_hostname = False
+        client.starttls(context=context)
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login(ANA, SECRET)
+    assert re.fullmatch(r"TLSv1\.2 TLS_\w+\n", (idle.home / "said").read_text())
 
 
 # --- clients that others wrote ------------------------------------------------------------------------------------------------
