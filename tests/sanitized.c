@@ -1,5 +1,5 @@
-/* Linked into every program of a build with the sanitizers, make asan. What a program still holds when it ends is no leak; and the
- * environment, which could say so as well, does not reach those that are started with another one. */
+/* Linked into every program of a build with the sanitizers, make asan. What a program still holds when it ends is no leak. The
+ * environment says so as well, but does not reach those that are started with another one. */
 
 const char *__asan_default_options(void);
 

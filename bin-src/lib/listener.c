@@ -43,6 +43,7 @@ struct child {
 	pid_t pid;
 	enum { IN_SESSION, IS_IDLE, IS_ENDING } state;	/* IS_ENDING: it counts no more, and was told to end */
 	struct endpoint remote;		/* the client's address; one child never gets another */
+	unsigned int generation;	/* of the rules that it was started under; it never serves under others */
 };
 
 /* A child that waits for its next connection: fd is the parent's end of its socket, which goes back with the connection. */
@@ -62,7 +63,7 @@ struct listener {
 	int ask[2];		/* children say on [1], and the parent hears on [0], who wants another connection; -1: none may */
 	sigset_t outside;	/* the signals that were blocked before */
 	struct rules rules;
-	unsigned int generation;	/* of the rules that all idle children were started under */
+	unsigned int generation;	/* of the rules; that of all idle children */
 	struct client_limits limits;
 	stralloc variables;
 	struct child *children;		/* children do not get it, nor limits */
@@ -272,6 +273,11 @@ hear_idle(struct listener *l)
 			continue;
 		}
 		client_limits_give(&l->limits, &child->remote.address);
+		if (child->generation != l->generation) {
+			child->state = IS_ENDING;
+			close(fd);
+			continue;
+		}
 		child->state = IS_IDLE;
 		if (l->idle_len == LISTENER_IDLE_MAX)
 			dismiss(l, 0);
@@ -533,7 +539,8 @@ serve(struct listener *l, int connection, const struct endpoint *remote)
 		return 0;
 	}
 	close(connection);
-	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IN_SESSION, .remote = *remote };
+	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IN_SESSION, .remote = *remote,
+	    .generation = l->generation };
 	l->pause_ms = 0;
 	return 0;
 }

@@ -742,6 +742,31 @@ new_rules_are_for_new_processes(void **state)
 	leave(&c);
 }
 
+/* A process that was serving when the rules changed serves nobody else. */
+static void
+rules_that_change_during_a_session(void **state)
+{
+	struct client old, other, c;
+	int first;
+
+	(void)state;
+	config.reuse = 5;
+	config.rules = RULES;
+	make_rules("", allow, sizeof allow);
+	start();
+	come(&old);
+	first = pid_of(&old);
+	make_rules("", allow_later, sizeof allow_later);
+	come(&other);
+	expect(&other, "RULE", "second");
+	leave(&other);
+	end_in_order(&old);
+	come(&c);
+	assert_int_not_equal(pid_of(&c), first);
+	expect(&c, "RULE", "second");
+	leave(&c);
+}
+
 /* --- ends --------------------------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -874,7 +899,7 @@ main(void)
 		TEST(a_process_serves_one_connection_where_there_is_no_reuse),
 		TEST(a_process_that_keeps_to_one_connection_serves_no_other), TEST(a_process_never_serves_another_address),
 		TEST(the_next_connection_finds_descriptors_as_the_first), TEST(new_rules_are_for_new_processes),
-		TEST(a_stop_is_told_to_the_sessions), TEST(a_parent_that_dies_stops_its_sessions), TEST(a_stop_ends_in_good_order),
+		TEST(rules_that_change_during_a_session), TEST(a_stop_is_told_to_the_sessions), TEST(a_parent_that_dies_stops_its_sessions), TEST(a_stop_ends_in_good_order),
 		TEST(a_process_that_is_killed_is_logged), TEST(a_descriptor_that_does_not_listen_is_no_server),
 	};
 	struct CMUnitTest tests[OPTIONS + NONSENSES + sizeof others / sizeof *others], *next = tests;
