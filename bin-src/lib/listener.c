@@ -63,7 +63,6 @@ struct listener {
 	int ask[2];		/* children say on [1], and the parent hears on [0], who wants another connection; -1: none may */
 	sigset_t outside;	/* the signals that were blocked before */
 	struct rules rules;
-	unsigned int generation;	/* of the rules; that of all idle children */
 	struct client_limits limits;
 	stralloc variables;
 	struct child *children;		/* children do not get it, nor limits */
@@ -273,11 +272,6 @@ hear_idle(struct listener *l)
 			continue;
 		}
 		client_limits_give(&l->limits, &child->remote.address);
-		if (child->generation != l->generation) {
-			child->state = IS_ENDING;
-			close(fd);
-			continue;
-		}
 		child->state = IS_IDLE;
 		if (l->idle_len == LISTENER_IDLE_MAX)
 			dismiss(l, 0);
@@ -427,7 +421,7 @@ hand_over(struct listener *l, unsigned int i, int connection, const struct endpo
 	memset(&handover, 0, sizeof handover);
 	handover.remote = *remote;
 	handover.with_local = endpoint_local(&handover.local, connection);
-	if (!child || !handover_send(l->idle[i].fd, connection, &handover)) {
+	if (!child || child->generation != l->rules.generation || !handover_send(l->idle[i].fd, connection, &handover)) {
 		dismiss(l, i);
 		return 0;
 	}
@@ -517,10 +511,6 @@ serve(struct listener *l, int connection, const struct endpoint *remote)
 	pid_t pid;
 
 	rules_refresh(&l->rules);
-	if (l->rules.generation != l->generation) {
-		l->generation = l->rules.generation;
-		dismiss_all(l);
-	}
 	if (reuse(l, connection, remote) || !is_allowed(l, connection, remote) ||
 	    !is_within_limits(l, connection, remote))
 		return 0;
@@ -540,7 +530,7 @@ serve(struct listener *l, int connection, const struct endpoint *remote)
 	}
 	close(connection);
 	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IN_SESSION, .remote = *remote,
-	    .generation = l->generation };
+	    .generation = l->rules.generation };
 	l->pause_ms = 0;
 	return 0;
 }
@@ -741,7 +731,6 @@ start(struct listener *l)
 		strerr_diefusys(EXIT_TEMP, "clear the environment");
 	rules_init(&l->rules, l->config->rules, l->config->rules_may_lack);
 	rules_refresh(&l->rules);
-	l->generation = l->rules.generation;
 	trap_signals(l);
 	find_sockets(l);
 	prepare_reuse(l);
