@@ -16,6 +16,15 @@ utf8_is_8bit(const char *s, size_t len)
 	return all > 127;
 }
 
+/* Puts '?' in the place of each octet above 127. */
+static inline void
+utf8_hide_8bit(char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)s[i] > 127)
+			s[i] = '?';
+}
+
 enum { UTF8_EMBEDDED_MAX = 10 };	/* "\x{10FFFF}" */
 
 /* Octets of the character at s, which has len > 0 octets, RFC 3629 section 4; 0 if there is none. */
@@ -34,6 +43,16 @@ utf8_length(const char *s, size_t len)
 	    (u[0] == 0xf4 && u[1] > 0x8f))
 		return 0;
 	return n;
+}
+
+/* Whether all of it is characters. */
+static inline int
+utf8_is_valid(const char *s, size_t len)
+{
+	for (size_t n; len; s += n, len -= n)
+		if (!(n = utf8_length(s, len)))
+			return 0;
+	return 1;
 }
 
 /* EmbeddedUnicodeChar of RFC 6533 section 3 for the character at s, of which utf8_length says that it has n octets. Returns how

@@ -315,15 +315,6 @@ kind_of(const char *name, size_t len)
 	return len > 2 && strncasecmp(name, "X-", 2) == 0 ? TEXT : LEFT_OUT;
 }
 
-static int
-is_utf8(const char *s, size_t len)
-{
-	for (size_t n; len; s += n, len -= n)
-		if (!(n = utf8_length(s, len)))
-			return 0;
-	return 1;
-}
-
 /* Its value, without line ends and the blanks around it. */
 static int
 unfold(stralloc *value, const char *s, const char *end)
@@ -356,7 +347,7 @@ ascii_field(stralloc *to, const char *field, size_t len)
 	enum kind kind;
 	int is_fine;
 
-	if (!utf8_is_8bit(field, len) || !is_utf8(field, len))
+	if (!utf8_is_8bit(field, len) || !utf8_is_valid(field, len))
 		return stralloc_catb(to, field, len);
 	while (name_end && name_end > field && (name_end[-1] == ' ' || name_end[-1] == '\t'))
 		name_end--;

@@ -314,20 +314,19 @@ run_capa(struct authorization *a, char *argument)
 	say(a, ".\r\n");
 }
 
-/* RFC 6856 section 2.1: for the messages; logins are octets here anyway. */
-static void
-run_utf8(struct authorization *a, char *argument)
-{
-	(void)argument;
-	a->is_utf8 = 1;
-	say(a, "+OK\r\n");
-}
-
 static void
 run_fine(struct authorization *a, char *argument)
 {
 	(void)argument;
 	say(a, "+OK\r\n");
+}
+
+/* RFC 6856 section 2.1: for the messages; logins are octets here anyway. */
+static void
+run_utf8(struct authorization *a, char *argument)
+{
+	a->is_utf8 = 1;
+	run_fine(a, argument);
 }
 
 static void

@@ -71,11 +71,6 @@ encoded_words(stralloc *to, size_t *column, const char *text, size_t len)
 		*column += to->len - before;
 		text += n;
 		len -= n;
-		if (len) {
-			if (!stralloc_catb(to, "\r\n ", 3))
-				return 0;
-			*column = 1;
-		}
 	}
 	return 1;
 }

@@ -42,14 +42,6 @@ put_piece(struct surrogate *s)
 
 /* --- headers -------------------------------------------------------------------------------------------- */
 
-static void
-make_questionable(char *octets, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)octets[i] > 127)
-			octets[i] = '?';
-}
-
 /* Takes a piece of a field. */
 static int
 keep_piece(struct surrogate *s)
@@ -58,13 +50,13 @@ keep_piece(struct surrogate *s)
 
 	if (!s->is_overlong && s->field.len + m->piece_len > SURROGATE_FIELD_MAX) {
 		s->is_overlong = 1;
-		make_questionable(s->field.s, s->field.len);
+		utf8_hide_8bit(s->field.s, s->field.len);
 		if (!put(s, s->field.s, s->field.len))
 			return 0;
 		s->field.len = 0;
 	}
 	if (s->is_overlong) {
-		make_questionable(m->piece, m->piece_len);
+		utf8_hide_8bit(m->piece, m->piece_len);
 		return put_piece(s);
 	}
 	return stralloc_catb(&s->field, m->piece, m->piece_len) && (!m->is_last || stralloc_catb(&s->field, "\r\n", 2));

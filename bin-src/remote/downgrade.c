@@ -52,9 +52,7 @@ put_questionable(struct downgrade *d)
 	if (utf8_is_8bit(d->mime.piece, d->mime.piece_len)) {
 		if (d->mime.is_first && d->mime.piece[0] == '-')
 			d->mime.piece[0] = '?';
-		for (size_t i = 0; i < d->mime.piece_len; i++)
-			if ((unsigned char)d->mime.piece[i] > 127)
-				d->mime.piece[i] = '?';
+		utf8_hide_8bit(d->mime.piece, d->mime.piece_len);
 	}
 	put_as_it_is(d);
 }

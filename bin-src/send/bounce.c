@@ -111,17 +111,6 @@ is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-static int
-is_utf8(const char *s, size_t len)
-{
-	size_t n;
-
-	for (; len; s += n, len -= n)
-		if (!(n = utf8_length(s, len)))
-			return 0;
-	return 1;
-}
-
 /* Reads "x.y.z" at s: x one digit, y and z one to three (RFC 3463 section 2). Returns its octets, or 0. */
 static size_t
 read_status(const char *s, size_t len)
@@ -246,7 +235,7 @@ survey_recipients(struct survey *v, const struct bounce *b)
 		if (n == 0)
 			v->first_index = r.index;
 		v->text_8bit |= utf8_is_8bit(r.address, len) || utf8_is_8bit(r.text, r.text_len);
-		v->text_utf8 &= is_utf8(r.address, len) && is_utf8(r.text, r.text_len);
+		v->text_utf8 &= utf8_is_valid(r.address, len) && utf8_is_valid(r.text, r.text_len);
 	}
 	return found == 0;
 }
@@ -327,7 +316,7 @@ survey(struct survey *v, const struct bounce *b)
 	int r = 2;
 
 	*v = (struct survey){ .returned = b->without_message ? 0 : b->size };
-	v->is_global = utf8_is_8bit(b->sender, sender_len) && is_utf8(b->sender, sender_len);
+	v->is_global = utf8_is_8bit(b->sender, sender_len) && utf8_is_valid(b->sender, sender_len);
 	v->header_only = !b->without_message && (b->report != BOUNCE_FAILED || wants_header(b) ||
 	    (b->settings->max && b->size > b->settings->max));
 	if (!survey_recipients(v, b) || (v->header_only && !find_header(v, b)))
@@ -603,7 +592,7 @@ put_original(const struct bounce *b, const struct survey *v, const char *field, 
 			puts_to(b, " ");
 		if (!decode_xtext(&decoded, value + type, len - type))
 			puts_to(b, "_");
-		else if (!utf8_is_8bit(decoded.s, decoded.len) || !is_utf8(decoded.s, decoded.len) || (!type && !v->is_global))
+		else if (!utf8_is_8bit(decoded.s, decoded.len) || !utf8_is_valid(decoded.s, decoded.len) || (!type && !v->is_global))
 			put_ascii(b, decoded.s);
 		else if (v->is_global)
 			put_visible(b, decoded.s);
@@ -626,7 +615,7 @@ put_addresses(const struct bounce *b, const struct survey *v, const struct bounc
 		put_original(b, v, "Original-Recipient: ", original, (size_t)(semicolon + 1 - original), original_len);
 	puts_to(b, "Final-Recipient: ");
 	len = strlen(r->address);
-	if (utf8_is_8bit(r->address, len) && is_utf8(r->address, len)) {
+	if (utf8_is_8bit(r->address, len) && utf8_is_valid(r->address, len)) {
 		puts_to(b, "utf-8; ");
 		if (v->is_global)
 			put_visible(b, r->address);
