@@ -38,7 +38,7 @@ L := bin-src/lib
 needs-up     := build run
 needs-unit   := build test
 needs-system := build run test
-needs-check  := $(needs-system)
+needs-check  := $(needs-system) fuzz
 needs-crash  := $(needs-system)
 needs-escape := $(needs-system)
 needs-crash-mutants := $(needs-system) mutants
@@ -122,10 +122,10 @@ PYTEST   ?= /usr/bin/python3 -m pytest -q -p no:cacheprovider --timeout=240 -n $
 ASAN     := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 .PHONY: check system crash crash-mutants faults faults-mutants escape soak lint analyze asan bench fresh
-check: unit system
+check: unit fuzz system
 
-# the units first, if both are wanted: they take every processor, and some system tests measure time
-system: all $(if $(filter check,$(MAKECMDGOALS)),unit)
+# the units and fuzzers first, if all are wanted: they take every processor, and some system tests measure time
+system: all $(if $(filter check,$(MAKECMDGOALS)),unit fuzz)
 	BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $(PYTEST) $(TESTS) tests/system $(wildcard tests/crash tests/faults tests/escape)
 
 # the states that a power cut could leave, and that wrong programs are found by them: tests/crash/README.md. CRASH='-n 1000'

@@ -1,10 +1,10 @@
 # make fuzz: what reads other people's octets, given any octets, under ASan and UBSan, by clang's libFuzzer. README.md has them all.
 # $(call fuzzer,NAME,modules,libraries): the target itself is tests/fuzz/NAME.c; NAME.words beside it is its
 # dictionary, and NAME.seeds, if there are any, are inputs to begin with.
-# FUZZ_SECONDS is the time for each; FUZZ_SEEDS: a directory of more inputs to begin with, such as messages. What is found to reach new
+# FUZZ_SECONDS is the time for each, in make check a second; FUZZ_SEEDS: a directory of more inputs to begin with, such as messages. What is found to reach new
 # code is kept in build/fuzz, for the next time.
 
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= $(if $(filter check,$(MAKECMDGOALS)),1,60)
 FUZZ_SEEDS ?=
 FUZZ_BUILD := $(BUILD)/fuzz
 FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
@@ -13,10 +13,17 @@ FUZZERS :=
 
 define fuzzer
 FUZZERS += $(1)
-$(FUZZ_BUILD)/bin/$(1) $(FUZZ_BUILD)/coverage/$(1): $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(wildcard bin-src/*/*.h queue/*.h control/*.h users/*.h) tests/fuzz/given.h
+$(FUZZ_BUILD)/bin/$(1): $(patsubst %,$(FUZZ_BUILD)/objects/%.o,tests/fuzz/$(1) $(2))
 	@mkdir -p $$(@D)
-	$$(say) clang $$(CPPFLAGS) $$(if $$(findstring /coverage/,$$@),$$(FUZZ_COVERAGE_FLAGS),$$(FUZZ_FLAGS)) -o $$@ $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(3)
+	$$(say) clang $$(FUZZ_FLAGS) -o $$@ $$^ $(3)
+$(FUZZ_BUILD)/coverage/$(1): $(FUZZ_BUILD)/bin/$(1)
+	@mkdir -p $$(@D)
+	$$(say) clang $$(CPPFLAGS) $$(FUZZ_COVERAGE_FLAGS) -o $$@ $(patsubst %,%.c,tests/fuzz/$(1) $(2)) $(3)
 endef
+
+$(FUZZ_BUILD)/objects/%.o: %.c
+	@mkdir -p $(@D)
+	$(say) clang $(CPPFLAGS) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
 
 $(eval $(call fuzzer,smtp_reply,$S/remote/smtp_reply $L/mail_data))
 $(eval $(call fuzzer,downgrade,$S/remote/downgrade $(MIME)))
@@ -58,27 +65,17 @@ $(eval $(call fuzzer,table,control/table users/account users/virtual $L/rules $L
 $(eval $(call fuzzer,control,control/control $S/remote/smtproute $S/remote/tlspolicy $S/remote/domain_map $S/smtpd/senders $S/smtpd/address_pattern $S/smtpd/dnsbl_list,-lskarnet))
 $(eval $(call fuzzer,domain,$L/domain,$(IDN)))
 
-# which the target has in it
-$(FUZZ_BUILD)/bin/getpw: $S/local/lookup.c
-$(FUZZ_BUILD)/bin/notices: $S/send/keeper.c
-$(FUZZ_BUILD)/bin/worker: $S/send/worker.c
-$(FUZZ_BUILD)/bin/qmtp: $S/smtpd/qmail-qmtpd.c tests/fuzz/transfer.h
-$(FUZZ_BUILD)/bin/qmqp: $S/smtpd/qmail-qmqpd.c tests/fuzz/transfer.h
-$(FUZZ_BUILD)/bin/submit: $S/queue/submit.c
-$(FUZZ_BUILD)/bin/ring: queue/ring.c
-$(FUZZ_BUILD)/bin/dns: $L/dns.c
-$(FUZZ_BUILD)/bin/control: $L/localaddress.c
-$(FUZZ_BUILD)/bin/keyd: $S/tls/qmail-keyd.c
+-include $(patsubst %,$(FUZZ_BUILD)/objects/tests/fuzz/%.d,$(FUZZERS)) $(wildcard $(foreach d,bin-src/* queue control users,$(FUZZ_BUILD)/objects/$d/*.d))
 
-.PHONY: fuzz fuzz-coverage
-fuzz: $(addprefix $(FUZZ_BUILD)/bin/,$(FUZZERS))
-	@set -e; for f in $(FUZZERS); do \
-		echo "fuzz: $$f"; \
-		mkdir -p $(FUZZ_BUILD)/$$f; \
-		$(FUZZ_BUILD)/bin/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=4000 -dict=tests/fuzz/$$f.words -close_fd_mask=2 \
-		    -print_funcs=0 -verbosity=0 -artifact_prefix=$(FUZZ_BUILD)/ -print_final_stats=1 \
-		    $(FUZZ_BUILD)/$$f $$(ls -d tests/fuzz/$$f.seeds 2>/dev/null) $(FUZZ_SEEDS); \
-	done
+# One target's run, a line of what it did; all that it said is in build/fuzz/NAME.log.
+.PHONY: fuzz fuzz-coverage $(addprefix fuzz-,$(FUZZERS))
+fuzz: $(addprefix fuzz-,$(FUZZERS))
+$(addprefix fuzz-,$(FUZZERS)): fuzz-%: $(FUZZ_BUILD)/bin/%
+	@mkdir -p $(FUZZ_BUILD)/$*
+	@$< -max_total_time=$(FUZZ_SECONDS) -max_len=4000 -dict=tests/fuzz/$*.words -close_fd_mask=2 \
+	    -print_funcs=0 -verbosity=0 -artifact_prefix=$(FUZZ_BUILD)/ -print_final_stats=1 \
+	    $(FUZZ_BUILD)/$* $(wildcard tests/fuzz/$*.seeds) $(FUZZ_SEEDS) >$(FUZZ_BUILD)/$*.log 2>&1 || { cat $(FUZZ_BUILD)/$*.log; exit 1; }
+	@sed -n 's/stat::number_of_executed_units: */fuzz: $* /p' $(FUZZ_BUILD)/$*.log
 
 # What of the modules the inputs reach that were found up to now, all targets together: the table of README.md.
 fuzz-coverage: $(addprefix $(FUZZ_BUILD)/coverage/,$(FUZZERS))
