@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <skalibs/uint32.h>
 #include <skalibs/uint64.h>
 #include "keeper.h"
@@ -202,8 +203,12 @@ writers_turn(struct keeper *k)
 	for (unsigned int i = 0; i < WRITERS; i++) {
 		struct writer *w = &k->writers[i];
 
-		if (w->pid > 0 && channel_flush(&w->channel) >= 0)
-			keeper_watch(k, &w->source, EPOLLIN | (channel_unsent(&w->channel) ? EPOLLOUT : 0u));
+		int r = w->pid > 0 ? channel_flush(&w->channel) : 1;
+
+		if (r < 0)
+			shutdown(w->channel.fd, SHUT_WR);	/* it does what it was told, and ends */
+		if (w->pid > 0)
+			keeper_watch(k, &w->source, r == 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 	}
 }
 

@@ -36,7 +36,7 @@ enum {
 	OWN_FILES = 64,			/* descriptors for all but workers */
 	LOCK_TRIES = 50, LOCK_PAUSE_US = 20000,
 	LEAVE_BOUNCES_MS = 60 * 1000,	/* a child that submits bounces may take so long when everything else has ended */
-	WAIT_MAX = 86400,		/* seconds in one wait */
+	LEAVE_LOOK_MS = 1000,		/* looks that often whether everything has ended */
 	LEAVE_LOG_MS = 2000,		/* the last log lines the same */
 	TRIM_MS = 10000,		/* memory that is free is given back as often */
 };
@@ -292,8 +292,8 @@ earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* Does all that is due. Returns how many milliseconds may be waited then, -1: without end. */
-static int
+/* Does all that is due. Returns when something is due again (s->clock), INT64_MAX: nothing is. */
+static int64_t
 work(struct send *s)
 {
 	int more = pass_run(s);
@@ -302,19 +302,15 @@ work(struct send *s)
 	more |= octets_check(s);
 	destinations_tick(&s->destinations, s->clock);
 	delivery_assign(s);
-	next = earlier(bouncer_run(s), keeper_tick(s));
+	next = bouncer_run(s);
 	if (more)
-		return 0;
+		return s->clock;
 	/* times are looked at last: all of the above changes them */
 	next = earlier(next, earlier(worker_tick(s), destinations_tick(&s->destinations, s->clock)));
 	pass = s->is_leaving ? INT64_MAX : pass_next(s);
 	if (pass != INT64_MAX)
-		next = earlier(next, s->clock + (pass > s->now ? pass - s->now < WAIT_MAX ? pass - s->now : WAIT_MAX : 0) * 1000);
-	if (next == INT64_MAX)
-		return -1;
-	if (next <= s->clock)
-		return 0;
-	return (int)earlier(next - s->clock, WAIT_MAX * 1000);
+		next = earlier(next, s->clock + (pass > s->now ? pass - s->now : 0) * 1000);
+	return next;
 }
 
 static void
@@ -374,8 +370,7 @@ say_goodbye(struct send *s)
 static void
 run(struct send *s, int ready_fd)
 {
-	int64_t leaving_since = 0, trim_at = 0;
-	int timeout;
+	int64_t leaving_since = 0, trim_at = 0, next;
 
 	for (;;) {
 		read_clocks_again(s);
@@ -384,17 +379,16 @@ run(struct send *s, int ready_fd)
 			trim_at = s->clock + TRIM_MS;
 		}
 		handle_signals(s);
-		timeout = work(s);
+		next = work(s);
 		flush(s);
+		/* after the flush, which may have lost the keeper */
+		next = earlier(next, keeper_tick(s));
 		if (s->keeper.said_hello)
 			announce(&ready_fd);
 		if (is_over(s, &leaving_since))
 			return;
-		if (timeout < 0 || timeout > TRIM_MS)
-			timeout = TRIM_MS;
-		if (s->is_leaving && timeout > 1000)
-			timeout = 1000;
-		if (!loop_wait(&s->loop, timeout))
+		next = earlier(next, s->clock + (s->is_leaving ? LEAVE_LOOK_MS : TRIM_MS));
+		if (!loop_wait(&s->loop, next > s->clock ? (int)(next - s->clock) : 0))
 			strerr_diefusys(EXIT_TEMP, "wait");
 	}
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <skalibs/uint32.h>
 #include "worker.h"
@@ -557,7 +558,9 @@ flush_worker(struct send *s, struct worker *w)
 	int r = channel_flush(&w->channel);
 
 	if (r < 0) {
-		/* what it answered before it ended may still be read */
+		/* it has ended, or ends now that no more will come: what it answers until then is read */
+		shutdown(w->channel.fd, SHUT_WR);
+		w->is_worn = 1;
 		loop_change(&s->loop, &w->source, EPOLLIN);
 		return;
 	}

@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+import socket
 import signal
 import struct
 import time
@@ -594,6 +595,25 @@ def test_tries_to_connect_become_rare(world):
     assert waits()[:3] == [40, 80, 160]  # the first 20 pass between the loss and the first try
     world.listener = world.listen()
     world.until(lambda: world.lists == 2)
+    world.stop()
+
+
+def test_a_keeper_that_takes_nothing_is_left_for_a_new_connection(world):
+    """In 20 ms, though it is lost at the end of a turn, when all is done that was due."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    trace = world.tree.write("trace", "", 0o666)
+    world.start(ready=False, wrap=("strace", "-D", "-o", trace, "-e", "trace=sendmsg,epoll_pwait"))
+    world.until(lambda: world.lists == 1)
+    if not trace.read_text():
+        pytest.skip("strace is not allowed here")
+    half = world.keeper
+    half.reads = False
+    half.socket.shutdown(socket.SHUT_RD)
+    m = world.message("a@mail.test.example")
+    world.until(lambda: world.lists == 2 and m.ended)
+    assert re.search(r"EPIPE .*\nepoll_pwait\(.*, 20, \[\], 8\)", trace.read_text())
+    assert world.log.count("warning: lost qmail-queued: Broken pipe; trying again") == 1
     world.stop()
 
 

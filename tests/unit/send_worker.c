@@ -16,6 +16,7 @@
 #include "directory.h"
 #include "sending.h"
 #include "stored.h"
+#include "unsendable.h"
 
 enum { LOOK_MS = 60 * 1000, LARGE = 40000 };
 
@@ -280,6 +281,52 @@ a_job_that_it_never_got_waits_in_front(void **state)
 	assert_int_equal(d->queued, 2);
 	assert_int_equal(recipient_message(d->queue.first)->number, 3);
 	assert_int_equal(sending->in_jobs, 0);
+}
+
+/* It would wait for the rest of the job for ever. */
+static void
+one_that_nothing_can_be_sent_to_gets_its_end_and_no_more_jobs(void **state)
+{
+	struct worker *w = with_an_idle_worker();
+	struct destination *d = w->destination;
+	uint32_t room;
+
+	(void)state;
+	sending_message(2, "s@x", "b@far.example", NULL);
+	unsendable = w->channel.fd;
+	sending_turn();
+	assert_int_equal(unsendable, -1);
+	assert_closed(&worker);
+	d->depth = 8;
+	assert_null(worker_roomy(d, &room));
+	channel_free(&worker);
+	sending->is_leaving = 1;
+	sending_turn();
+	assert_int_equal(sending_logged("delivery 2: deferral: The_worker_ended_before_it_was_given_the_message./\n"), 1);
+	assert_int_equal(d->queued, 1);
+}
+
+/* What it was given before, it answers. */
+static void
+one_that_gets_no_more_is_heard_to_its_end(void **state)
+{
+	struct job job;
+	struct message *m = with_a_job(&job);
+	struct worker *w = worker_of("far.example");
+
+	(void)state;
+	w->destination->depth = 8;
+	sending_message(2, "s@x", "c@far.example", NULL);
+	unsendable = w->channel.fd;
+	sending_turn();
+	assert_closed(&worker);
+	sending_answer(&worker, job.id, 0, 'K', "");
+	sending_answer(&worker, job.id, 1, 'K', "");
+	sending_turn();
+	assert_int_equal(m->is_ended, 1);
+	channel_free(&worker);
+	sending_turn();
+	assert_int_equal(sending_logged("delivery 3: deferral: The_worker_ended_before_it_was_given_the_message./\n"), 1);
 }
 
 static void
@@ -851,7 +898,8 @@ main(void)
 		TEST(it_is_believed_once_for_each_recipient), TEST(a_job_that_is_done_is_nobodys),
 		TEST(its_end_defers_what_it_has_not_answered),
 		TEST(one_that_ends_before_it_did_anything_is_a_failure_of_its_destination),
-		TEST(a_job_that_it_never_got_waits_in_front), TEST(a_job_goes_out_as_the_worker_reads),
+		TEST(a_job_that_it_never_got_waits_in_front), TEST(one_that_nothing_can_be_sent_to_gets_its_end_and_no_more_jobs),
+		TEST(one_that_gets_no_more_is_heard_to_its_end), TEST(a_job_goes_out_as_the_worker_reads),
 		TEST(one_that_does_not_answer_is_killed), TEST(an_answer_renews_its_time),
 		TEST(an_idle_one_is_kept_for_its_time), TEST(of_too_many_idle_ones_the_longest_idle_ends),
 		TEST(it_gets_so_many_jobs), TEST(it_lives_so_long), TEST(the_one_that_was_used_last_is_used_again),

@@ -19,6 +19,7 @@
 #include <skalibs/uint64.h>
 #include "queue_keeper.h"
 #include "queue/reader.h"
+#include "unsendable.h"
 
 enum { FIRST = 1000 };	/* number of the first message; its folder is 1000 mod 23 */
 
@@ -559,20 +560,23 @@ what_seemed_damaged_and_is_whole_stays(void **state)
 
 /* --- writers that die ------------------------------------------------------------------------------------------------ */
 
-/* Kills both writers, and lets the keeper see it. */
+/* Until the keeper has seen that a writer died. */
+static void
+see_one_die(void)
+{
+	do {
+		keeper_said[0] = '\0';
+		keeper_event();
+	} while (!strstr(keeper_said, "writer"));
+}
+
 static void
 kill_writers(void)
 {
 	for (int i = 0; i < WRITERS; i++)
 		assert_int_equal(kill(keeper.writers[i].pid, SIGKILL), 0);
-	do {
-		keeper_said[0] = '\0';
-		keeper_event();
-	} while (!strstr(keeper_said, "writer"));
-	do {
-		keeper_said[0] = '\0';
-		keeper_event();
-	} while (!strstr(keeper_said, "writer"));
+	for (int i = 0; i < WRITERS; i++)
+		see_one_die();
 }
 
 static void
@@ -592,6 +596,25 @@ what_a_killed_writer_was_at_is_done_by_another(void **state)
 	work_it_off();
 	for (uint64_t n = FIRST; n < FIRST + 10; n++)
 		assert_moved(n);
+}
+
+/* It ends, as one that waited for the rest of its jobs would wait for ever. */
+static void
+what_cannot_be_said_to_a_writer_is_done_by_another(void **state)
+{
+	struct writer *w = &keeper.writers[0];
+
+	(void)state;
+	writers_move(&keeper, message());
+	unsendable = w->channel.fd;
+	writers_turn(&keeper);
+	assert_int_equal(unsendable, -1);
+	assert_int_equal(w->jobs_len, 1);
+	see_one_die();
+	assert_int_equal(w->jobs_len, 0);
+	keeper.now_ms += 1000;
+	work_it_off();
+	assert_moved(FIRST);
 }
 
 static void
@@ -685,6 +708,7 @@ main(void)
 		TEST(a_step_of_an_unlink_that_fails_is_tried_again), TEST(a_folder_whose_flush_fails_concerns_its_messages_alone),
 		TEST(a_record_that_is_damaged_is_set_aside), TEST(files_that_are_damaged_are_set_aside),
 		TEST(what_seemed_damaged_and_is_whole_stays), TEST(what_a_killed_writer_was_at_is_done_by_another),
+		TEST(what_cannot_be_said_to_a_writer_is_done_by_another),
 		TEST(a_writer_that_could_not_be_started_is_started_later), TEST(a_file_is_made_anew_or_not_at_all),
 		TEST(a_folder_is_flushed_or_errno_says_why_not),
 	};
