@@ -313,11 +313,36 @@ ring_read(int fd, uint64_t size, uint64_t offset, char *s, size_t len)
 	return 1;
 }
 
-/* Reads the ring as the disk has it: what the page cache holds may never have reached it. */
+/* What was not read: a flag for each block (NULL: all was), and the errno of the last one. */
+struct unread {
+	unsigned char *blocks;
+	int error;
+};
+
+/* Reads len octets, whole blocks, at offset `at` of the ring to the same place of s. Returns 1, or 0 (ENOMEM). */
 static int
-read_from_disk(const struct ring *r, const char *path, char *s)
+read_piece(const struct ring *r, int fd, char *s, uint64_t at, size_t len, struct unread *u)
 {
-	int fd, direct;
+	if (ring_read(fd, r->size, at, s + at, len))
+		return 1;
+	/* block by block: what lies beside a bad one counts, and what failed once may be read now */
+	for (; len; at += RING_BLOCK, len -= RING_BLOCK) {
+		if (ring_read(fd, r->size, at, s + at, RING_BLOCK))
+			continue;
+		u->error = errno;
+		if (!u->blocks && !(u->blocks = calloc(ring_blocks(r), 1)))
+			return 0;
+		u->blocks[at / RING_BLOCK] = 1;
+		memset(s + at, 0, RING_BLOCK);
+	}
+	return 1;
+}
+
+/* Reads the ring as the disk has it: what the page cache holds may never have reached it. Returns 1, or 0 (ENOMEM). */
+static int
+read_from_disk(const struct ring *r, const char *path, char *s, struct unread *u)
+{
+	int fd, direct, ok = 1;
 
 	fdatasync(r->fd);
 	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
@@ -326,23 +351,24 @@ read_from_disk(const struct ring *r, const char *path, char *s)
 		posix_fadvise(r->fd, 0, 0, POSIX_FADV_DONTNEED);
 		fd = r->fd;
 	}
-	for (uint64_t at = 0; at < r->size; ) {
-		size_t n = r->size - at < READ_PIECE ? (size_t)(r->size - at) : READ_PIECE;
-		ssize_t got = pread(fd, s + at, n, (off_t)at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0) {	/* a bad sector: the batches in this piece will be missing, the others are read */
-			memset(s + at, 0, n);
-			got = (ssize_t)n;
-		}
-		if (got == 0)
-			break;
-		at += (uint64_t)got;
-	}
+	for (uint64_t at = 0; ok && at < r->size; at += READ_PIECE)
+		ok = read_piece(r, fd, s, at, r->size - at < READ_PIECE ? (size_t)(r->size - at) : READ_PIECE, u);
 	if (direct)
 		close(fd);
-	return 1;
+	return ok;
+}
+
+/* Whether what was not read may be needed: it lies between the tail and where a batch behind the last one would end. Such a batch, or the
+ * end of the last, was acknowledged for all that is known. */
+static int
+lacks_what_counts(const struct ring *r, const struct unread *u)
+{
+	uint32_t blocks = ring_blocks(r), span = ring_used(r) + blocks / 8;
+
+	for (uint32_t i = 0; u->blocks && i < span && i < blocks; i++)
+		if (u->blocks[(r->tail_block + i) % blocks])
+			return 1;
+	return 0;
 }
 
 /* 1 and fills *b if a batch's header stands at block. s: the ring, its start repeated behind its end. */
@@ -475,7 +501,7 @@ replay(const struct ring *r, const char *s, const struct batch *all, const struc
 }
 
 static int
-understand(struct ring *r, const char *s, const struct ring_listener *l)
+understand(struct ring *r, const char *s, const struct unread *u, const struct ring_listener *l)
 {
 	struct batch *all;
 	ssize_t n = find_headers(&all, r, s);
@@ -491,7 +517,7 @@ understand(struct ring *r, const char *s, const struct ring_listener *l)
 		n--;
 	if (n == 0) {
 		free(all);
-		errno = EPROTO;
+		errno = u->blocks ? u->error : EPROTO;
 		return 0;
 	}
 	last = &all[n - 1];
@@ -501,7 +527,11 @@ understand(struct ring *r, const char *s, const struct ring_listener *l)
 	r->tail_block = last->tail_block;
 	r->limit = last->limit;
 	r->written_at = last->time;
-	ok = replay(r, s, all, last, l);
+	ok = !lacks_what_counts(r, u);
+	if (ok)
+		ok = replay(r, s, all, last, l);
+	else
+		errno = u->error;
 	free(all);
 	return ok;
 }
@@ -509,6 +539,7 @@ understand(struct ring *r, const char *s, const struct ring_listener *l)
 int
 ring_open(struct ring *r, const char *path, const char id[RING_ID], const struct ring_listener *l)
 {
+	struct unread unread = { NULL, 0 };
 	struct stat st;
 	size_t again, map;
 	char *s;
@@ -529,13 +560,14 @@ ring_open(struct ring *r, const char *path, const char id[RING_ID], const struct
 	s = mmap(NULL, map, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ok = s != MAP_FAILED;
 	if (ok) {
-		ok = read_from_disk(r, path, s);
+		ok = read_from_disk(r, path, s, &unread);
 		memcpy(s + r->size, s, again);
-		ok = ok && understand(r, s, l);
+		ok = ok && understand(r, s, &unread, l);
 	}
 	e = errno;
 	if (s != MAP_FAILED)
 		munmap(s, map);
+	free(unread.blocks);
 	if (!ok)
 		ring_close(r);
 	errno = e;

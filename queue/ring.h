@@ -63,7 +63,9 @@ struct ring_listener {
 
 /* Opens the ring for writing, reads all of it from the disk (not from the page cache), tells the listener about the
  * batches from tail to last and fills *r. A listener's function returns 1, or 0 with errno to stop.
- * Returns 1, or 0 with errno (EPROTO: there is no whole batch in it). */
+ * What cannot be read is tried again block by block; a block that may hold what was acknowledged and is needed has to be readable.
+ * Returns 1, or 0 with errno (EPROTO: there is no whole batch in it; EIO or the like: such a block is not readable now; nothing was
+ * told then). */
 int ring_open(struct ring *r, const char *path, const char id[RING_ID], const struct ring_listener *l);
 
 /* Adds a record of the concatenated octets of n vectors to a batch for r. Returns its index, or -1 (ENOMEM). */

@@ -42,6 +42,24 @@ __wrap_readdir(DIR *dir)
 	return NULL;
 }
 
+ssize_t __real_pread(int fd, void *s, size_t len, off_t at);
+ssize_t __wrap_pread(int fd, void *s, size_t len, off_t at);
+/* A block that cannot be read, -1: none; and how often, -1: always. */
+static int64_t bad_block = -1;
+static int bad_times;
+
+ssize_t
+__wrap_pread(int fd, void *s, size_t len, off_t at)
+{
+	int64_t octet = bad_block * RING_BLOCK;
+
+	if (bad_block < 0 || !bad_times || octet < at || octet >= at + (off_t)len)
+		return __real_pread(fd, s, len, at);
+	bad_times--;
+	errno = EIO;
+	return -1;
+}
+
 static int
 at_batch(void *data, uint64_t number, uint32_t block, uint32_t blocks)
 {
@@ -211,6 +229,70 @@ missing_batch_is_said(void **state)
 	assert_string_equal(seen.last, "c");
 }
 
+/* A start while the block cannot be read. */
+static int
+start_without(uint32_t block)
+{
+	int ok;
+
+	bad_block = block;
+	bad_times = -1;
+	ok = start();
+	bad_block = -1;
+	return ok;
+}
+
+/* Not being readable is no proof of not having been: what is there may be acknowledged mail. */
+static void
+a_block_between_tail_and_the_end_of_the_next_batch_has_to_be_readable(void **state)
+{
+	static char large[3 * RING_BLOCK];
+	uint32_t last, blocks = ring_blocks(&ring), most = blocks / 8;
+
+	(void)state;
+	write_one("a", 1, 2, 1);
+	last = ring.head;
+	memset(large, 'x', sizeof large);
+	write_one(large, sizeof large, 2, 1);
+	/* without each block of the last batch that would be one that never was; the one before it is the last, then */
+	for (uint32_t block = 1; block < ring.head + most; block += block <= last + 4 ? 1 : most / 4) {
+		assert_int_equal(start_without(block), 0);
+		assert_int_equal(errno, EIO);
+		assert_int_equal(seen.batches_len + seen.missing_len, 0);
+		assert_int_equal(start(), 1);
+		assert_int_equal(ring.next, 4);
+	}
+	assert_int_equal(start_without(ring.head + most - 1), 0);
+	assert_int_equal(start(), 1);
+	for (uint32_t block = ring.head + most; block <= blocks; block += most) {
+		assert_int_equal(start_without(block % blocks), 1);
+		assert_int_equal(seen.batches_len, 2);
+		assert_int_equal(ring.next, 4);
+	}
+}
+
+static void
+a_read_that_fails_once_is_done_again(void **state)
+{
+	(void)state;
+	write_one("a", 1, 2, 1);
+	bad_block = ring.head - 1;
+	bad_times = 1;
+	assert_int_equal(start(), 1);
+	assert_int_equal(bad_times, 0);
+	bad_block = -1;
+	assert_string_equal(seen.last, "a");
+}
+
+static void
+a_ring_of_which_nothing_can_be_read_is_not_an_empty_one(void **state)
+{
+	(void)state;
+	assert_int_equal(start_without(0), 0);
+	assert_int_equal(errno, EIO);
+	assert_int_equal(start(), 1);
+}
+
 static void
 goes_around(void **state)
 {
@@ -340,6 +422,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(what_is_before_the_tail_is_not_said, make, drop),
 		cmocka_unit_test_setup_teardown(torn_last_batch_never_was, make, drop),
 		cmocka_unit_test_setup_teardown(missing_batch_is_said, make, drop),
+		cmocka_unit_test_setup_teardown(a_block_between_tail_and_the_end_of_the_next_batch_has_to_be_readable, make, drop),
+		cmocka_unit_test_setup_teardown(a_read_that_fails_once_is_done_again, make, drop),
+		cmocka_unit_test_setup_teardown(a_ring_of_which_nothing_can_be_read_is_not_an_empty_one, make, drop),
 		cmocka_unit_test_setup_teardown(goes_around, make, drop),
 		cmocka_unit_test_setup_teardown(a_message_cannot_pose_as_a_batch, make, drop),
 		cmocka_unit_test_setup_teardown(header_fields_out_of_range, make, drop),

@@ -24,7 +24,7 @@ $(UNIT_BUILD)/$L/home.o: CPPFLAGS += -UQMAIL_HOME -DQMAIL_HOME='"built-for"'
 $(eval $(call unit,stamp,tests/unit/directory $L/stamp))
 $(eval $(call unit,date822,$L/date822))
 $(eval $(call unit,envelope,queue/envelope))
-$(eval $(call unit,ring,queue/ring queue/digest $L/siphash,$(call wrap,readdir)))
+$(eval $(call unit,ring,queue/ring queue/digest $L/siphash,$(call wrap,readdir pread)))
 $(eval $(call unit,info,queue/info queue/digest $L/siphash queue/envelope queue/record queue/protocol))
 $(eval $(call unit,reader,tests/unit/directory tests/unit/stored queue/reader queue/ring queue/digest $L/siphash queue/info queue/envelope queue/record queue/protocol))
 $(eval $(call unit,runner,tests/unit/directory tests/unit/process queue/runner))
