@@ -143,10 +143,13 @@ await_result(struct queue_client *q, struct queue_result *result)
 			q->code = QUEUE_TIMEOUT;
 			return 0;
 		}
-		if (poll(&p, 1, (int)(deadline - now)) < 0 && errno != EINTR)
+		r = poll(&p, 1, (int)(deadline - now));
+		if (r < 0 && errno != EINTR)
 			break;
-		if (channel_receive(&q->keeper) < 0)
+		if (r > 0 && channel_receive(&q->keeper) < 0) {
+			r = -1;
 			break;
+		}
 	}
 	if (r != 1 || f.type != SUBMIT_RESULT || f.len != 17) {
 		q->code = QUEUE_TALK;

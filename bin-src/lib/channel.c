@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -6,6 +7,9 @@
 #include <skalibs/types.h>
 #include <skalibs/uint32.h>
 #include "channel.h"
+#include "shortage.h"
+
+enum { SHORTAGE_TRIES = 50, SHORTAGE_MS = 20 };	/* a second in all */
 
 void
 channel_init(struct channel *c, int fd, size_t frame_max)
@@ -211,11 +215,17 @@ send_some(struct channel *c)
 int
 channel_flush(struct channel *c)
 {
+	int tries = 0;
+
 	while (c->out_done < c->out.len) {
 		ssize_t r = send_some(c);
 
 		if (r < 0 && errno == EINTR)
 			continue;
+		if (r < 0 && is_shortage(errno) && tries++ < SHORTAGE_TRIES) {
+			poll(NULL, 0, SHORTAGE_MS);
+			continue;
+		}
 		if (r < 0)
 			return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
 		c->out_done += (size_t)r;

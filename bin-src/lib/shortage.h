@@ -1,5 +1,5 @@
-/* shortage: whether an error of accept(2) is a want of descriptors or memory. It passes, and until then the one that came waits: who accepts
- * has to pause, or the loop turns without rest. */
+/* shortage: whether an error of accept(2) or of a socket is a want of descriptors or memory. It passes: who accepts has to pause until then,
+ * or the loop turns without rest; a peer to whom nothing could be sent is not gone. */
 #ifndef SHORTAGE_H
 #define SHORTAGE_H
 #include <errno.h>

@@ -38,7 +38,7 @@ struct worker {
 	struct slot slots[JOB_BATCH];
 	unsigned int slots_len;
 	unsigned int jobs;
-	uint64_t deadline, gather_until;	/* monotonic_ms */
+	uint64_t gather_until;	/* monotonic_ms */
 };
 
 /* --- taking jobs -------------------------------------------------------------- */
@@ -126,6 +126,7 @@ is_readable(struct worker *w, uint64_t until)
 static void
 take_jobs(struct worker *w)
 {
+	uint64_t deadline = monotonic_ms() + JOB_WORKER_SECONDS * 1000;
 	struct channel_frame f;
 	int r;
 
@@ -140,7 +141,7 @@ take_jobs(struct worker *w)
 			w->is_over = 1;
 			return;
 		}
-		if (!is_readable(w, w->slots_len ? w->gather_until : w->deadline)) {
+		if (!is_readable(w, w->slots_len ? w->gather_until : deadline)) {
 			/* nothing for a long time: the worker has lived long enough */
 			w->is_over = w->is_over || w->slots_len == 0;
 			return;
@@ -345,7 +346,6 @@ worker_run(const struct delivery_account *account, int classic)
 	static struct worker w;
 
 	w = (struct worker){ .account = account, .classic = classic };
-	w.deadline = monotonic_ms() + JOB_WORKER_SECONDS * 1000;
 	/* whatever else was open, no program gets it */
 	if (close_range(JOB_WORKER_FD, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		fcntl(JOB_WORKER_FD, F_SETFD, FD_CLOEXEC);
@@ -354,7 +354,7 @@ worker_run(const struct delivery_account *account, int classic)
 		take_jobs(&w);
 		if (!w.is_deserted)
 			deliver(&w);
-		if (w.jobs >= JOB_WORKER_JOBS || monotonic_ms() >= w.deadline)
+		if (w.jobs >= JOB_WORKER_JOBS)
 			w.is_over = 1;
 	}
 	channel_free(&w.channel);

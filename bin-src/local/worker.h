@@ -5,7 +5,8 @@
 #define WORKER_H
 #include "delivery.h"
 
-/* Takes jobs from descriptor JOB_WORKER_FD until it ends, JOB_WORKER_JOBS jobs were taken or JOB_WORKER_SECONDS passed.
+/* Takes jobs from descriptor JOB_WORKER_FD until it ends, JOB_WORKER_JOBS jobs were taken or none came for JOB_WORKER_SECONDS.
+ * Each job that came is done, or is answered.
  * classic: each job is handed to bin/qmail-local of the qmail home. Returns an exit status. */
 int worker_run(const struct delivery_account *account, int classic);
 

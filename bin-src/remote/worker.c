@@ -30,7 +30,6 @@ struct worker {
 	stralloc text;
 	struct batch batch;
 	unsigned int jobs;
-	uint64_t deadline;		/* monotonic milliseconds */
 	int is_over;
 };
 
@@ -170,6 +169,7 @@ shrink(struct worker *w)
 static int
 wait_for_job(struct worker *w)
 {
+	uint64_t deadline = monotonic_ms() + JOB_WORKER_SECONDS * UINT64_C(1000);
 	struct pollfd p[3] = {
 		{ .fd = w->channel.fd, .events = POLLIN }, { .events = POLLIN }, { .fd = dial_service(w->relay.dial), .events = POLLIN },
 	};
@@ -180,7 +180,7 @@ wait_for_job(struct worker *w)
 		int r;
 
 		p[1].fd = w->relay.session.connection.fd;	/* -1: poll leaves it out */
-		r = poll(p, 3, now < w->deadline ? (int)(w->deadline - now) : 0);
+		r = poll(p, 3, now < deadline ? (int)(deadline - now) : 0);
 		if (r < 0 && errno != EINTR)
 			return 0;
 		if (r > 0 && p[1].revents)
@@ -198,7 +198,6 @@ worker_run(struct dial *d, const char *trouble)
 	static struct worker w;
 
 	relay_init(&w.relay, d);
-	w.deadline = monotonic_ms() + JOB_WORKER_SECONDS * UINT64_C(1000);
 	channel_init(&w.channel, JOB_WORKER_FD, JOB_FRAME_MAX);
 	while (!w.is_over && wait_for_job(&w) && channel_receive(&w.channel) >= 0)
 		if (!do_jobs(&w, trouble)) {

@@ -3,7 +3,8 @@
  *          meanwhile is begun anew without harm to the job
  * Trust    qmail-send is believed; messages and servers are anybody's. What this process sent is all that a server which
  *          took it over can see, and all it can lie about
- * Bounds   a frame of at most JOB_FRAME_MAX octets at a time, JOB_WORKER_JOBS jobs, JOB_WORKER_SECONDS seconds */
+ * Bounds   a frame of at most JOB_FRAME_MAX octets at a time, JOB_WORKER_JOBS jobs, JOB_WORKER_SECONDS seconds
+ *          without one */
 #ifndef WORKER_H
 #define WORKER_H
 #include "dial.h"

@@ -471,7 +471,12 @@ start_child(struct send *s, struct bouncer_child *c)
 		if (c->messages[i]->in_report)
 			mark_report(c->messages[i]);
 	c->source = (struct loop_source){ .fd = ends[0], .ready = pipe_ready, .owner = c };
-	c->pid = loop_add(&s->loop, &c->source, EPOLLIN) ? fork() : -1;
+	if (loop_add(&s->loop, &c->source, EPOLLIN))
+		c->pid = fork();
+	else {
+		c->source.fd = -1;
+		c->pid = -1;
+	}
 	if (c->pid == 0)
 		child(s, c, ends[1]);
 	close(ends[1]);

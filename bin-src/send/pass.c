@@ -107,11 +107,11 @@ forget(struct send *s, struct message *m)
 	message_free(&s->messages, m);
 }
 
-/* Forgets a message that is lost, but not while a child may report about it: pass_reported does it then. */
+/* Forgets a message that is lost, but not while a child may report about it, or a worker: pass_reported or the end of its pass does it then. */
 static void
 forget_if_free(struct send *s, struct message *m)
 {
-	if (!m->in_report)
+	if (!m->in_report && !is_active(m))
 		forget(s, m);
 }
 

@@ -292,6 +292,12 @@ mark_unsent(struct send *s, struct worker *w)
 	s->unsent = w;
 }
 
+static int
+is_old(const struct send *s, const struct worker *w)
+{
+	return s->clock - w->born >= (int64_t)JOB_WORKER_SECONDS * 1000;
+}
+
 int
 worker_is_full(struct send *s, struct worker *w, uint64_t size)
 {
@@ -325,7 +331,7 @@ worker_give(struct send *s, struct worker *w, struct delivery *job, uint32_t str
 		w->heard = s->clock;
 		set_state(s, w, WORKER_BUSY);
 	}
-	w->is_worn |= ++w->jobs >= JOB_WORKER_JOBS;
+	w->is_worn |= ++w->jobs >= JOB_WORKER_JOBS || is_old(s, w);
 	mark_unsent(s, w);
 	return 1;
 }
@@ -334,7 +340,7 @@ worker_give(struct send *s, struct worker *w, struct delivery *job, uint32_t str
 static void
 rest(struct send *s, struct worker *w)
 {
-	if (w->is_worn || s->is_leaving || s->clock - w->born >= (int64_t)JOB_WORKER_SECONDS * 1000) {
+	if (w->is_worn || s->is_leaving || is_old(s, w)) {
 		let_go(s, w);
 		return;
 	}

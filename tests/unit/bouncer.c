@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -45,6 +46,19 @@ __wrap_pipe2(int ends[2], int flags)
 
 	last_end = ends[1];
 	return r;
+}
+
+int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
+int __real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
+static int watching_fails;
+
+int
+__wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+	if (!watching_fails || operation != EPOLL_CTL_ADD)
+		return __real_epoll_ctl(epoll, operation, fd, event);
+	errno = ENOSPC;
+	return -1;
 }
 
 pid_t
@@ -417,6 +431,11 @@ without_a_process_it_is_tried_again(void **state)
 	assert_int_equal(bouncer_is_busy(sending), 0);
 	assert_int_equal(sending_logged("warning: unable to start a child for bounces: Resource temporarily unavailable; trying again\n"), 3);
 	forks = PLAYED;
+	watching_fails = 1;
+	assert_int_equal(bouncer_run(sending), sending->clock + RETRY_MS);
+	watching_fails = 0;
+	assert_int_equal(sending_descriptors(), descriptors);
+	assert_int_equal(sending_logged("warning: unable to start a child for bounces: No space left on device; trying again\n"), 1);
 	bouncer_run(sending);
 	report(0, 1, 'K', 77, "");
 	sending_expect_about(SEND_END, 1);

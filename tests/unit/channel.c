@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "channel.h"
+#include "unsendable.h"
 
 static struct channel a, b;
 
@@ -156,6 +157,24 @@ flood_of_descriptors(void **state)	/* row L3 of hostile-inputs */
 }
 
 static void
+without_memory_it_is_tried_again(void **state)
+{
+	(void)state;
+	assert_true(channel_put1(&a, 'x', "one", 3));
+	unsendable = a.fd;
+	unsendable_times = 3;
+	assert_int_equal(channel_flush(&a), 1);
+	assert_int_equal(unsendable_times, 0);
+	next_is('x', "one");
+	assert_true(channel_put1(&a, 'y', "two", 3));
+	unsendable_times = -1;
+	assert_int_equal(channel_flush(&a), -1);	/* after a second */
+	assert_int_equal(errno, ENOMEM);
+	unsendable = -1;
+	assert_int_equal(channel_unsent(&a), CHANNEL_HEADER + 3);
+}
+
+static void
 peer_goes_away(void **state)
 {
 	struct channel_frame f;
@@ -181,6 +200,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(large_frames_and_a_slow_reader, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(descriptors_come_with_their_frames, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(flood_of_descriptors, open_pair, close_pair),
+		cmocka_unit_test_setup_teardown(without_memory_it_is_tried_again, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(peer_goes_away, open_pair, close_pair),
 	};
 

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include <skalibs/uint64.h>
 #include "directory.h"
@@ -29,6 +31,33 @@ static struct queue_result result;
 static struct channel keeper;	/* the other end of q.keeper */
 static unsigned int descriptors;
 static char octets[3 * PIECE];
+
+/* The keeper's silence: each wait takes its whole time at once. */
+static int is_silent;
+static time_t waited;	/* seconds */
+
+int __wrap_poll(struct pollfd *p, nfds_t n, int timeout_ms);
+int __real_poll(struct pollfd *p, nfds_t n, int timeout_ms);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
+int __real_clock_gettime(clockid_t clock, struct timespec *t);
+
+int
+__wrap_poll(struct pollfd *p, nfds_t n, int timeout_ms)
+{
+	if (!is_silent || timeout_ms <= 0)
+		return __real_poll(p, n, timeout_ms);
+	waited += timeout_ms / 1000 + 1;
+	return 0;
+}
+
+int
+__wrap_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	int r = __real_clock_gettime(clock, t);
+
+	t->tv_sec += waited;
+	return r;
+}
 
 static int
 set_up(void **state)
@@ -180,6 +209,21 @@ a_keeper_that_refuses_early_and_hangs_up(void **state)
 	queue_client_end(&q, 1, &result);
 	assert_int_equal(result.code, QUEUE_WRITE);
 	assert_false(result.permanent);
+}
+
+static void
+a_keeper_that_never_answers(void **state)
+{
+	(void)state;
+	queue_client_begin(&q);
+	envelope("s@x", "a@y");
+	alarm(20);	/* if it waits for ever */
+	is_silent = 1;
+	queue_client_end(&q, 1, &result);
+	is_silent = 0;
+	alarm(0);
+	assert_int_equal(result.code, QUEUE_TIMEOUT);
+	assert_in_range(waited, QUEUE_ANSWER_WAIT, QUEUE_ANSWER_WAIT + 10);
 }
 
 static void
@@ -743,6 +787,7 @@ main(void)
 #define CONNECTED(f) cmocka_unit_test_setup_teardown(f, connected, tear_down)
 	const struct CMUnitTest tests[] = {
 		CONNECTED(a_message_and_its_answer), CONNECTED(an_answer_in_pieces), CONNECTED(a_keeper_that_refuses_early_and_hangs_up),
+		CONNECTED(a_keeper_that_never_answers),
 		CONNECTED(octets_are_handed_on_by_the_piece), CONNECTED(the_memory_of_a_large_message_is_bounded),
 		CONNECTED(a_large_message_is_not_sent_again), CONNECTED(a_keeper_that_vanishes_in_the_middle_of_a_large_message),
 		CONNECTED(what_is_abandoned_has_no_end), CONNECTED(the_limits_of_an_envelope), CONNECTED(the_first_trouble_is_kept),

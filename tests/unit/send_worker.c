@@ -294,8 +294,9 @@ one_that_nothing_can_be_sent_to_gets_its_end_and_no_more_jobs(void **state)
 	(void)state;
 	sending_message(2, "s@x", "b@far.example", NULL);
 	unsendable = w->channel.fd;
+	unsendable_times = -1;
 	sending_turn();
-	assert_int_equal(unsendable, -1);
+	unsendable = -1;
 	assert_closed(&worker);
 	d->depth = 8;
 	assert_null(worker_roomy(d, &room));
@@ -318,7 +319,9 @@ one_that_gets_no_more_is_heard_to_its_end(void **state)
 	w->destination->depth = 8;
 	sending_message(2, "s@x", "c@far.example", NULL);
 	unsendable = w->channel.fd;
+	unsendable_times = -1;
 	sending_turn();
+	unsendable = -1;
 	assert_closed(&worker);
 	sending_answer(&worker, job.id, 0, 'K', "");
 	sending_answer(&worker, job.id, 1, 'K', "");
@@ -495,6 +498,25 @@ it_lives_so_long(void **state)
 	sending_later(1);
 	one_more_job(3);
 	assert_closed(&worker);
+}
+
+/* What it does not come to would be deferred with its end. */
+static void
+an_old_one_that_is_busy_gets_one_more_and_no_other(void **state)
+{
+	struct worker *w = with_an_idle_worker();
+	uint32_t room;
+
+	(void)state;
+	sending_message(2, "s@x", "b@far.example", NULL);
+	sending_turn();
+	w->destination->depth = 8;
+	w->born = sending->clock - (int64_t)JOB_WORKER_SECONDS * 1000;
+	sending_message(3, "s@x", "c@far.example", NULL);
+	sending_turn();
+	assert_int_equal(w->in_flight, 2);
+	assert_null(worker_roomy(w->destination, &room));
+	assert_int_equal(worker_is_full(sending, w, 1), 1);
 }
 
 static void
@@ -902,7 +924,8 @@ main(void)
 		TEST(one_that_gets_no_more_is_heard_to_its_end), TEST(a_job_goes_out_as_the_worker_reads),
 		TEST(one_that_does_not_answer_is_killed), TEST(an_answer_renews_its_time),
 		TEST(an_idle_one_is_kept_for_its_time), TEST(of_too_many_idle_ones_the_longest_idle_ends),
-		TEST(it_gets_so_many_jobs), TEST(it_lives_so_long), TEST(the_one_that_was_used_last_is_used_again),
+		TEST(it_gets_so_many_jobs), TEST(it_lives_so_long), TEST(an_old_one_that_is_busy_gets_one_more_and_no_other),
+		TEST(the_one_that_was_used_last_is_used_again),
 		TEST(an_idle_one_ends_with_the_tables), TEST(a_busy_one_ends_with_its_job),
 		TEST(one_that_comes_after_the_change_gets_nothing), TEST(remote_ones_know_no_tables),
 		TEST(it_is_full_at_its_limits), TEST(the_busy_one_with_most_room), TEST(a_job_that_cannot_be_given),

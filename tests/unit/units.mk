@@ -16,7 +16,7 @@ endef
 
 $(eval $(call unit,control,control/control))
 $(eval $(call unit,control_files,control/files))
-$(eval $(call unit,channel,$L/channel))
+$(eval $(call unit,channel,tests/unit/unsendable $L/channel,$(call wrap,sendmsg)))
 $(eval $(call unit,job,$L/job $L/channel))
 $(eval $(call unit,handover,$L/handover))
 $(eval $(call unit,home,tests/unit/directory tests/unit/process $L/home))
@@ -28,7 +28,7 @@ $(eval $(call unit,ring,queue/ring queue/digest $L/siphash,$(call wrap,readdir p
 $(eval $(call unit,info,queue/info queue/digest $L/siphash queue/envelope queue/record queue/protocol))
 $(eval $(call unit,reader,tests/unit/directory tests/unit/stored queue/reader queue/ring queue/digest $L/siphash queue/info queue/envelope queue/record queue/protocol))
 $(eval $(call unit,runner,tests/unit/directory tests/unit/process queue/runner))
-$(eval $(call unit,client,tests/unit/directory tests/unit/process $(SUBMIT)))
+$(eval $(call unit,client,tests/unit/directory tests/unit/process $(SUBMIT),$(call wrap,poll clock_gettime)))
 $(eval $(call unit,ledger,$S/queue/ledger))
 # the keeper's parts work on one state: each unit has all of them, and one keeper without its program
 KEEPER := tests/unit/queue_keeper tests/unit/directory tests/unit/process $(addprefix $S/queue/,submit large flush notices writers writer survey ledger) \
@@ -150,7 +150,7 @@ $(eval $(call unit,send_worker,tests/unit/unsendable $(SENDING),$(call wrap,send
 $(eval $(call unit,octets,$(SENDING)))
 $(eval $(call unit,pass,$(SENDING)))
 $(eval $(call unit,send_delivery,$(SENDING)))
-$(eval $(call unit,bouncer,tests/unit/submitted $(SENDING),$(call wrap,pipe2 fork)))
+$(eval $(call unit,bouncer,tests/unit/submitted $(SENDING),$(call wrap,pipe2 fork epoll_ctl)))
 $(eval $(call unit,keeper,$(SENDING),$(call wrap,channel_put)))
 $(eval $(call unit,notify,$L/notify queue/envelope))
 $(eval $(call unit,become,$L/become,$(call wrap,fopen)))
