@@ -25,6 +25,7 @@
 #include "place.h"
 #include "readiness.h"
 #include "rules.h"
+#include "shortage.h"
 #include "unforked.h"
 
 enum {
@@ -255,6 +256,18 @@ reap(struct listener *l)
 	}
 }
 
+/* The socket on which children ask is of no use any more: it would be readable for ever. */
+static void
+end_reuse(struct listener *l)
+{
+	log_trouble(l, "unable to hear which processes are free, each serves one client from now on");
+	dismiss_all(l);
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, l->ask[0], NULL);
+	close(l->ask[0]);
+	close(l->ask[1]);
+	l->ask[0] = l->ask[1] = -1;
+}
+
 /* Children say that their sessions ended in good order. */
 static void
 hear_idle(struct listener *l)
@@ -262,9 +275,15 @@ hear_idle(struct listener *l)
 	pid_t pid;
 	int fd;
 
-	for (int i = 0; i < WORDS && handover_hear(l->ask[0], &pid, &fd); i++) {
-		struct child *child = find_child(l, pid);
+	for (int i = 0; i < WORDS; i++) {
+		struct child *child;
 
+		if (!handover_hear(l->ask[0], &pid, &fd)) {
+			if (errno != EAGAIN && errno != EINTR && !is_shortage(errno))
+				end_reuse(l);
+			return;
+		}
+		child = find_child(l, pid);
 		if (fd < 0)
 			continue;
 		if (!child || child->state != IN_SESSION) {
@@ -605,8 +624,10 @@ await(struct listener *l, struct epoll_event events[EVENTS], uint64_t until)
 	l->now = monotonic_ms();
 	/* before the connections: one of them may be for a child that has just become idle */
 	for (int i = 0; i < n; i++)
-		if (events[i].data.fd == l->ask[0])
+		if (events[i].data.fd == l->ask[0]) {
 			hear_idle(l);
+			events[i].data.fd = -1;
+		}
 	if (children_ended)
 		reap(l);
 	expire_idle(l);
@@ -756,7 +777,7 @@ listener_serve(const struct listener_config *c)
 		if (l->is_paused && l->now >= l->pause_until && !start_accepting(l))
 			strerr_diefusys(EXIT_TEMP, "wait for connections");
 		for (int i = 0; i < n; i++)
-			if (events[i].data.fd != l->ask[0] && accept_some(l, events[i].data.fd))
+			if (events[i].data.fd >= 0 && accept_some(l, events[i].data.fd))
 				return;
 	}
 }

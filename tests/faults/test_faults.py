@@ -27,6 +27,7 @@ DAY = 86400
 FOUND = {  # what once broke a promise, where the count of calls is always the same
     "the keeper waits for connections": "qmail-queued epoll_ctl:add 3 3 error 12",
     "the keeper forgets a reader whose child still runs": "qmail-queued epoll_ctl:del 9 9 error 12",
+    "the listener's children cannot be heard": "qmail-smtpd recvmsg:packet 6 6 error 104",
 }
 ASKED_MAX = 100  # requests to a spawner about two recipients
 
