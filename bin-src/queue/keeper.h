@@ -22,10 +22,10 @@
 enum {
 	SUBMITTERS_MAX = 1000,		/* connections at once */
 	SUBMITTERS_UID_MAX = 250,	/* of them by one uid that is none of the mail system's */
-	LARGE_MAX = 16,			/* children that make large messages */
+	LARGE_MAX = 128,		/* children that make large messages: more than one network client may have, who may be slow */
 	SUBMIT_IDLE = 300,		/* seconds between two messages on a connection */
 	SUBMIT_STALL = 3600,		/* seconds without an octet within a message */
-	ROOM_WAIT = 60,			/* seconds that a message waits for room in the ring */
+	ROOM_WAIT = 60,			/* seconds that a message waits for room in the ring, or for a child */
 	OUTCOME_WAIT_MS = 200,		/* what became of a message is on disk after this time */
 	SEND_UNSENT_MAX = 1 << 20,	/* octets that may wait for qmail-send to read them */
 	WRITERS = 2,

@@ -268,17 +268,33 @@ ready(struct keeper *k, struct source *source, uint32_t events)
 		submit_kill(k, s);
 }
 
+/* No child was free for it: what is left of it is read, and answered with that. */
+static void
+refuse_large(struct keeper *k, struct submitter *s)
+{
+	keeper_log("warning", "no process is free for a large message, it is refused; uid", s->uid, 0);
+	stralloc_free(&s->message);
+	stralloc_free(&s->envelope);
+	s->code = QUEUE_TIMEOUT;
+	s->state = SUBMIT_READING;
+	if (keeper_watch(k, &s->source, EPOLLIN))
+		submit_next(k, s);
+	else
+		submit_kill(k, s);
+}
+
 void
 submit_expire(struct keeper *k)
 {
+	large_start_waiting(k);	/* where a child could not start, there may be none whose end would start it */
 	for (struct submitter *s = k->submitters; s; s = s->next)
 		if (s->state == SUBMIT_READING &&
 		    k->now_ms - s->heard > 1000 * (uint64_t)(s->begun ? SUBMIT_STALL : SUBMIT_IDLE)) {
 			if (s->begun)
 				keeper_log("warning", "a submitter stalled within a message; uid", s->uid, 0);
 			submit_kill(k, s);
-		}
-	large_start_waiting(k);	/* where a child could not start, there may be none whose end would start it */
+		} else if (s->state == SUBMIT_IS_LARGE && s->report.fd < 0 && k->now_ms - s->heard > 1000 * (uint64_t)ROOM_WAIT)
+			refuse_large(k, s);
 }
 
 /* "Received: (qmail N invoked by uid U); date", RFC 5321 section 4.4 in qmail's form. Returns its octets. */

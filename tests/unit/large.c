@@ -309,6 +309,27 @@ one_more_than_there_are_children_for_waits(void **state)
 }
 
 static void
+one_for_which_no_child_comes_free_is_refused_for_now(void **state)
+{
+	(void)state;
+	keeper_forks_fail = 1;
+	begin(&c);
+	keeper.now_ms += 1000 * ROOM_WAIT;
+	submit_expire(&keeper);
+	assert_string_equal(keeper_said, "unable to fork for a large message");
+	keeper.now_ms++;
+	submit_expire(&keeper);
+	assert_string_equal(keeper_said, "no process is free for a large message, it is refused; uid");
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	keeper_events();
+	assert_true(keeper_answered(&c, QUEUE_TIMEOUT, NULL));
+	keeper_forks_fail = 0;
+	keeper_submit(&c, 10);	/* the connection is good for the next */
+	flush_turn(&keeper);
+	assert_true(keeper_answered(&c, QUEUE_OK, NULL));
+}
+
+static void
 a_number_is_below_the_limit_that_is_on_disk(void **state)
 {
 	uint64_t number, limit = keeper.ring.limit, batch = keeper.ring.next;
@@ -366,6 +387,7 @@ main(void)
 		TEST(a_submitter_that_breaks_the_rules_leaves_nothing), TEST(a_child_that_is_killed_leaves_nothing),
 		TEST(an_envelope_that_is_not_one_is_answered_and_leaves_nothing), TEST(a_flush_that_fails_is_temporary_and_leaves_nothing),
 		TEST(a_full_disk_is_temporary_and_leaves_nothing), TEST(one_more_than_there_are_children_for_waits),
+		TEST(one_for_which_no_child_comes_free_is_refused_for_now),
 		TEST(a_number_is_below_the_limit_that_is_on_disk), TEST(one_that_could_not_start_is_started_later),
 	};
 
