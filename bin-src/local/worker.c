@@ -330,7 +330,8 @@ deliver(struct worker *w)
 			answer(w, &w->slots[i]);
 	}
 	flush_answers(w);
-	for (unsigned int i = 0; i < w->slots_len; i++) {
+	/* what is begun after the answers go nowhere would be delivered again */
+	for (unsigned int i = 0; i < w->slots_len && !w->is_deserted; i++) {
 		if (w->slots[i].is_settled)
 			continue;
 		deliver_one(w, &w->slots[i]);

@@ -21,6 +21,7 @@
 #include "directory.h"
 #include "job.h"
 #include "maildir.h"
+#include "unsendable.h"
 
 enum { LARGE = 300000, TELLING = 100 };
 
@@ -394,6 +395,26 @@ without_anybody_to_hear_nothing_is_done(void **state)
 }
 
 static void
+when_an_answer_goes_nowhere_nothing_more_is_begun(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	account.default_delivery = "./Mailbox";
+	for (uint32_t id = 0; id < 3; id++)
+		give(id, JOB_LOCAL_STRINGS);
+	finish();
+	unsendable = JOB_WORKER_FD;
+	unsendable_times = -1;
+	run();
+	unsendable = -1;
+	account.default_delivery = "./Maildir/";
+	assert_int_equal(stat("home/Mailbox", &st), 0);
+	assert_in_range(st.st_size, 1, 200);	/* one message */
+	assert_int_equal(unlink("home/Mailbox"), 0);
+}
+
+static void
 its_end_is_the_workers(void **state)
 {
 	(void)state;
@@ -447,6 +468,7 @@ main(void)
 		TEST(jobs_that_follow_a_batch_are_one_batch), TEST(more_than_a_batch), TEST(one_whose_strings_are_no_local_jobs_fails_alone),
 		TEST(files_of_another_length_are_not_delivered), TEST(a_frame_that_is_too_long_by_one),
 		TEST(without_anybody_to_hear_nothing_is_done), TEST(its_end_is_the_workers),
+		TEST(when_an_answer_goes_nowhere_nothing_more_is_begun),
 		TEST(what_came_is_done_however_old_it_is),
 		TEST(without_jobs_it_ends_with_its_time),
 	};

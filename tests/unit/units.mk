@@ -133,7 +133,7 @@ $(eval $(call unit,condition,tests/unit/directory $S/local/condition,$(call wrap
 $(eval $(call unit,program,tests/unit/directory $S/local/program $S/local/report,$(call wrap,fork syscall)))
 $(eval $(call unit,resend,tests/unit/directory tests/unit/submitted $S/local/resend $S/local/copy $S/local/message $S/local/report $L/notify queue/envelope $(SUBMIT)))
 $(eval $(call unit,local_delivery,tests/unit/directory $(LOCAL),$(call wrap,$(addprefix maildir_,create write flush publish sync) mbox_flush)))
-$(eval $(call unit,local_worker,tests/unit/directory $S/local/worker $(LOCAL) $L/job,$(call wrap,clock_gettime poll maildir_sync)))
+$(eval $(call unit,local_worker,tests/unit/directory tests/unit/unsendable $S/local/worker $(LOCAL) $L/job,$(call wrap,clock_gettime poll maildir_sync sendmsg)))
 $(eval $(call unit,schedule,$S/send/schedule))
 $(eval $(call unit,verp,$S/send/verp))
 $(eval $(call unit,route,$S/send/route control/control))
