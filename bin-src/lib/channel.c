@@ -59,6 +59,20 @@ keep_descriptors(struct channel *c, struct msghdr *msg)
 	return ok;
 }
 
+/* Room for a read, as soon as there is memory. Returns 1 or 0. */
+static int
+make_room(stralloc *in)
+{
+	int tries = 0;
+
+	while (!stralloc_readyplus(in, CHANNEL_READ)) {
+		if (tries++ == SHORTAGE_TRIES)
+			return 0;
+		poll(NULL, 0, SHORTAGE_MS);
+	}
+	return 1;
+}
+
 int
 channel_receive(struct channel *c)
 {
@@ -75,7 +89,7 @@ channel_receive(struct channel *c)
 		memmove(c->in.s, c->in.s + c->in_done, c->in.len);
 		c->in_done = 0;
 	}
-	if (!stralloc_readyplus(&c->in, CHANNEL_READ)) {
+	if (!make_room(&c->in)) {
 		errno = ENOMEM;
 		return -1;
 	}

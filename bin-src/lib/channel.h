@@ -41,7 +41,7 @@ void channel_init(struct channel *c, int fd, size_t frame_max);
 void channel_free(struct channel *c);
 
 /* Reads once. Returns 1 if octets came, 0 if none are there now (or EINTR), -1 at the end (errno 0) or on an error:
- * ENOMEM, EPROTO (too many descriptors), what recvmsg gives. */
+ * ENOMEM (for a second), EPROTO (too many descriptors), what recvmsg gives. */
 int channel_receive(struct channel *c);
 
 /* Takes the next whole frame out of what was received.
