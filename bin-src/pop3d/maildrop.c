@@ -404,12 +404,14 @@ find(struct maildrop *m, int fd, enum maildrop_folder folder, const struct diren
 	(void)fd;
 	if (!message)
 		return 1;
+	if (strcmp(name, name_of(m, message)) != 0 && !keep_name(m, message, name))
+		return -1;
 	message->folder = (uint8_t)folder;
-	message->is_gone = 0;
-	return strcmp(name, name_of(m, message)) == 0 || keep_name(m, message, name) ? 1 : -1;
+	message->is_found = 1;
+	return 1;
 }
 
-/* Looks where each message is now. Returns 1, or 0 with errno set. */
+/* Looks where each message is now. Returns 1, or 0 with errno set: not all was seen, and none counts as gone for that. */
 static int
 find_again(struct maildrop *m)
 {
@@ -420,10 +422,12 @@ find_again(struct maildrop *m)
 		return 0;
 	for (size_t i = 0; i < m->count; i++) {
 		index.sorted[i] = m->messages + i;
-		m->messages[i].is_gone = 1;
+		m->messages[i].is_found = 0;
 	}
 	qsort_r(index.sorted, m->count, sizeof *index.sorted, by_unique, m);
 	r = visit_messages(m, find, &index);
+	for (size_t i = 0; r && i < m->count; i++)
+		m->messages[i].is_gone = !m->messages[i].is_found;
 	free(index.sorted);
 	return r;
 }

@@ -556,6 +556,35 @@ vanished_messages_are_told(void **state)
 	maildrop_close(&m);
 }
 
+/* Where cur/ cannot be read, nothing is known of what was moved there; later it is. */
+static void
+a_search_that_fails_says_nothing_of_what_is_gone(void **state)
+{
+	struct maildrop m;
+	uint64_t size;
+	int cur, none = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	put("new/1.h,S=1", "1");
+	put("new/2.h,S=1", "2");
+	put("new/3.h,S=1", "3");
+	begin(&m);
+	assert_int_equal(unlink("box/new/3.h,S=1"), 0);
+	assert_int_equal(maildrop_file(&m, 2, &size), -1);
+	move("new/1.h,S=1", "cur/1.h,S=1:2,S");
+	move("new/2.h,S=1", "cur/2.h,S=1:2,S");
+	cur = m.folders[MAILDROP_CUR];
+	m.folders[MAILDROP_CUR] = none;
+	assert_int_equal(maildrop_file(&m, 0, &size), -1);
+	assert_int_equal(errno, ENOTDIR);
+	m.folders[MAILDROP_CUR] = cur;
+	assert_string_equal(text_of(&m, 0), "1");
+	assert_string_equal(text_of(&m, 1), "2");
+	assert_true(m.messages[2].is_gone);
+	close(none);
+	maildrop_close(&m);
+}
+
 static void
 something_else_in_its_place(void **state)
 {
@@ -760,7 +789,7 @@ main(void)
 		TEST(a_cur_that_was_just_changed_is_read), TEST(what_a_session_removes_is_in_no_list), TEST(L5_a_damaged_list),
 		TEST(L5_a_list_with_other_names), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
 		TEST(not_a_maildir), TEST(unique_ids), TEST(unique_ids_stay), TEST(moved_messages_are_found),
-		TEST(vanished_messages_are_told), TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
+		TEST(vanished_messages_are_told), TEST(a_search_that_fails_says_nothing_of_what_is_gone), TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
 		TEST(nothing_is_replaced), TEST(what_cannot_be_removed), TEST(quota), TEST(no_quota), TEST(old_files_in_tmp),
 	};
 
