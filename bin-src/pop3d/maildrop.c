@@ -307,15 +307,17 @@ read_list(const struct maildrop *m, struct known_sizes *known)
 static int
 take_names(struct maildrop *m, struct known_sizes *known, size_t count)
 {
-	stralloc names = m->names;
-	size_t shift = known->text.len;
+	stralloc names = known_sizes_take_text(known);
+	size_t shift = names.len;
 
-	if (!stralloc_catb(&known->text, names.s, names.len))
+	if (!stralloc_catb(&names, m->names.s, m->names.len)) {
+		stralloc_free(&names);
 		return 0;
+	}
 	for (size_t i = 0; i < count; i++)
 		m->messages[i].name += (uint32_t)shift;
-	m->names = known->text;
-	known->text = names;
+	stralloc_free(&m->names);
+	m->names = names;
 	return 1;
 }
 
@@ -541,7 +543,8 @@ maildrop_list(struct maildrop *m)
 
 	if (r && m->count && !is_sorted(m))
 		qsort_r(m->messages, m->count, sizeof *m->messages, by_time, m);
-	drop_duplicates(m);
+	if (r)
+		drop_duplicates(m);
 	r = r && (find_sizes(m, &known) == 0 || find_missing_sizes(m));
 	known_sizes_free(&known);
 	if (r)
