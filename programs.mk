@@ -33,7 +33,7 @@ $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit lar
 SEND := $(addprefix $S/send/,keeper pass delivery worker octets bouncer \
 	route relays schedule verp message places destination owner heap log bounce loop) $S/remote/smtproute $S/remote/domain_map $L/stamp \
 	$L/job $L/notify $L/date822 $L/quote $L/siphash control/control $(SUBMIT) $(addprefix queue/,reader info record ring digest envelope)
-$(eval $(call program,qmail-send,$S/send/qmail-send $(SEND) $L/home $L/sandbox,$(SK),-pie))
+$(eval $(call program,qmail-send,$S/send/qmail-send $(SEND) $L/file_limit $L/home $L/sandbox,$(SK),-pie))
 $(eval $(call program,qmail-start,$S/send/qmail-start $L/become $L/home,$(SK),-pie))
 
 # --- local -------------------------------------------------------------------
@@ -112,7 +112,7 @@ $(eval $(call program,checkpassword-accounts,$S/users/checkpassword-accounts $S/
 $(eval $(call program,checkpassword-system,$S/users/checkpassword-system $S/users/login $S/users/shadow_state users/password $L/become,-lcrypt $(SK),-pie))
 $(eval $(call program,checkpassword-authd,$S/users/checkpassword-authd $S/users/login $L/login_client $L/login_protocol $L/service_socket $L/become $L/home,$(SK),-pie))
 # who checks logins for what reads the network: it looks at no password, the checkpassword programs do
-$(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/login_protocol $L/siphash $L/service_loop $L/service_socket $L/service_users $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/file_limit $L/login_protocol $L/siphash $L/service_loop $L/service_socket $L/service_users $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-loggedin,$S/users/qmail-loggedin,$(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 

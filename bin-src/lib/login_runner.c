@@ -179,5 +179,8 @@ login_runner_run(int runner, int connection, const char *login, const char *secr
 	len = login_variables_put(octets, len, sizeof octets, LOGIN_VARIABLES_SAID);
 	is_sent = service_socket_send(runner, &(struct iovec){ octets, len }, 1, connection);
 	explicit_bzero(octets, sizeof octets);
-	return is_sent && await(runner, &code, 1, NULL, deadline) == 1 ? code : -1;
+	if (is_sent && await(runner, &code, 1, NULL, deadline) == 1)
+		return code;
+	shutdown(runner, SHUT_RDWR);	/* an answer that comes yet would be taken for one about the next login */
+	return -1;
 }

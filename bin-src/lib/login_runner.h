@@ -19,7 +19,7 @@ int login_runner_start(char *const *argv, int directory, unsigned int tries);
 
 /* Runs the program, with connection as 0 and 1 (-1: those of the start), and waits for its end, for wait_ms at most, -1 for ever.
  * Returns its exit code (lib/checkpassword.h): CHECKPASSWORD_WRONG and unrun, if there is no room for login, secret and challenge;
- * -1: it was killed, could not be started or takes too long, or there is no runner. */
+ * -1: it was killed, could not be started or takes too long, or there is no runner; none is there from then on. */
 int login_runner_run(int runner, int connection, const char *login, const char *secret, const char *challenge, int wait_ms);
 
 #endif

@@ -22,6 +22,14 @@ is_same_time(const struct timespec *a, const struct timespec *b)
 }
 
 int
+stamp_is_fresh(const struct timespec *t)
+{
+	time_t now = time(NULL);
+
+	return t->tv_sec <= now && now - t->tv_sec < STAMP_SETTLE;
+}
+
+int
 stamp_is_same(const struct stamp *a, const struct stamp *b)
 {
 	return a->device == b->device && a->inode == b->inode && a->size == b->size && is_same_time(&a->modified, &b->modified) &&

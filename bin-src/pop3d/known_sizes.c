@@ -169,6 +169,16 @@ known_sizes_next(struct known_sizes *k, struct known_name *name, uint64_t *size)
 	return 1;
 }
 
+stralloc
+known_sizes_take_text(struct known_sizes *k)
+{
+	stralloc text = k->text;
+
+	k->text = (stralloc)STRALLOC_ZERO;
+	k->has_next = 0;	/* its name is in there */
+	return text;
+}
+
 /* --- writing ------------------------------------------------------------------------------ */
 
 /* Without memory nothing is kept, and nothing is written. */

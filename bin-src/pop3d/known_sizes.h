@@ -58,8 +58,11 @@ void known_sizes_read(struct known_sizes *k, int fd);
 /* The size of a message. Who asks asks in the order of the file. Returns 1, or 0: it is not known. */
 int known_sizes_find(struct known_sizes *k, const struct known_name *name, uint64_t *size);
 
-/* Instead of asking: the next message of the list. name->name is valid until *k is freed. Returns 1, or 0: there is none. */
+/* Instead of asking: the next message of the list. name->name is in the text of *k. Returns 1, or 0: there is none. */
 int known_sizes_next(struct known_sizes *k, struct known_name *name, uint64_t *size);
+
+/* The text that the names of known_sizes_next are in, which is the caller's then. Nothing more is read of *k. */
+stralloc known_sizes_take_text(struct known_sizes *k);
 
 /* For writing: begins anew, *k being all zero but for the state; adds a message, in order; writes. What fails is not written, and nobody
  * is told. */

@@ -307,15 +307,17 @@ read_list(const struct maildrop *m, struct known_sizes *known)
 static int
 take_names(struct maildrop *m, struct known_sizes *known, size_t count)
 {
-	stralloc names = m->names;
-	size_t shift = known->text.len;
+	stralloc names = known_sizes_take_text(known);
+	size_t shift = names.len;
 
-	if (!stralloc_catb(&known->text, names.s, names.len))
+	if (!stralloc_catb(&names, m->names.s, m->names.len)) {
+		stralloc_free(&names);
 		return 0;
+	}
 	for (size_t i = 0; i < count; i++)
 		m->messages[i].name += (uint32_t)shift;
-	m->names = known->text;
-	known->text = names;
+	stralloc_free(&m->names);
+	m->names = names;
 	return 1;
 }
 
@@ -404,12 +406,14 @@ find(struct maildrop *m, int fd, enum maildrop_folder folder, const struct diren
 	(void)fd;
 	if (!message)
 		return 1;
+	if (strcmp(name, name_of(m, message)) != 0 && !keep_name(m, message, name))
+		return -1;
 	message->folder = (uint8_t)folder;
-	message->is_gone = 0;
-	return strcmp(name, name_of(m, message)) == 0 || keep_name(m, message, name) ? 1 : -1;
+	message->is_found = 1;
+	return 1;
 }
 
-/* Looks where each message is now. Returns 1, or 0 with errno set. */
+/* Looks where each message is now. Returns 1, or 0 with errno set: not all was seen, and none counts as gone for that. */
 static int
 find_again(struct maildrop *m)
 {
@@ -420,10 +424,12 @@ find_again(struct maildrop *m)
 		return 0;
 	for (size_t i = 0; i < m->count; i++) {
 		index.sorted[i] = m->messages + i;
-		m->messages[i].is_gone = 1;
+		m->messages[i].is_found = 0;
 	}
 	qsort_r(index.sorted, m->count, sizeof *index.sorted, by_unique, m);
 	r = visit_messages(m, find, &index);
+	for (size_t i = 0; r && i < m->count; i++)
+		m->messages[i].is_gone = !m->messages[i].is_found;
 	free(index.sorted);
 	return r;
 }
@@ -537,7 +543,8 @@ maildrop_list(struct maildrop *m)
 
 	if (r && m->count && !is_sorted(m))
 		qsort_r(m->messages, m->count, sizeof *m->messages, by_time, m);
-	drop_duplicates(m);
+	if (r)
+		drop_duplicates(m);
 	r = r && (find_sizes(m, &known) == 0 || find_missing_sizes(m));
 	known_sizes_free(&known);
 	if (r)

@@ -39,6 +39,7 @@ struct maildrop_message {
 	uint8_t folder;
 	uint8_t is_deleted;
 	uint8_t is_gone : 1;	/* somebody else removed it, or we did */
+	uint8_t is_found : 1;	/* when messages were looked for again */
 	uint8_t lacks_size : 1;	/* its name tells the time, but no size */
 };
 

@@ -166,7 +166,9 @@ check_anchors(const struct dane *d, const struct server_chain *c)
 		why = "no memory to check its certificate";
 	else if (!anchors.len)
 		why = "its certificate is none that its TLSA records name";
-	else if (!(why = server_proof_path(c, &anchors)) && certificate_read(&own, c->certificates[0].der, c->certificates[0].len))
+	else if (!certificate_read(&own, c->certificates[0].der, c->certificates[0].len))
+		why = "its certificate cannot be read";	/* BearSSL takes some that are no DER, whose names nobody would look at */
+	else if (!(why = server_proof_path(c, &anchors)))
 		why = server_proof_is_for(&d->names, &own);
 	trust_anchors_free(&anchors);
 	return why;

@@ -280,6 +280,7 @@ try_address(struct dial *d, const struct mx_address *a, struct session *s, stral
 	if (!try_session(d, a, s, said, unreached))
 		return 0;
 	snprintf(s->security, sizeof s->security, "in clear text: %.250s", why);
+	s->lacks_tls = 1;
 	return 1;
 }
 

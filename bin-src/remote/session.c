@@ -244,6 +244,7 @@ secure(struct session *s, const char **refused)
 		return insecure(s, "it offers TLS and refuses it", no_tls);
 	if (s->reply.code != 220) {
 		snprintf(s->security, sizeof s->security, "in clear text: the server offers TLS and refuses it");
+		s->lacks_tls = 1;
 		return SESSION_READY;
 	}
 	/* whoever put them there wants them read as if they had come by TLS */
@@ -304,6 +305,7 @@ session_open(struct session *s, int fd, const char **refused)
 	s->messages = s->domains_len = 0;
 	s->needs_reset = 0;
 	s->security[0] = '\0';
+	s->lacks_tls = 0;
 	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);
 	if (s->tls == SESSION_TLS_AT_ONCE && !shake_hands(s))
 		return failed_handshake(s);

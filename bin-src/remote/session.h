@@ -73,6 +73,7 @@ struct session {
 	 * With SESSION_INSECURE: why it is not, and a status code for that */
 	char security[SESSION_SECURITY_MAX];
 	const char *security_status;
+	int lacks_tls;			/* in clear text, though the server offers TLS: what it refuses may be for want of it */
 };
 
 enum session_result {

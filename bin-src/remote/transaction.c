@@ -74,10 +74,25 @@ heed_421(struct exchange *x)
 		end_session(x);
 }
 
-static char
-letter_of(const struct smtp_reply *reply)
+/* Whether the refusal of a command may be for want of TLS, which another session may have again: 530, as RFC 3207 section 4 has it, or
+ * any that names a policy (X.7, RFC 3463), for servers that insist on TLS say 5.7.0, 5.7.1, 5.7.10 and others. Mail that is refused for
+ * another policy waits with it: better than that what would have gone by TLS bounces. What is said of the message itself is not
+ * such a refusal. */
+static int
+may_want_tls(const struct exchange *x)
 {
-	return reply->code >= 500 ? 'D' : 'Z';
+	const struct smtp_reply *reply = &x->session->reply;
+	const char *status;
+
+	return x->session->lacks_tls && reply->code >= 500 &&
+	    (reply->code == 530 || (smtp_reply_status(reply, &status) && memcmp(status + 1, ".7.", 3) == 0));
+}
+
+/* What the refusal of a command is. */
+static char
+letter_of(const struct exchange *x)
+{
+	return x->session->reply.code >= 500 && !may_want_tls(x) ? 'D' : 'Z';
 }
 
 /* --- the message as it is sent ----------------------------------------------------------------- */
@@ -250,7 +265,16 @@ said(struct exchange *x, const char *what)
 	return report_text(x->t->report, &x->session->reply, x->session->host, what, NULL);
 }
 
-/* The same, and how the message went there, if there is anything to say about that. */
+/* The same of a command that was refused; and why there is no TLS, if that may be the reason. */
+static struct report_text
+said_refusal(struct exchange *x, const char *before, const char *what)
+{
+	const struct session *s = x->session;
+
+	return report_text(x->t->report, &s->reply, before, s->host, what, may_want_tls(x) ? "The session is " : NULL, s->security, ".\n", NULL);
+}
+
+/* What was said, and how the message went there, if there is anything to say about that. */
 static struct report_text
 said_accepted(struct exchange *x)
 {
@@ -275,7 +299,7 @@ judge_data(struct exchange *x)
 		errno = EPROTO;
 		lose(x);
 	} else {
-		settle(x, letter_of(reply), said(x, " failed after I sent the message.\n"));
+		settle(x, class == 5 ? 'D' : 'Z', said(x, " failed after I sent the message.\n"));
 		heed_421(x);
 	}
 }
@@ -437,7 +461,7 @@ do_data(struct exchange *x, unsigned int step)
 		} else
 			send_with_dots(x);
 	else if (x->session->reply.code >= 400) {
-		settle(x, letter_of(&x->session->reply), said(x, " failed on DATA command.\n"));
+		settle(x, letter_of(x), said_refusal(x, "", " failed on DATA command.\n"));
 		heed_421(x);
 	} else {
 		errno = EPROTO;
@@ -467,12 +491,12 @@ judge_recipient(struct exchange *x, unsigned int n)
 		errno = EPROTO;
 		return 0;
 	}
-	p->own = reply->code < 300 ? 'r' : reply->code >= 500 ? 'h' : 's';
+	p->own = reply->code < 300 ? 'r' : letter_of(x) == 'D' ? 'h' : 's';
 	if (p->own == 'r') {
 		x->accepted++;
 		return 1;
 	}
-	p->own_text = said(x, " does not like recipient.\n");
+	p->own_text = said_refusal(x, "", " does not like recipient.\n");
 	if (is_too_many(reply)) {
 		p->own = 's';
 		x->later[x->later_len++] = x->group[n];
@@ -502,11 +526,8 @@ static void
 refuse_sender(struct exchange *x, unsigned int step)
 {
 	struct iovec v = { .iov_base = (void *)(uintptr_t)".\r\n", .iov_len = 3 };
-	char letter = letter_of(&x->session->reply);
-	const char *host = x->session->host;
 
-	settle(x, letter, report_text(x->t->report, &x->session->reply, "Connected to ", host, " but sender was rejected.\n",
-	    NULL));
+	settle(x, letter_of(x), said_refusal(x, "Connected to ", " but sender was rejected.\n"));
 	heed_421(x);
 	for (step++; step < x->written && !x->is_over; step++)
 		if (!reply_to(x, step) || x->session->reply.code == 421)

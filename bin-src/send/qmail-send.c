@@ -19,6 +19,7 @@
 #include "bouncer.h"
 #include "delivery.h"
 #include "exitcode.h"
+#include "file_limit.h"
 #include "home.h"
 #include "job.h"
 #include "keeper.h"
@@ -34,6 +35,7 @@
 enum {
 	LSPAWN_FD = 3, RSPAWN_FD = 4,
 	OWN_FILES = 64,			/* descriptors for all but workers */
+	FILES = 16384,			/* all that it would have */
 	LOCK_TRIES = 50, LOCK_PAUSE_US = 20000,
 	LEAVE_BOUNCES_MS = 60 * 1000,	/* a child that submits bounces may take so long when everything else has ended */
 	LEAVE_LOOK_MS = 1000,		/* looks that often whether everything has ended */
@@ -198,17 +200,6 @@ lock_queue(struct send *s)
 			usleep(LOCK_PAUSE_US);
 }
 
-static void
-raise_file_limit(void)
-{
-	struct rlimit files;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-		files.rlim_cur = files.rlim_max < 16384 ? files.rlim_max : 16384;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
-}
-
 /* A replaced qmail-queue is run for bounces, by a process that is not shut in; and one that hangs delays only its own
  * bounce. */
 static void
@@ -254,7 +245,7 @@ init(struct send *s)
 	if (!log_init(&s->log, STDOUT_FILENO))
 		strerr_diefusys(EXIT_TEMP, "start");
 	read_clocks(s);
-	raise_file_limit();
+	file_limit_raise(FILES);
 	if (!loop_init(&s->loop, s) || !destinations_init(&s->destinations, JOB_BATCH) || !owners_init(&s->owners))
 		cannot_start(s, "unable to start");
 	heap_init(&s->due, offsetof(struct message, heap_at));

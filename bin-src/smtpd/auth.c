@@ -253,6 +253,13 @@ auth_run(struct session *s, char *arg)
 
 /* --- after it ---------------------------------------------------------------------------------- */
 
+/* Nothing more may be asked of qmail-submitd: an answer that comes yet would be taken for one to that. */
+static void
+lose_submission(struct session *s)
+{
+	session_close(s, SESSION_BROKEN, "qmail-submitd does not answer");
+}
+
 /* Answers what qmail-submitd does not allow. */
 static int
 judge(struct session *s, enum submission_answer answer, const char *text)
@@ -268,7 +275,7 @@ judge(struct session *s, enum submission_answer answer, const char *text)
 		return 0;
 	default:
 		reply_put(&s->reply, 421, "4.3.0", "unable to check what you may send");
-		session_close(s, SESSION_BROKEN, "qmail-submitd does not answer");
+		lose_submission(s);
 		return 0;
 	}
 }
@@ -299,8 +306,11 @@ static enum submission_answer
 owns_author(void *data, const char *address)
 {
 	char text[SUBMISSION_TEXT_MAX + 1];
+	enum submission_answer answer = own(data, address, text);
 
-	return own(data, address, text);
+	if (answer == SUBMISSION_UNKNOWN)
+		lose_submission(data);
+	return answer;
 }
 
 enum submission_answer

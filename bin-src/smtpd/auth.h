@@ -53,7 +53,7 @@ int auth_takes_sender(struct session *s, const char *sender);
 int auth_takes_message(struct session *s);
 
 /* Whether the message that has come, which completion.h has looked at, may be by who it says: as control/submissionauthors demands. Says nothing
- * to the client. SUBMISSION_YES where nothing is demanded. */
+ * to the client; the session ends where qmail-submitd is gone. SUBMISSION_YES where nothing is demanded. */
 enum submission_answer auth_judges_author(struct session *s);
 
 /* As if there had been no login; and what is to be closed at the end of a session. */

@@ -148,7 +148,7 @@ takes_author(struct session *s)
 	if (answer == SUBMISSION_NO)
 		reply_put(&s->reply, 550, "5.7.1", "sorry, who this message is from does not belong to your login");
 	else
-		reply_put(&s->reply, 451, "4.3.0", "unable to check who this message is from");
+		reply_put(&s->reply, s->end == SESSION_GOES_ON ? 451 : 421, "4.3.0", "unable to check who this message is from");
 	session_log_message(s, answer == SUBMISSION_NO ? "refused" : "deferred", 0, s->reply.last);
 	return 0;
 }

@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <time.h>
 #include "fresh_routes.h"
 
 enum { LOOK_MS = 1000 };
@@ -24,14 +23,12 @@ is_same(const struct stamp a[FRESH_ROUTES_FILES], const struct stamp b[FRESH_ROU
 	return 1;
 }
 
-/* Whether an editor may be at work: something was changed a moment ago. (In the future counts as long ago.) */
+/* Whether an editor may be at work: something was changed a moment ago. */
 static int
 is_fresh(const struct stamp files[FRESH_ROUTES_FILES])
 {
-	time_t now = time(NULL);
-
 	for (int i = 0; i < FRESH_ROUTES_FILES; i++)
-		if (files[i].changed.tv_sec <= now && now - files[i].changed.tv_sec < FRESH_ROUTES_SETTLE)
+		if (stamp_is_fresh(&files[i].changed))
 			return 1;
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* fresh_routes: the routes of qmail-send, read anew when a control file has changed.
  * qmail-send reads them anew when it is told to. Whoever keeps old ones here would refuse mail for a domain that has moved
  * away, so nobody has to tell: at most once a second the files are looked at. Until they have been left alone for
- * FRESH_ROUTES_SETTLE seconds, and while they cannot be read, the old ones stay and are in doubt: nobody may be called
+ * STAMP_SETTLE seconds, and while they cannot be read, the old ones stay and are in doubt: nobody may be called
  * unknown then */
 #ifndef FRESH_ROUTES_H
 #define FRESH_ROUTES_H
@@ -9,7 +9,7 @@
 #include "bin-src/send/route.h"
 #include "stamp.h"
 
-enum { FRESH_ROUTES_SETTLE = 2, FRESH_ROUTES_FILES = 5 };
+enum { FRESH_ROUTES_FILES = 5 };
 
 struct fresh_routes {
 	struct route_rules route;

@@ -152,7 +152,7 @@ run(struct service *v, const struct preparation *p)
 	v->settings.morercpthosts = table;
 	settings_apply_environment(&v->settings);
 	return session_run(s) == SESSION_QUIT && s->messages > 0 && !s->is_tls && !s->is_authenticated && !v->queue.program.len &&
-	    recipient_checks_are_reusable(&v->checks) && input_is_empty(&s->in);
+	    !s->settings->is_unsettled && recipient_checks_are_reusable(&v->checks) && input_is_empty(&s->in);
 }
 
 /* One connection after another of one client address. */

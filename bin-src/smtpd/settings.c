@@ -53,21 +53,48 @@ watched(size_t i)
 	return i < SETTING_LISTS ? lists[i] : lines[i - SETTING_LISTS];
 }
 
+static void
+take_stamps(struct stamp stamps[SETTINGS_FILES])
+{
+	for (size_t i = 0; i < SETTINGS_FILES; i++)
+		stamps[i] = stamp_take(watched(i));
+}
+
+static int
+is_same(const struct stamp a[SETTINGS_FILES], const struct stamp b[SETTINGS_FILES])
+{
+	for (size_t i = 0; i < SETTINGS_FILES; i++)
+		if (!stamp_is_same(&a[i], &b[i]))
+			return 0;
+	return 1;
+}
+
+/* Whether a file may be half written, or gone until another takes its place. A file that is renamed to its name was written before. */
+static int
+is_fresh(const struct stamp stamps[SETTINGS_FILES])
+{
+	struct stamp directory = stamp_take("control");
+
+	for (size_t i = 0; i < SETTINGS_FILES; i++)
+		if (stamp_is_fresh(&stamps[i].modified))
+			return 1;
+	return stamp_is_fresh(&directory.modified);
+}
+
 int
 settings_have_changed(struct settings *s)
 {
 	uint64_t now = monotonic_ms();
+	struct stamp stamps[SETTINGS_FILES];
+	int has_changed;
 
 	if (now < s->looked_at + 1000)
 		return 0;
 	s->looked_at = now;
-	for (size_t i = 0; i < SETTINGS_FILES; i++) {
-		struct stamp is = stamp_take(watched(i));
-
-		if (!stamp_is_same(&is, &s->stamps[i]))
-			return 1;
-	}
-	return 0;
+	take_stamps(stamps);
+	has_changed = !is_same(stamps, s->stamps);
+	/* while somebody may be writing, nothing that was whole is given up */
+	return is_fresh(stamps) ? s->is_unsettled && has_changed : s->is_unsettled || has_changed;
 }
 
 /* --- reading ------------------------------------------------------------------ */
@@ -168,8 +195,8 @@ settings_read(struct settings *s, const char **file)
 	int ok, e;
 
 	/* first, so that a change while they are read is seen at the next look */
-	for (size_t i = 0; i < SETTINGS_FILES; i++)
-		new.stamps[i] = stamp_take(watched(i));
+	take_stamps(new.stamps);
+	new.is_unsettled = is_fresh(new.stamps);
 	ok = read_numbers(&new, file) && read_lists(&new, file) && read_lines(&new, file);
 	e = errno;
 	if (ok && s->greeting.s)

@@ -1,6 +1,7 @@
 /* settings: what the control files say to qmail-smtpd, and the variables that stand in for them.
- * The files are read once, in the parent where the server accepts for itself, and anew in it when one has changed (settings_due),
- * so that a new connection sees the new values without a restart; a session keeps what it started with.
+ * The files are read once, in the parent where the server accepts for itself, and anew in it when one has changed and all have been left
+ * alone for STAMP_SETTLE seconds (settings_have_changed), so that a new connection sees the new values without a restart, and none what an
+ * editor has half written; a session keeps what it started with.
  * Every limit here has its default in control/files.c. */
 #ifndef SETTINGS_H
 #define SETTINGS_H
@@ -53,6 +54,7 @@ struct settings {
 	stralloc greeting;	/* a NUL behind its len octets */
 	struct table morercpthosts;
 	struct stamp stamps[SETTINGS_FILES];
+	int is_unsettled;	/* a file may have been half written when they were read: not to be kept for another connection */
 	uint64_t looked_at;	/* monotonic_ms */
 };
 
@@ -65,7 +67,7 @@ int settings_read(struct settings *s, const char **file);
  * other's place in it; before it shuts itself in. Returns 1, also if it does not exist, or 0 with errno set. */
 int settings_open_table(struct settings *s);
 
-/* Whether a file has changed since *s was read. The files are looked at once a second at most. */
+/* Whether *s is to be read again. The files are looked at once a second at most. */
 int settings_have_changed(struct settings *s);
 
 /* For a session: the variables that take the place of files (DATABYTES, SMTPD_GREETDELAY, BRTLIMIT, ...) or switch them off

@@ -16,6 +16,7 @@
 #include <skalibs/types.h>
 #include "checkpassword.h"
 #include "exitcode.h"
+#include "file_limit.h"
 #include "home.h"
 #include "login.h"
 #include "login_chain.h"
@@ -30,8 +31,9 @@
 #define USAGE "qmail-authd [ -l ] [ -c attempts ] [ -d notification-fd ] [ -n checks ] [ -u uid ] ... checkpassword [ argument ... ] [ -- session [ argument ... ] ]"
 
 enum {
-	ATTEMPTS = 500, ATTEMPTS_MAX = 10000,	/* at once, most of which wait */
-	CHECKS = 20, CHECKS_MAX = 1000,		/* checkpassword programs at once */
+	ATTEMPTS = 500, ATTEMPTS_MAX = 10000,	/* at once, most of which wait; each has two descriptors */
+	CHECKS = 20, CHECKS_MAX = 1000,		/* checkpassword programs at once; each has one more */
+	OWN_FILES = 32,				/* descriptors for all else */
 	REQUEST_MS = 10000,			/* for a caller to say what it wants */
 	CHECK_MS = 60000,			/* for a checkpassword program */
 	LOG_MAX = 1000,			/* of the log */
@@ -475,6 +477,22 @@ parse_options(struct authd *d, int argc, char *const *argv, unsigned int *notify
 		service_users_put(&d->users, geteuid());
 }
 
+/* Who is taken without a place for what he sends along would be told that he is malformed. */
+static void
+fit_into_files(struct authd *d)
+{
+	rlim_t others = OWN_FILES + d->checks_max, files = file_limit_raise(others + 2 * (rlim_t)d->attempts_max);
+	rlim_t most = files > others + 2 ? (files - others) / 2 : 1;
+	char text[120];
+
+	if (most >= d->attempts_max)
+		return;
+	snprintf(text, sizeof text, "%llu, leaves room for %llu attempts at once instead of %u", (unsigned long long)files,
+	    (unsigned long long)most, d->attempts_max);
+	strerr_warn(PROG, ": warning: the limit of open files, ", text);
+	d->attempts_max = (unsigned int)most;
+}
+
 int
 main(int argc, char *const *argv)
 {
@@ -484,6 +502,7 @@ main(int argc, char *const *argv)
 
 	PROG = "qmail-authd";
 	parse_options(d, argc, argv, &notify, &session_tells);
+	fit_into_files(d);
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the home");
 	if (!login_chain_init(&d->chain, argv + optind, session_tells)) {

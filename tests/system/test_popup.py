@@ -504,6 +504,52 @@ def test_who_is_slowed_down_makes_room(pop3):
     assert pop3.authd_said("login failed: ip=unknown user=eva for=check reason=too-many", 3)
 
 
+def start_limited(pop3, limit, *options):
+    """qmail-authd, by a shell that has set the limit of its files so."""
+    pop3.write("limited", f'#!/bin/sh\nulimit {limit}\nexec {pop3.bin}/qmail-authd "$@"\n', 0o755)
+    pop3.authd = pop3.start_daemon("qmail-authd", pop3.home / "limited", "-u", pop3.uid, "-u", os.getuid(), *options,
+                                   pop3.checkpassword, "--", pop3.bin / "qmail-pop3d", "Maildir")
+
+
+def files_of(process):
+    return len(os.listdir(f"/proc/{process.pid}/fd"))
+
+
+def wait_all_at_once(pop3, stack, attempts):
+    """So many attempts with a connection each, behind one that is being checked and takes its time."""
+    callers = [stack.enter_context(calling(pop3)) for _ in range(attempts + 1)]
+    callers[0].send(b"Cslow\0x\0\0")
+    wait_for(lambda: (pop3.home / "given").exists() and pop3.given().startswith(b"slow"))
+    for i, s in enumerate(callers[1:]):  # each of another account, which no failure slows down
+        ours, theirs = map(stack.enter_context, socket.socketpair())
+        s.sendmsg([b"S%d\0x\0\0" % i], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))])
+    return callers[1:]
+
+
+def test_the_soft_limit_of_files_is_none_for_attempts(pop3):
+    start_limited(pop3, "-Sn 64", "-n", "1")
+    with contextlib.ExitStack() as stack:
+        wait_all_at_once(pop3, stack, 60)
+        wait_for(lambda: files_of(pop3.authd) > 2 * 60)
+    assert "warning" not in pop3.errors("qmail-authd")
+
+
+def test_the_hard_limit_of_files_leaves_fewer_attempts(pop3):
+    """Who is too many for it waits at the socket, and nobody is told that his request is malformed."""
+    start_limited(pop3, "-n 64", "-n", "1")
+    with contextlib.ExitStack() as stack:
+        callers = wait_all_at_once(pop3, stack, 60)
+        callers[0].settimeout(1)
+        with pytest.raises(TimeoutError):
+            callers[0].recv(100)
+        for s in callers:
+            s.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                s.recv(100)
+    assert pop3.errors("qmail-authd").startswith(
+        "qmail-authd: warning: the limit of open files, 64, leaves room for 15 attempts at once instead of 500\n")
+
+
 def ask(keeper, packet, descriptor=None):
     """What qmail-authd answers to a packet; b"" where it closes."""
     with calling(keeper) as s:

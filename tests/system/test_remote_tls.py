@@ -223,6 +223,19 @@ def test_C2_a_handshake_that_fails(tree, remote, what, why):
     assert len(server.sessions) == 2 and len(server.sessions[1].messages) == 1
 
 
+@pytest.mark.parametrize("verb, refusal", [("MAIL", b"530 5.7.0 STARTTLS first"), ("RCPT", b"550 5.7.1 only with TLS")])
+@pytest.mark.parametrize("what, why", [(alert, "TLS failed: it sent alert 40"), (None, "the server offers TLS and refuses it")])
+def test_C2_a_server_that_insists_on_what_fails(tree, remote, verb, refusal, what, why):
+    """The next session may be better."""
+    def reply(session, stage, line):
+        return refusal if stage == verb else b"454 4.7.0 not now" if stage == "STARTTLS" else None
+    server = remote(reply, raw=only_once(what)) if what else remote(reply)
+    letters = send(tree)
+    assert letters[0][0] == "s" if verb == "RCPT" else letters[-1][0] == "Z"
+    assert f"\nThe session is in clear text: {why}.\nRemote host said: {refusal.decode()}\n" in "".join(text for _, text in letters)
+    assert not server.messages
+
+
 def test_a_server_of_TLS_1_3_only(tree, remote):
     server = remote()
     server.tls.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -1,4 +1,5 @@
 """qmail-smtpd on a socket that listens: one process for the connections of one client, control files that change, memory."""
+import os
 import re
 
 import pytest
@@ -12,6 +13,8 @@ from smtp_session import Client, Queue
 @pytest.fixture
 def queue(tree):
     tree.write("control/rcpthosts", f"{HOST}\n")
+    for path in (*tree.control.iterdir(), tree.control):  # written long ago
+        os.utime(path, (0, 0))
     with Queue(tree) as q:
         yield q
 
@@ -82,6 +85,14 @@ def test_variables_of_rules(tree, queue):
                 s.expect(code, "RCPT TO:<x@elsewhere.example>")
                 s.expect(221, "QUIT")
         assert service.ask(b"", "127.0.0.3") == b""
+
+
+def test_what_may_be_half_written_is_for_one_connection(tree, queue):
+    tree.write("control/rcpthosts", f"{HOST}\n")
+    with Service(tree, "qmail-smtpd", "-X") as service:
+        in_good_order(service, 2)
+        one, other = (re.search(r"pid=(\d+)", line)[1] for line in sessions(service, 2))
+    assert one != other
 
 
 def test_control_files_that_change(tree, queue):

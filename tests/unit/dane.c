@@ -232,7 +232,8 @@ static const char *const pems[] = { ['a'] = PEM_ANCHOR, ['b'] = PEM_BELOW, ['e']
 
 #define NOT_NAMED "DANE: its certificate is none that its TLSA records name"
 
-/* records: parts USAGE PEM, of whole certificates; chain: the PEMs that the server sends; host: of the MX. */
+/* records: parts USAGE PEM, of whole certificates; chain: the PEMs that the server sends, '!' behind one: with a header that is no DER;
+ * host: of the MX. */
 static const struct check { const char *rule, *records, *chain, *host, *want; } checks[] = {
 	{ "DANE-EE", "3b", "b", "mx.test.example", NULL },
 	{ "DANE-EE, for another name", "3b", "ba", "other.example", NULL },
@@ -246,6 +247,7 @@ static const struct check { const char *rule, *records, *chain, *host, *want; } 
 	{ "DANE-TA, for another name", "2a", "ba", "other.example", "DANE: its certificate is for another name" },
 	{ "DANE-TA, expired", "2a", "ea", "mx.test.example", "DANE: its certificate has expired, or is not valid yet" },
 	{ "DANE-TA, another authority", "2s", "ba", "mx.test.example", "DANE: its certificate comes from no authority that is known here" },
+	{ "DANE-TA, below it a certificate that only BearSSL can read", "2a", "b!a", "other.example", "DANE: its certificate cannot be read" },
 	{ "DANE-TA of the server's own", "2b", "ba", "mx.test.example", "DANE: its certificate comes from no authority that is known here" },
 	{ "DANE-TA, or else DANE-EE", "2s 3b", "b", "other.example", NULL },
 	{ "DANE-EE, or else DANE-TA", "3s 2a", "ba", "mx.test.example", NULL },
@@ -254,11 +256,25 @@ enum { CHECKS = sizeof checks / sizeof *checks };
 
 static struct der sent[SERVER_CHAIN_LEN];
 
+/* Octets that no signature covers, which BearSSL takes: the outer length, 0x82 HIGH LOW, with zeros before it. */
+static void
+lengthen_header(struct der *der)
+{
+	assert_true(der->s[1] == 0x82 && der->len + 2 <= DER_MAX);
+	memmove(der->s + 4, der->s + 2, der->len - 2);
+	memcpy(der->s + 1, "\x84\0\0", 3);
+	der->len += 2;
+}
+
 static void
 send_chain(const char *letters)
 {
 	for (; *letters; letters++) {
 		sent[chain.len] = der_of(pems[(unsigned char)*letters]);
+		if (letters[1] == '!') {
+			lengthen_header(&sent[chain.len]);
+			letters++;
+		}
 		chain.certificates[chain.len].der = sent[chain.len].s;
 		chain.certificates[chain.len].len = sent[chain.len].len;
 		chain.len++;

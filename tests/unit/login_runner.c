@@ -182,6 +182,18 @@ a_program_that_does_not_end(void **state)
 	finish();
 }
 
+/* It answers all the same, later, and its answer is not one to the next question. */
+static void
+an_answer_that_came_too_late(void **state)
+{
+	(void)state;
+	start("#!/bin/sh\nsleep .3\ntest -e right && exit 1\n>right\n", 2);
+	assert_int_equal(try_secret("right", -1, 1), -1);
+	assert_int_equal(try_secret("wrong", -1, -1), -1);
+	finish();
+	assert_int_equal(access("right", F_OK), 0);
+}
+
 static void
 nobody_asks(void **state)
 {
@@ -203,6 +215,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(as_often_as_it_may, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(the_longest_secret_and_one_octet_more, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(a_program_that_does_not_end, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(an_answer_that_came_too_late, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(nobody_asks, directory_make, directory_remove),
 	};
 

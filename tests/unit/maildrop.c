@@ -372,6 +372,39 @@ L5_a_list_with_other_names(void **state)
 	maildrop_close(&m);
 }
 
+/* The list's memory, which a line is left in, is moved for the names of new/, whose sizes are looked for then. */
+static void
+L5_a_list_of_more_messages_than_a_session_takes(void **state)
+{
+	struct known_sizes k = { .at = 0 };
+	struct maildrop m = { .directory = -1 };
+	struct stat st;
+	char name[PATH];
+
+	(void)state;
+	later = MAILDROP_SETTLE + 1;
+	for (int i = 0; i < 6000; i++) {
+		snprintf(name, sizeof name, "new/1.%0240d", i);
+		put(name, "abc");
+	}
+	assert_int_equal(stat("box/cur", &st), 0);
+	k.state = (struct known_state){ st.st_ino, (uint64_t)st.st_ctim.tv_sec, (uint64_t)st.st_ctim.tv_nsec };
+	known_sizes_begin(&k);
+	for (uint64_t i = 0; i < MAILDROP_MESSAGES_MAX + 1; i++) {
+		int len = snprintf(name, sizeof name, "%05x", (unsigned int)i);
+
+		known_sizes_add(&k, &(struct known_name){ 1, name, (size_t)len }, 3);
+	}
+	assert_int_equal(maildrop_open(&m, "box"), 1);
+	known_sizes_write(&k, m.sizes);
+	known_sizes_free(&k);
+	assert_int_equal(maildrop_list(&m), 1);
+	assert_true(m.is_listed && m.is_cut);
+	assert_int_equal(m.count, MAILDROP_MESSAGES_MAX);
+	assert_string_equal(text_of(&m, 0x10000), "abc");	/* behind 0ffff */
+	maildrop_close(&m);
+}
+
 /* What the file system says is 3 octets. A number that was told is not looked up: that is the use of it. */
 static const struct size_row { const char *rule, *name; uint64_t size, file_size; } sizes[] = {
 	{ "size: the file's", "1.h", 3, 3 },
@@ -553,6 +586,35 @@ vanished_messages_are_told(void **state)
 	assert_int_equal(maildrop_update(&m), 0);
 	assert_true(is_there("cur/2.h,S=1:2,"));
 	assert_true(is_there("new/3.h,S=1"));
+	maildrop_close(&m);
+}
+
+/* Where cur/ cannot be read, nothing is known of what was moved there; later it is. */
+static void
+a_search_that_fails_says_nothing_of_what_is_gone(void **state)
+{
+	struct maildrop m;
+	uint64_t size;
+	int cur, none = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	put("new/1.h,S=1", "1");
+	put("new/2.h,S=1", "2");
+	put("new/3.h,S=1", "3");
+	begin(&m);
+	assert_int_equal(unlink("box/new/3.h,S=1"), 0);
+	assert_int_equal(maildrop_file(&m, 2, &size), -1);
+	move("new/1.h,S=1", "cur/1.h,S=1:2,S");
+	move("new/2.h,S=1", "cur/2.h,S=1:2,S");
+	cur = m.folders[MAILDROP_CUR];
+	m.folders[MAILDROP_CUR] = none;
+	assert_int_equal(maildrop_file(&m, 0, &size), -1);
+	assert_int_equal(errno, ENOTDIR);
+	m.folders[MAILDROP_CUR] = cur;
+	assert_string_equal(text_of(&m, 0), "1");
+	assert_string_equal(text_of(&m, 1), "2");
+	assert_true(m.messages[2].is_gone);
+	close(none);
 	maildrop_close(&m);
 }
 
@@ -758,9 +820,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(which_and_in_which_order), TEST(sizes_are_kept), TEST(an_unchanged_cur_is_not_read),
 		TEST(a_cur_that_was_just_changed_is_read), TEST(what_a_session_removes_is_in_no_list), TEST(L5_a_damaged_list),
-		TEST(L5_a_list_with_other_names), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
+		TEST(L5_a_list_with_other_names), TEST(L5_a_list_of_more_messages_than_a_session_takes), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
 		TEST(not_a_maildir), TEST(unique_ids), TEST(unique_ids_stay), TEST(moved_messages_are_found),
-		TEST(vanished_messages_are_told), TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
+		TEST(vanished_messages_are_told), TEST(a_search_that_fails_says_nothing_of_what_is_gone), TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
 		TEST(nothing_is_replaced), TEST(what_cannot_be_removed), TEST(quota), TEST(no_quota), TEST(old_files_in_tmp),
 	};
 

@@ -24,6 +24,16 @@ static const char *const files[SETTINGS_FILES] = {
 	"maxsmtpidle", "brtlimit", "tarpitcount", "tarpitdelay", "rejectnullsenders", "submissionauthors",
 };
 
+/* As if it had been written, and something been put into the directory or taken away, an hour ago. */
+static void
+settle(const char *path)
+{
+	const struct timespec then[2] = { { .tv_sec = time(NULL) - 3600 }, { .tv_sec = time(NULL) - 3600 } };
+
+	utimensat(AT_FDCWD, path, then, 0);
+	assert_int_equal(utimensat(AT_FDCWD, "control", then, 0), 0);
+}
+
 static void
 put(const char *file, const char *text)
 {
@@ -31,6 +41,7 @@ put(const char *file, const char *text)
 
 	snprintf(path, sizeof path, "control/%s", file);
 	directory_write(path, text);
+	settle(path);
 }
 
 static void
@@ -40,6 +51,7 @@ take_away(const char *file)
 
 	snprintf(path, sizeof path, "control/%s", file);
 	remove(path);
+	settle(path);
 }
 
 static void
@@ -246,6 +258,49 @@ they_are_looked_at_once_a_second_at_most(void **state)
 	assert_int_equal(have_changed(), 1);
 }
 
+/* An editor has emptied it, and will write it. */
+static void
+what_is_being_written_is_not_read(void **state)
+{
+	(void)state;
+	put("rcpthosts", "x.test\n");
+	read_them();
+	assert_int_equal(s.is_unsettled, 0);
+	directory_write("control/rcpthosts", "");
+	assert_int_equal(have_changed(), 0);
+	directory_write("control/rcpthosts", "x.test\ny.test\n");
+	assert_int_equal(have_changed(), 0);
+	settle("control/rcpthosts");
+	assert_int_equal(have_changed(), 1);
+	read_them();
+	assert_int_equal(have_changed(), 0);
+	assert_int_equal(rename("control/rcpthosts", "control/rcpthosts~"), 0);
+	assert_int_equal(have_changed(), 0);
+	settle("control");
+	assert_int_equal(have_changed(), 1);
+	remove("control/rcpthosts~");
+	settle("control");
+}
+
+static void
+what_was_being_written_when_it_was_read_does_not_stay(void **state)
+{
+	(void)state;
+	directory_write("control/rcpthosts", "");
+	read_them();
+	assert_int_equal(s.is_unsettled, 1);
+	assert_int_equal(have_changed(), 0);
+	directory_write("control/rcpthosts", "x.test\n");
+	assert_int_equal(have_changed(), 1);
+	read_them();
+	assert_int_equal(have_changed(), 0);
+	settle("control/rcpthosts");
+	assert_int_equal(have_changed(), 1);
+	read_them();
+	assert_int_equal(s.is_unsettled, 0);
+	assert_int_equal(have_changed(), 0);
+}
+
 /* --- the table ------------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -285,7 +340,9 @@ main(void)
 		TEST(control_me_stands_in_for_both_names), TEST(a_list_that_is_empty_is_there_all_the_same),
 		TEST(DISABLE_BADMAILFROM_leaves_all_other_lists),
 		TEST(no_name_is_said_and_the_old_settings_stay), TEST(each_file_that_cannot_be_read_is_named), TEST(each_file_is_watched),
-		TEST(they_are_looked_at_once_a_second_at_most), TEST(a_table_that_is_not_there_is_no_trouble),
+		TEST(they_are_looked_at_once_a_second_at_most),
+		TEST(what_is_being_written_is_not_read), TEST(what_was_being_written_when_it_was_read_does_not_stay),
+		TEST(a_table_that_is_not_there_is_no_trouble),
 		TEST(a_table_that_was_open_is_closed_when_all_is_read_anew),
 	};
 	struct CMUnitTest tests[NUMBERS + VARIABLES + sizeof others / sizeof *others], *next = tests;

@@ -188,6 +188,37 @@ row_is_right(void **state)
 	assert_int_equal(is_open(), row->stays);
 }
 
+/* --- where TLS failed ------------------------------------------------------------------------------------------- */
+
+/* The same server, to a session that is in clear text because TLS failed, and to one where nobody minds. */
+static void
+who_wants_TLS(void **state)
+{
+	static const struct { struct server_step steps[STEPS_MAX]; const char *want, *in_clear; } wants[] = {
+		{ { { "DATA\r\n", "530 STARTTLS first\r\n" OK "503 no\r\n" } },
+		    "D sender was rejected.\nRemote host said: 530", "Z sender was rejected.\nThe session is in clear text: TLS failed.\nRemote host said: 530" },
+		{ { { "DATA\r\n", "550 5.7.1 STARTTLS first\r\n" OK "503 no\r\n" } }, "D 550 5.7.1", "Z 550 5.7.1" },
+		{ { { "DATA\r\n", OK "554-5.7.10 STARTTLS\r\n554 5.7.10 first\r\n" "503 no\r\n" } },
+		    "D recipient.\nRemote host said: 554", "Z recipient.\nThe session is in clear text: TLS failed.\nRemote host said: 554" },
+		{ { { "DATA\r\n", OK OK "530 5.5.1 STARTTLS first\r\n" } }, "D DATA command.\nRemote", "Z DATA command.\nThe session is in clear text" },
+		{ { { "DATA\r\n", OK "450 4.7.1 later\r\n" "503 no\r\n" } }, "Z recipient.\nRemote", "Z recipient.\nRemote" },
+		{ { { "DATA\r\n", OK "550 5.1.1 nobody\r\n" "503 no\r\n" } }, "D recipient.\nRemote", "D recipient.\nRemote" },
+		{ { { "DATA\r\n", OK "550 nobody\r\n" "503 no\r\n" } }, "D recipient.\nRemote", "D recipient.\nRemote" },
+		{ { { "DATA\r\n", OK OK GO }, { DATA_END, "554 5.7.1 spam\r\n" } }, "D the message.\nRemote", "D the message.\nRemote" },
+	};
+
+	for (size_t i = 0; i < sizeof wants / sizeof *wants; i++)
+		for (int lacks_tls = 0; lacks_tls < 2; lacks_tls++) {
+			tear_down(state);
+			set_up(state);
+			session.lacks_tls = lacks_tls;
+			strcpy(session.security, lacks_tls ? "in clear text: TLS failed" : "");
+			begin(wants[i].steps, P, 1);
+			assert_int_equal(transaction_run(&session, &t), 1);
+			expect(0, lacks_tls ? wants[i].in_clear : wants[i].want);
+		}
+}
+
 /* --- before a command ------------------------------------------------------------------------------------------ */
 
 static const struct server_step silent[] = { { 0 } };
@@ -608,6 +639,7 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest others[] = {
+		TEST(who_wants_TLS),
 		TEST(a_message_of_the_size_that_the_server_takes), TEST(a_message_of_one_octet_more),
 		TEST(a_sender_that_SMTP_cannot_carry), TEST(a_sender_who_needs_SMTPUTF8), TEST(a_header_that_needs_SMTPUTF8),
 		TEST(an_address_that_SMTP_cannot_carry_keeps_nobody_from_his_mail), TEST(those_who_are_decided_are_left_out),
