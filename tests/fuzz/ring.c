@@ -121,7 +121,7 @@ LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
 			damage(&g);
 	memcpy(octets_of_ring + SIZE, octets_of_ring, AGAIN);
 	errno = 0;
-	if (understand(&r, octets_of_ring, &listener))
+	if (understand(&r, octets_of_ring, &(struct unread){ NULL, 0 }, &listener))
 		assert(heard.batch == r.next - 1 && r.head < BLOCKS && r.tail_block < BLOCKS && r.tail && r.tail < r.next && ring_used(&r) <= BLOCKS);
 	else
 		assert(errno == EPROTO ? !heard.calls : heard.calls == heard.stop_at);
