@@ -67,6 +67,14 @@ struct submitter {
 	int made, told;			/* the child has reported; qmail-send was told the whole message */
 };
 
+/* A connection to qmail-send's socket whose first frame has not come, or that waits for its answer. */
+struct newcomer {
+	struct source source;
+	struct channel channel;
+	int is_reader;			/* it asked for a list before the scan of the start had ended */
+	struct newcomer *next;
+};
+
 /* An outcome or end that qmail-send reported, until it is flushed and confirmed. */
 struct report {
 	uint64_t number;
@@ -121,7 +129,7 @@ struct keeper {
 
 	struct source send;		/* qmail-send's connection; fd -1: none */
 	struct channel send_channel;
-	struct newcomer *readers;	/* who asked for a list before the scan of the start had ended */
+	struct newcomer *newcomers;
 	int listing;			/* it asked for the list: new messages are told */
 	int list_wanted;		/* it asked, and reports from before come first */
 	int list_running;		/* NOTICE_ALL is owed */
@@ -147,7 +155,8 @@ void keeper_unwatch(struct keeper *k, struct source *s);	/* and closes nothing *
 void keeper_log(const char *kind, const char *text, uint64_t number, int error);	/* "warning", "alert", "info"; number or
 										 * error 0: not said. Drops the line if the log is not read */
 /* A child of the keeper with a channel to it: 0 in the child, whose end is *fd; in the parent its pid, and *fd is the
- * parent's end, non-blocking. -1 with errno. The child has no descriptor of a client but keep (-1: none). */
+ * parent's end, non-blocking. -1 with errno. Of the keeper's connections, sockets and other children's channels the child
+ * has none but the client keep (-1: none), or a peer would not see that the keeper closed its end. */
 pid_t keeper_fork(struct keeper *k, int *fd, int keep);
 uint64_t keeper_take_number(struct keeper *k);
 
@@ -207,7 +216,7 @@ int writer_make_file(const char *path, const char *s, size_t len);
 enum survey_frame { SURVEY_FOUND = 'f', SURVEY_DAMAGED = 'd', SURVEY_RUBBISH = 'u', SURVEY_FINISHED = 'e' };
 int survey_scan(struct keeper *k);
 int survey_list(struct keeper *k, const uint64_t *numbers, size_t len);
-void survey_reader(struct keeper *k, struct channel *c);	/* a child that answers SEND_READ */
+void survey_reader(struct keeper *k, const struct channel *c);	/* a child that answers SEND_READ */
 int survey_later(struct keeper *k, uint64_t number);	/* list this one too; 1, or 0 (ENOMEM) */
 void survey_start_later(struct keeper *k);
 void survey_resume(struct keeper *k);		/* qmail-send reads again */

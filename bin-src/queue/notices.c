@@ -417,17 +417,21 @@ notices_close(struct keeper *k)
 	k->tried_until = (uint64_t)time(NULL);
 }
 
-/* A connection whose first frame has not come yet. */
-struct newcomer {
-	struct source source;
-	struct channel channel;
-	struct newcomer *next;	/* of keeper's readers */
-};
+static void
+unlist_newcomer(struct keeper *k, struct newcomer *n)
+{
+	struct newcomer **at = &k->newcomers;
+
+	while (*at != n)
+		at = &(*at)->next;
+	*at = n->next;
+	keeper_unwatch(k, &n->source);
+}
 
 static void
 drop_newcomer(struct keeper *k, struct newcomer *n)
 {
-	keeper_unwatch(k, &n->source);
+	unlist_newcomer(k, n);
 	channel_free(&n->channel);
 	free(n);
 }
@@ -437,7 +441,7 @@ static void
 become_send(struct keeper *k, struct newcomer *n)
 {
 	notices_close(k);
-	keeper_unwatch(k, &n->source);
+	unlist_newcomer(k, n);
 	k->send_channel = n->channel;
 	k->send = (struct source){ .fd = n->channel.fd, .ready = send_ready };
 	free(n);
@@ -469,17 +473,18 @@ newcomer_ready(struct keeper *k, struct source *source, uint32_t events)
 		return;
 	}
 	keeper_unwatch(k, source);
-	n->next = k->readers;
-	k->readers = n;
+	n->is_reader = 1;
 }
 
 void
 notices_answer_readers(struct keeper *k)
 {
-	while (k->readers) {
-		struct newcomer *n = k->readers;
+	struct newcomer *next;
 
-		k->readers = n->next;
+	for (struct newcomer *n = k->newcomers; n; n = next) {
+		next = n->next;
+		if (!n->is_reader)
+			continue;
 		survey_reader(k, &n->channel);
 		drop_newcomer(k, n);
 	}
@@ -508,6 +513,8 @@ notices_accept(struct keeper *k, struct source *listener, uint32_t events)
 	}
 	n->source = (struct source){ .fd = fd, .ready = newcomer_ready };
 	channel_init(&n->channel, fd, QUEUE_FRAME_MAX);
+	n->next = k->newcomers;
+	k->newcomers = n;
 	uint64_pack_big(hello, k->send.fd >= 0 ? (uint64_t)time(NULL) : k->tried_until);
 	if (!channel_put1(&n->channel, NOTICE_HELLO, hello, sizeof hello) || channel_flush(&n->channel) != 1 ||
 	    !keeper_watch(k, &n->source, EPOLLIN))

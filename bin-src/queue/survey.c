@@ -472,16 +472,21 @@ survey_start_later(struct keeper *k)
 }
 
 void
-survey_reader(struct keeper *k, struct channel *c)
+survey_reader(struct keeper *k, const struct channel *c)
 {
-	int flags;
-	pid_t pid = fork();
+	struct channel peer;
+	int fd;
+	pid_t pid = keeper_fork(k, &fd, c->fd);
 
-	if (pid < 0)
+	if (pid < 0) {
 		keeper_log("warning", "unable to fork for a reader", 0, errno);
-	if (pid != 0)
 		return;
-	flags = fcntl(c->fd, F_GETFL);
-	fcntl(c->fd, F_SETFL, flags & ~O_NONBLOCK);
-	run_reader(c, k);
+	}
+	close(fd);	/* it speaks to its peer, and the keeper waits for nothing from it */
+	if (pid > 0)
+		return;
+	close(k->lock);	/* it writes nothing that another keeper would have to wait for */
+	channel_init(&peer, c->fd, QUEUE_FRAME_MAX);
+	fcntl(peer.fd, F_SETFL, fcntl(peer.fd, F_GETFL) & ~O_NONBLOCK);
+	run_reader(&peer, k);
 }

@@ -536,7 +536,7 @@ where_a_message_is(void **state)
 static void
 a_reader_gets_its_list_and_changes_nothing(void **state)
 {
-	static const char frames[] = { NOTICE_HELLO, NOTICE_MESSAGE, NOTICE_RCPT, NOTICE_OVER, NOTICE_ALL };
+	static const char frames[] = { NOTICE_MESSAGE, NOTICE_RCPT, NOTICE_OVER, NOTICE_ALL };
 
 	(void)state;
 	connect_send();
@@ -545,14 +545,40 @@ a_reader_gets_its_list_and_changes_nothing(void **state)
 	connect_as(&other, keeper.qmails);
 	keeper_say(&other, SEND_READ, "", 0);
 	keeper_events();
-	assert_non_null(keeper.readers);	/* until the directories are read */
+	assert_int_equal(keeper_hears(&other, &f), NOTICE_HELLO);
+	assert_int_equal(keeper_hears(&other, &f), 0);	/* until the directories are read */
 	keeper.scanned = 1;
 	notices_answer_readers(&keeper);
-	assert_null(keeper.readers);
+	assert_null(keeper.newcomers);
 	assert_told(FIRST);	/* qmail-send is still there */
 	assert_int_equal(fcntl(other.fd, F_SETFL, 0), 0);	/* waits for the child */
 	for (size_t i = 0; i < sizeof frames; i++)
 		assert_int_equal(keeper_hears(&other, &f), frames[i]);
+	assert_int_equal(keeper_hears(&other, &f), -1);
+}
+
+/* Else a qmail-qread whose output nobody reads would keep the lock, and all connections open, for minutes. */
+static void
+who_answers_a_reader_is_a_child_as_any_other(void **state)
+{
+	(void)state;
+	accepted(10);
+	connect_as(&other, keeper.qmails);
+	keeper_child = 0;
+	keeper_say(&other, SEND_READ, "", 0);
+	keeper_events();
+	assert_true(keeper_child > 0);
+	assert_int_equal(fcntl(other.fd, F_SETFL, 0), 0);	/* waits for the child */
+	for (int heard = 0; heard != NOTICE_ALL; heard = keeper_hears(&other, &f))
+		assert_true(heard >= 0);
+	assert_int_equal(keeper_hears(&other, &f), -1);
+	channel_free(&other);
+	keeper_forks_fail = 1;
+	connect_as(&other, keeper.qmails);
+	keeper_say(&other, SEND_READ, "", 0);
+	keeper_events();
+	assert_string_equal(keeper_said, "unable to fork for a reader");
+	assert_int_equal(keeper_hears(&other, &f), NOTICE_HELLO);
 	assert_int_equal(keeper_hears(&other, &f), -1);
 }
 
@@ -571,6 +597,7 @@ main(void)
 		TEST(reports_that_are_malformed_end_the_connection), TEST(a_text_of_exactly_the_limit_is_taken),
 		TEST(a_number_that_is_gone_is_confirmed_at_once), TEST(a_number_that_may_yet_be_found_is_recorded),
 		TEST(reports_outlive_the_connection), TEST(where_a_message_is), TEST(a_reader_gets_its_list_and_changes_nothing),
+		TEST(who_answers_a_reader_is_a_child_as_any_other),
 	};
 
 	return cmocka_run_group_tests_name("notices", tests, NULL, NULL);
