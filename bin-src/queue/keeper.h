@@ -219,7 +219,7 @@ int survey_list(struct keeper *k, const uint64_t *numbers, size_t len);
 void survey_reader(struct keeper *k, const struct channel *c);	/* a child that answers SEND_READ */
 int survey_later(struct keeper *k, uint64_t number);	/* list this one too; 1, or 0 (ENOMEM) */
 void survey_start_later(struct keeper *k);
-void survey_resume(struct keeper *k);		/* qmail-send reads again */
+void survey_resume(struct keeper *k);		/* qmail-send reads again, or has gone */
 /* Say one message, in its files or in the ring: 1; 0 not there or damaged; -1 with errno. */
 int survey_say(struct channel *c, uint64_t number, const struct keeper *k, int with_done);
 int survey_say_ring(struct channel *c, const struct keeper *k, const struct message *m, int with_done);

@@ -415,6 +415,7 @@ notices_close(struct keeper *k)
 	k->tell_len = k->tell_done = 0;
 	k->later_len = 0;
 	k->tried_until = (uint64_t)time(NULL);
+	survey_resume(k);
 }
 
 static void

@@ -438,6 +438,25 @@ a_child_waits_while_qmail_send_does_not_read(void **state)
 	assert_int_equal(keeper.list_running, 0);
 }
 
+/* Without its end the tail would never move again. */
+static void
+a_scan_that_waits_for_qmail_send_goes_on_when_that_has_gone(void **state)
+{
+	(void)state;
+	make_both(OLD);
+	connect_send();
+	assert_int_equal(survey_scan(&keeper), 1);
+	while (!notices_full(&keeper))
+		assert_true(channel_put1(&keeper.send_channel, NOTICE_HELLO, "", 0));
+	keeper_event();
+	assert_int_equal(keeper.surveys->source.watched, 0);
+	notices_close(&keeper);
+	assert_true(keeper.surveys->source.watched);
+	children_end();
+	assert_true(keeper.scanned);
+	assert_true(is_live(OLD));
+}
+
 int
 main(void)
 {
@@ -447,7 +466,7 @@ main(void)
 		TEST(one_scan_at_a_time_and_none_after_it), TEST(the_ring_has_the_last_word), TEST(outcomes_in_the_ring_come_after_those_of_the_info),
 		TEST(files_that_are_no_message_are_not_said), TEST(a_record_that_is_damaged_is_not_said), TEST(a_list_of_what_waits),
 		TEST(what_ended_meanwhile_is_not_told), TEST(a_list_that_fails_has_to_be_asked_for_again),
-		TEST(a_child_waits_while_qmail_send_does_not_read),
+		TEST(a_child_waits_while_qmail_send_does_not_read), TEST(a_scan_that_waits_for_qmail_send_goes_on_when_that_has_gone),
 	};
 
 	return cmocka_run_group_tests_name("survey", tests, NULL, NULL);
