@@ -31,6 +31,7 @@ enum {
 	WRITERS = 2,
 	WRITER_BATCH = 64,		/* jobs that a writer does with common flushes of directories */
 	JOB_RETRY = 5,			/* seconds after a job that failed */
+	SAY_RETRY = 60,			/* seconds after which is told what could not be said */
 	CHILD_FRAME_MAX = 64 << 20,	/* octets of a frame between keeper and its children */
 };
 
@@ -136,6 +137,8 @@ struct keeper {
 	uint64_t tried_until;		/* wall clock: NOTICE_HELLO's */
 	uint64_t *tell;			/* numbers to tell once it reads again */
 	size_t tell_len, tell_done, tell_room;
+	stralloc unsaid;		/* numbers (8 octets each) that could not be said */
+	uint64_t unsaid_from;		/* monotonic ms: they are told */
 
 	struct writer writers[WRITERS];
 	struct wanted *wanted;	/* jobs not yet given to a writer */
@@ -182,6 +185,7 @@ int flush_empty(struct keeper *k);			/* a batch of its own for tail and limit; 1
 /* --- notices.c */
 void notices_accept(struct keeper *k, struct source *s, uint32_t events);
 void notices_tell(struct keeper *k, uint64_t number, const struct record *r, const struct queue_place *place);
+void notices_put_off(struct keeper *k, uint64_t number);	/* it could not be said: tell it later */
 void notices_pump(struct keeper *k);
 void notices_answer_readers(struct keeper *k);	/* the scan has ended */
 void notices_confirm(struct keeper *k, const struct report *r);

@@ -175,6 +175,32 @@ tell_now(struct keeper *k)
 	}
 }
 
+void
+notices_put_off(struct keeper *k, uint64_t number)
+{
+	if (!k->listing)
+		return;
+	keeper_log("warning", "unable to tell qmail-send of it now, it is told later: message", number, 0);
+	if (!k->unsaid.len)
+		k->unsaid_from = k->now_ms + 1000 * (uint64_t)SAY_RETRY;
+	if (!stralloc_catb(&k->unsaid, (char *)&number, sizeof number))
+		out_of_memory(k);
+}
+
+static void
+tell_unsaid(struct keeper *k)
+{
+	stralloc unsaid = k->unsaid;
+	uint64_t number;
+
+	k->unsaid = (stralloc)STRALLOC_ZERO;
+	for (size_t at = 0; k->listing && at < unsaid.len; at += sizeof number) {
+		memcpy(&number, unsaid.s + at, sizeof number);
+		tell_later(k, number);
+	}
+	stralloc_free(&unsaid);
+}
+
 /* The answer to SEND_LIST: what is in the ring from memory, what waits in files from a survey. */
 static void
 start_list(struct keeper *k)
@@ -202,8 +228,11 @@ notices_pump(struct keeper *k)
 		survey_resume(k);
 	if (k->list_wanted && !k->reports_len)
 		start_list(k);
+	if (k->unsaid.len && k->now_ms >= k->unsaid_from)
+		tell_unsaid(k);
 	tell_now(k);
-	if (k->list_running && !k->tell_len && !k->later_len && !k->surveys && k->scanned) {
+	/* also not while something is unsaid: what the list does not name, qmail-send forgets */
+	if (k->list_running && !k->tell_len && !k->later_len && !k->unsaid.len && !k->surveys && k->scanned) {
 		k->list_running = 0;
 		if (!channel_put1(&k->send_channel, NOTICE_ALL, "", 0))
 			out_of_memory(k);
@@ -414,6 +443,7 @@ notices_close(struct keeper *k)
 	k->listing = k->list_wanted = k->list_running = 0;
 	k->tell_len = k->tell_done = 0;
 	k->later_len = 0;
+	stralloc_free(&k->unsaid);
 	k->tried_until = (uint64_t)time(NULL);
 	survey_resume(k);
 }

@@ -17,7 +17,7 @@ enum { READER_SECONDS = 300 };	/* a reader that takes longer is cut off */
 
 /* --- saying a message ---------------------------------------------------------------------- */
 
-/* The outcomes that are records in the ring; *text holds their octets. */
+/* The outcomes that are records in the ring; *text holds their octets. 1, or 0 with errno. */
 static int
 ring_outcomes(struct info_outcome *out, stralloc *text, const struct keeper *k, const struct message *m)
 {
@@ -33,8 +33,14 @@ ring_outcomes(struct info_outcome *out, stralloc *text, const struct keeper *k, 
 		char *s = text->s + text->len;
 		struct record r;
 
-		if (!ring_read(k->ring.fd, k->ring.size, o->offset, s, o->len) || !record_parse(&r, s, o->len))
+		if (!ring_read(k->ring.fd, k->ring.size, o->offset, s, o->len))
 			return 0;
+		/* a child may come here when its info holds the outcome, and the ring something else */
+		if (!record_parse(&r, s, o->len) || r.type != RECORD_OUTCOME || r.number != m->number ||
+		    r.recipient != o->recipient || r.result != o->result) {
+			errno = EPROTO;
+			return 0;
+		}
 		text->len += o->len;
 		out[i] = (struct info_outcome){ .recipient = o->recipient, .result = o->result, .text = r.text,
 		    .text_len = (uint32_t)r.text_len };
@@ -141,7 +147,8 @@ flush(struct channel *c, size_t leave)
 }
 
 /* Says a message for qmail-send, or that its files are no message: a writer looks at them, sets them aside where they are
- * damaged, and names what it cannot read. The child gives up only where it lacks what it needs itself. */
+ * damaged, and names what it cannot read; what stays is told later. The child gives up only where it lacks what it needs
+ * itself. */
 static void
 say(struct channel *c, const struct keeper *k, uint64_t number)
 {
@@ -322,6 +329,7 @@ damaged(struct keeper *k, uint64_t number)
 	m = ledger_message(&k->ledger, number);
 	if (m)
 		writers_verify(k, m);
+	notices_put_off(k, number);
 }
 
 static void
