@@ -143,38 +143,6 @@ notices_tell(struct keeper *k, uint64_t number, const struct record *r, const st
 		out_of_memory(k);
 }
 
-static int
-tell_again(struct keeper *k, uint64_t number, struct message *m)
-{
-	int said = m && m->batch ? survey_say_ring(&k->send_channel, k, m, 0) : survey_later(k, number) ? 1 : -1;
-
-	if (said == 0)
-		writers_verify(k, m);
-	if (said < 0)
-		out_of_memory(k);
-	return said >= 0;
-}
-
-/* Tells what was put off, then owes nothing but what surveys say. */
-static void
-tell_now(struct keeper *k)
-{
-	while (k->tell_done < k->tell_len && !notices_full(k)) {
-		uint64_t number = k->tell[k->tell_done++];
-		struct message *m;
-
-		if (!ledger_find(&k->ledger, number, &m) || (m && (m->ended || !m->known)))
-			continue;
-		if (!tell_again(k, number, m))
-			return;
-	}
-	if (k->tell_done == k->tell_len) {
-		free(k->tell);
-		k->tell = NULL;
-		k->tell_len = k->tell_done = k->tell_room = 0;
-	}
-}
-
 void
 notices_put_off(struct keeper *k, uint64_t number)
 {
@@ -185,6 +153,43 @@ notices_put_off(struct keeper *k, uint64_t number)
 		k->unsaid_from = k->now_ms + 1000 * (uint64_t)SAY_RETRY;
 	if (!stralloc_catb(&k->unsaid, (char *)&number, sizeof number))
 		out_of_memory(k);
+}
+
+static void
+tell_again(struct keeper *k, uint64_t number, struct message *m)
+{
+	int said;
+
+	if (!m || !m->batch) {
+		if (!survey_later(k, number))
+			out_of_memory(k);
+		return;
+	}
+	said = survey_say_ring(&k->send_channel, k, m, 0);
+	if (said < 0 && errno == ENOMEM)
+		out_of_memory(k);
+	else if (said <= 0) {
+		writers_verify(k, m);	/* sets it aside, or names what it cannot read */
+		notices_put_off(k, number);
+	}
+}
+
+/* Tells what was put off, then owes nothing but what surveys say. */
+static void
+tell_now(struct keeper *k)
+{
+	while (k->tell_done < k->tell_len && !notices_full(k)) {
+		uint64_t number = k->tell[k->tell_done++];
+		struct message *m;
+
+		if (ledger_find(&k->ledger, number, &m) && !(m && (m->ended || !m->known)))
+			tell_again(k, number, m);
+	}
+	if (k->tell_done == k->tell_len) {
+		free(k->tell);
+		k->tell = NULL;
+		k->tell_len = k->tell_done = k->tell_room = 0;
+	}
 }
 
 static void

@@ -36,7 +36,7 @@ KEEPER := tests/unit/queue_keeper tests/unit/directory tests/unit/process $(addp
 KEEPER_WRAP := $(call wrap,getsockopt fdatasync fsync)
 $(eval $(call unit,submit,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,writers,tests/unit/unsendable $(KEEPER),$(KEEPER_WRAP) $(call wrap,rename unlink sendmsg)))
-$(eval $(call unit,notices,$(KEEPER),$(KEEPER_WRAP)))
+$(eval $(call unit,notices,$(KEEPER),$(KEEPER_WRAP) $(call wrap,channel_put)))
 $(eval $(call unit,survey,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,large,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,flush,$(KEEPER),$(KEEPER_WRAP) $(call wrap,pwrite)))
