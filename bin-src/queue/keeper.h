@@ -101,6 +101,8 @@ struct survey {
 	pid_t pid;
 	int scan;			/* the one of the start, which finds the numbers as well */
 	int finished;			/* it said that it came to its end */
+	int unwanted;			/* a list whose qmail-send has gone */
+	uint64_t batch;			/* the first that its memory, that of the fork, does not have */
 	struct channel relay;		/* the message that it is saying, until it is whole; fd -1 */
 	struct survey *next;
 };
@@ -185,6 +187,7 @@ int flush_empty(struct keeper *k);			/* a batch of its own for tail and limit; 1
 /* --- notices.c */
 void notices_accept(struct keeper *k, struct source *s, uint32_t events);
 void notices_tell(struct keeper *k, uint64_t number, const struct record *r, const struct queue_place *place);
+void notices_tell_later(struct keeper *k, uint64_t number);	/* once qmail-send reads, as it is then */
 void notices_put_off(struct keeper *k, uint64_t number);	/* it could not be said: tell it later */
 void notices_pump(struct keeper *k);
 void notices_answer_readers(struct keeper *k);	/* the scan has ended */
@@ -223,7 +226,8 @@ int survey_list(struct keeper *k, const uint64_t *numbers, size_t len);
 void survey_reader(struct keeper *k, const struct channel *c);	/* a child that answers SEND_READ */
 int survey_later(struct keeper *k, uint64_t number);	/* list this one too; 1, or 0 (ENOMEM) */
 void survey_start_later(struct keeper *k);
-void survey_resume(struct keeper *k);		/* qmail-send reads again, or has gone */
+void survey_resume(struct keeper *k);		/* qmail-send reads again */
+void survey_end_lists(struct keeper *k);	/* qmail-send has gone */
 /* Say one message, in its files or in the ring: 1; 0 not there or damaged; -1 with errno. */
 int survey_say(struct channel *c, uint64_t number, const struct keeper *k, int with_done);
 int survey_say_ring(struct channel *c, const struct keeper *k, const struct message *m, int with_done);

@@ -109,9 +109,8 @@ notices_full(const struct keeper *k)
 	return channel_unsent(&k->send_channel) > SEND_UNSENT_MAX;
 }
 
-/* Remembers to tell number once qmail-send reads again. */
-static void
-tell_later(struct keeper *k, uint64_t number)
+void
+notices_tell_later(struct keeper *k, uint64_t number)
 {
 	if (k->tell_len == k->tell_room) {
 		size_t room = k->tell_room ? 2 * k->tell_room : 64;
@@ -138,7 +137,7 @@ notices_tell(struct keeper *k, uint64_t number, const struct record *r, const st
 	if (!k->listing)
 		return;
 	if (k->tell_len || notices_full(k))
-		tell_later(k, number);
+		notices_tell_later(k, number);
 	else if (!notices_put(&k->send_channel, &n, r->envelope, NULL, 0, 0))
 		out_of_memory(k);
 }
@@ -201,7 +200,7 @@ tell_unsaid(struct keeper *k)
 	k->unsaid = (stralloc)STRALLOC_ZERO;
 	for (size_t at = 0; k->listing && at < unsaid.len; at += sizeof number) {
 		memcpy(&number, unsaid.s + at, sizeof number);
-		tell_later(k, number);
+		notices_tell_later(k, number);
 	}
 	stralloc_free(&unsaid);
 }
@@ -218,7 +217,7 @@ start_list(struct keeper *k)
 	k->listing = k->list_running = 1;
 	for (m = k->ledger.oldest[LIST_RING]; m; m = m->newer)
 		if (!m->ended)
-			tell_later(k, m->number);
+			notices_tell_later(k, m->number);
 	while (k->listing && ledger_walk(&k->ledger, &at, &number, &m))
 		if ((!m || (m->moved && !m->ended && m->known)) && !survey_later(k, number))
 			out_of_memory(k);
@@ -450,7 +449,7 @@ notices_close(struct keeper *k)
 	k->later_len = 0;
 	stralloc_free(&k->unsaid);
 	k->tried_until = (uint64_t)time(NULL);
-	survey_resume(k);
+	survey_end_lists(k);
 }
 
 static void

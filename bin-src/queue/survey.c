@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/uint64.h>
@@ -332,6 +333,17 @@ damaged(struct keeper *k, uint64_t number)
 	notices_put_off(k, number);
 }
 
+/* 1 if the scan did not know all that is recorded about the message. A list does: it is begun when what was reported before it
+ * is flushed, and what comes later is said by the qmail-send that it is for. */
+static int
+is_stale(const struct keeper *k, const struct survey *s, uint64_t number)
+{
+	struct message *m;
+
+	ledger_find(&k->ledger, number, &m);
+	return s->scan && m && m->outcomes_len && m->outcomes[m->outcomes_len - 1].batch >= s->batch;
+}
+
 static void
 take_frame(struct keeper *k, struct survey *s, const struct channel_frame *f)
 {
@@ -353,7 +365,11 @@ take_frame(struct keeper *k, struct survey *s, const struct channel_frame *f)
 		s->finished = 1;
 		break;
 	default:
-		notices_relay(k, &s->relay, f);
+		if (f->type == NOTICE_OVER && k->listing && is_stale(k, s, number)) {
+			s->relay.out.len = 0;
+			notices_tell_later(k, number);
+		} else
+			notices_relay(k, &s->relay, f);
 	}
 }
 
@@ -370,7 +386,7 @@ end_survey(struct keeper *k, struct survey *s)
 	channel_free(&s->relay);
 	if (s->scan && s->finished)
 		scan_is_finished(k);
-	if (!s->finished) {
+	if (!s->finished && !s->unwanted) {
 		keeper_log("warning", s->scan ? "the scan of the queue failed, trying again" :
 		    "a list of waiting messages failed, qmail-send has to ask again", 0, 0);
 		if (!s->scan)
@@ -387,13 +403,14 @@ ready(struct keeper *k, struct source *source, uint32_t events)
 	int r;
 
 	(void)events;
-	if (k->listing && notices_full(k)) {
+	if (k->listing && notices_full(k) && !s->unwanted) {
 		keeper_unwatch(k, source);	/* survey_resume watches it again */
 		return;
 	}
 	r = channel_receive(&s->channel);
 	while (channel_next(&s->channel, &f) == 1)
-		take_frame(k, s, &f);
+		if (!s->unwanted)
+			take_frame(k, s, &f);
 	if (r < 0)
 		end_survey(k, s);
 }
@@ -403,6 +420,18 @@ survey_resume(struct keeper *k)
 {
 	for (struct survey *s = k->surveys; s; s = s->next)
 		keeper_watch(k, &s->source, EPOLLIN);
+}
+
+/* They are not read on, and so end; the scan, which is not for qmail-send alone, goes on. */
+void
+survey_end_lists(struct keeper *k)
+{
+	for (struct survey *s = k->surveys; s; s = s->next)
+		if (!s->scan) {
+			s->unwanted = 1;
+			shutdown(s->source.fd, SHUT_RDWR);
+		}
+	survey_resume(k);
 }
 
 static int
@@ -428,6 +457,7 @@ start(struct keeper *k, int scan, const uint64_t *numbers, size_t len)
 	}
 	s->source = (struct source){ .fd = fd, .ready = ready };
 	s->scan = scan;
+	s->batch = k->ring.next;
 	channel_init(&s->channel, fd, CHILD_FRAME_MAX);
 	channel_init(&s->relay, -1, 0);
 	s->next = k->surveys;
@@ -468,7 +498,7 @@ survey_start_later(struct keeper *k)
 	if (!k->later_len)
 		return;
 	for (const struct survey *s = k->surveys; s; s = s->next)
-		if (!s->scan)
+		if (!s->scan && !s->unwanted)
 			return;
 	if (!start(k, 0, k->later, k->later_len)) {
 		keeper_log("warning", "unable to fork for a list of waiting messages", 0, errno);

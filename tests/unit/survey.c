@@ -473,6 +473,58 @@ a_child_waits_while_qmail_send_does_not_read(void **state)
 	assert_int_equal(keeper.list_running, 0);
 }
 
+/* The scan says what it knew at its fork: the recipient would be delivered to once more. */
+static void
+what_became_of_a_message_since_the_scan_began_is_told_with_it(void **state)
+{
+	int types[3];
+
+	(void)state;
+	make_both(OLD);
+	assert_int_equal(survey_scan(&keeper), 1);
+	reported();
+	connect_send();
+	children_end();
+	for (int told = 0; told < 2; told++) {	/* by the scan, which has to be silent; then by a list */
+		notices_pump(&keeper);
+		survey_start_later(&keeper);
+		children_end();
+	}
+	notices_pump(&keeper);
+	assert_int_equal(keeper_hears(&s, &f), NOTICE_HELLO);
+	for (int i = 0; i < 3; i++) {
+		types[i] = keeper_hears(&s, &f);
+		if (types[i] == NOTICE_RCPT)
+			assert_int_equal(f.s[4], OUTCOME_SUCCEEDED);
+	}
+	assert_true(types[0] == NOTICE_MESSAGE && types[1] == NOTICE_RCPT && types[2] == NOTICE_OVER);
+	assert_list(0, 1);
+}
+
+static void
+a_list_ends_with_the_connection_that_asked_for_it(void **state)
+{
+	struct survey *old;
+
+	(void)state;
+	keeper.scanned = 1;
+	make_both(OLD);
+	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	connect_send();
+	for (int i = 0; i < 100000; i++)	/* more than it can say before somebody reads */
+		assert_int_equal(survey_later(&keeper, OLD), 1);
+	survey_start_later(&keeper);
+	old = keeper.surveys;
+	channel_free(&s);
+	keeper_said[0] = '\0';
+	connect_send();
+	survey_start_later(&keeper);	/* does not wait for it */
+	assert_ptr_not_equal(keeper.surveys, old);
+	children_end();
+	assert_string_equal(keeper_said, "");
+	assert_list(1, 1);
+}
+
 /* What a list says may be older than the ring is by then, and a disk may fail for a moment: mail must not wait for the next list. */
 static void
 what_a_list_could_not_say_is_told_later(void **state)
@@ -549,6 +601,7 @@ main(void)
 		TEST(what_the_names_are), TEST(a_scan_that_fails_decides_nothing_and_is_tried_again),
 		TEST(one_scan_at_a_time_and_none_after_it), TEST(the_ring_has_the_last_word), TEST(outcomes_in_the_ring_come_after_those_of_the_info),
 		TEST(an_outcome_of_another_message_is_none_of_this_one), TEST(what_a_list_could_not_say_is_told_later),
+		TEST(what_became_of_a_message_since_the_scan_began_is_told_with_it), TEST(a_list_ends_with_the_connection_that_asked_for_it),
 		TEST(what_was_set_aside_meanwhile_is_not_told_later),
 		TEST(files_that_are_no_message_are_not_said), TEST(a_record_that_is_damaged_is_not_said), TEST(a_list_of_what_waits),
 		TEST(what_ended_meanwhile_is_not_told), TEST(a_list_that_fails_has_to_be_asked_for_again),
