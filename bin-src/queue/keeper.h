@@ -90,6 +90,7 @@ struct writer {
 	struct source source;
 	struct channel channel;
 	pid_t pid;
+	int is_dismissed;		/* told to end, and not heard any more */
 	unsigned int jobs_len;
 	struct wanted jobs[WRITER_BATCH];	/* that it works on */
 };

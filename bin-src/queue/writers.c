@@ -159,7 +159,7 @@ idlest(struct keeper *k)
 	for (unsigned int i = 0; i < WRITERS; i++) {
 		struct writer *w = &k->writers[i];
 
-		if (w->pid > 0 && (!least || w->jobs_len < least->jobs_len))
+		if (w->pid > 0 && !w->is_dismissed && (!least || w->jobs_len < least->jobs_len))
 			least = w;
 	}
 	return least;
@@ -273,7 +273,7 @@ job_done(struct keeper *k, uint64_t number, enum writer_job job, int error)
 		settle(k, m);
 }
 
-/* A writer that was killed: what it was at is done anew by another, and a later turn starts it again. */
+/* A writer that has ended: what it was at is done anew by another, and a later turn starts it again. */
 static void
 died(struct keeper *k, struct writer *w)
 {
@@ -282,7 +282,7 @@ died(struct keeper *k, struct writer *w)
 	keeper_log("warning", "a writer died and is started again", 0, 0);
 	keeper_unwatch(k, &w->source);
 	channel_free(&w->channel);
-	w->pid = 0;
+	w->pid = w->is_dismissed = 0;
 	for (unsigned int i = 0; i < w->jobs_len; i++) {
 		ledger_find(&k->ledger, w->jobs[i].number, &m);
 		if (!m)
@@ -295,12 +295,28 @@ died(struct keeper *k, struct writer *w)
 	k->jobs_from = k->now_ms + 1000;
 }
 
+/* Its reports are lost, as without memory to take them. It finishes what it is at and ends; only then may another have its
+ * jobs. */
 static void
-ready(struct keeper *k, struct source *source, uint32_t events)
+dismiss(struct writer *w)
 {
-	struct writer *w = (struct writer *)source;
+	w->is_dismissed = 1;
+	shutdown(w->channel.fd, SHUT_WR);
+}
+
+static int
+has_ended(const struct writer *w)
+{
+	char said[4096];
+	ssize_t r = recv(w->channel.fd, said, sizeof said, MSG_DONTWAIT);
+
+	return r == 0 || (r < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+static void
+take_reports(struct keeper *k, struct writer *w)
+{
 	struct channel_frame f;
-	int r = events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? channel_receive(&w->channel) : 0;
 
 	while (channel_next(&w->channel, &f) == 1) {
 		uint64_t number;
@@ -318,7 +334,27 @@ ready(struct keeper *k, struct source *source, uint32_t events)
 			job_done(k, number, (enum writer_job)done.job, (int)error);
 		}
 	}
-	if (r < 0)
+}
+
+static void
+ready(struct keeper *k, struct source *source, uint32_t events)
+{
+	struct writer *w = (struct writer *)source;
+	int r, error;
+
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	if (w->is_dismissed) {
+		if (has_ended(w))
+			died(k, w);
+		return;
+	}
+	r = channel_receive(&w->channel);
+	error = errno;
+	take_reports(k, w);
+	if (r < 0 && error)
+		dismiss(w);
+	else if (r < 0)
 		died(k, w);
 }
 

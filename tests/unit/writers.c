@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -65,6 +66,17 @@ __wrap_unlink(const char *path)
 {
 	/* of files that are being made there may be one, or none */
 	return strncmp(path, "queue/new/", 10) && step("unlink", path) < 0 ? -1 : __real_unlink(path);
+}
+
+static int receive_fails;	/* errno with which the keeper's reads fail, 0: they do not */
+
+int __real_channel_receive(struct channel *from);
+int __wrap_channel_receive(struct channel *from);
+int
+__wrap_channel_receive(struct channel *from)
+{
+	errno = receive_fails;
+	return receive_fails ? -1 : __real_channel_receive(from);
 }
 
 static int
@@ -184,6 +196,15 @@ work(void)
 {
 	writers_turn(&keeper);
 	while (running())
+		keeper_event();
+}
+
+/* The same without what w has to do. */
+static void
+work_but(const struct writer *w)
+{
+	writers_turn(&keeper);
+	while (running() > w->jobs_len)
 		keeper_event();
 }
 
@@ -617,6 +638,37 @@ what_cannot_be_said_to_a_writer_is_done_by_another(void **state)
 	assert_moved(FIRST);
 }
 
+/* It may still be at work, and two must not be at one message. */
+static void
+the_jobs_of_a_writer_that_cannot_be_heard_wait_for_its_end(void **state)
+{
+	struct writer *w = &keeper.writers[0];
+
+	(void)state;
+	assert_int_equal(kill(w->pid, SIGSTOP), 0);
+	writers_move(&keeper, message());
+	writers_turn(&keeper);
+	assert_int_equal(w->jobs_len, 1);
+	receive_fails = ENOMEM;
+	w->source.ready(&keeper, &w->source, EPOLLIN);
+	receive_fails = 0;
+	for (int i = 0; i < 2; i++) {
+		keeper.now_ms += 60000;
+		writers_move(&keeper, message());
+		work_but(w);
+		assert_moved(FIRST + 1 + (uint64_t)i);	/* by the other one */
+		assert_int_equal(w->jobs_len, 1);
+		assert_false(exists("info", FIRST));
+	}
+	assert_int_equal(kill(w->pid, SIGCONT), 0);
+	see_one_die();
+	assert_int_equal(w->jobs_len, 0);
+	keeper.now_ms += 1000;
+	work_it_off();
+	assert_moved(FIRST);
+	assert_true(w->pid > 0);
+}
+
 static void
 a_writer_that_could_not_be_started_is_started_later(void **state)
 {
@@ -709,6 +761,7 @@ main(void)
 		TEST(a_record_that_is_damaged_is_set_aside), TEST(files_that_are_damaged_are_set_aside),
 		TEST(what_seemed_damaged_and_is_whole_stays), TEST(what_a_killed_writer_was_at_is_done_by_another),
 		TEST(what_cannot_be_said_to_a_writer_is_done_by_another),
+		TEST(the_jobs_of_a_writer_that_cannot_be_heard_wait_for_its_end),
 		TEST(a_writer_that_could_not_be_started_is_started_later), TEST(a_file_is_made_anew_or_not_at_all),
 		TEST(a_folder_is_flushed_or_errno_says_why_not),
 	};
