@@ -146,6 +146,7 @@ struct keeper {
 	struct writer writers[WRITERS];
 	struct wanted *wanted;	/* jobs not yet given to a writer */
 	size_t wanted_len, wanted_done, wanted_room;
+	uint64_t missed_at;		/* monotonic ms: jobs that found no memory are looked for; 0: there are none */
 	uint64_t jobs_from;		/* monotonic ms: no new job before, since one failed */
 	int disk_trouble;		/* the last job failed: room in the ring may not come */
 

@@ -11,6 +11,13 @@
 
 enum { PRESSURE = 2 * WRITERS * WRITER_BATCH };	/* messages that are looked at when the ring is half full */
 
+/* 1 if no more is known of m than that there may be files which are no message's: what the child of a large message left. */
+static int
+is_rubbish(const struct message *m)
+{
+	return m->ended && m->known && !m->moved && !m->batch && !m->end_batch;
+}
+
 /* --- wanting ---------------------------------------------------------------------------- */
 
 static void
@@ -24,7 +31,8 @@ want(struct keeper *k, struct message *m, enum writer_job job)
 
 		if (!more) {
 			keeper_log("warning", "no memory for a job; message", m->number, ENOMEM);
-			return;	/* the ring's pressure, or the next start, will want it again */
+			k->missed_at = k->now_ms + 1000 * (uint64_t)JOB_RETRY;
+			return;
 		}
 		k->wanted = more;
 		k->wanted_room = room;
@@ -49,6 +57,23 @@ void
 writers_verify(struct keeper *k, struct message *m)
 {
 	want(k, m, m->batch ? WRITER_ASIDE : WRITER_VERIFY);
+}
+
+/* What want() found no memory for. Newer infos are left out: nothing needs them before the ring presses. */
+static void
+want_missed(struct keeper *k)
+{
+	struct message *m;
+	uint64_t number;
+	size_t at = 0;
+
+	k->missed_at = 0;
+	while (ledger_walk(&k->ledger, &at, &number, &m)) {
+		if (m && (m->end_batch ? m->files : is_rubbish(m)))
+			want(k, m, WRITER_UNLINK);
+		else if (m && m->batch && m->deferred && !m->ended)
+			want(k, m, WRITER_MOVE);
+	}
 }
 
 /* A ring more than half full is emptied from its tail. */
@@ -183,6 +208,8 @@ writers_turn(struct keeper *k)
 {
 	size_t todo;
 
+	if (k->missed_at && k->now_ms >= k->missed_at)
+		want_missed(k);
 	if (k->now_ms >= k->jobs_from) {
 		start_again(k);
 		relieve(k);
@@ -265,8 +292,8 @@ job_done(struct keeper *k, uint64_t number, enum writer_job job, int error)
 		m->files = 0;
 	else
 		notices_place_of(k, number);
-	if (m->ended && m->known && !m->moved && !m->batch && !m->end_batch && !m->files)
-		ledger_remove(&k->ledger, number);	/* what the child of a large message left */
+	if (is_rubbish(m) && !m->files)
+		ledger_remove(&k->ledger, number);
 	else if (m->end_batch && m->files)
 		want(k, m, WRITER_UNLINK);
 	else

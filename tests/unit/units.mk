@@ -35,7 +35,7 @@ KEEPER := tests/unit/queue_keeper tests/unit/directory tests/unit/process $(addp
 	$L/channel $L/date822 $L/siphash $(addprefix queue/,protocol envelope record digest info ring reader)
 KEEPER_WRAP := $(call wrap,getsockopt fdatasync fsync)
 $(eval $(call unit,submit,$(KEEPER),$(KEEPER_WRAP)))
-$(eval $(call unit,writers,tests/unit/unsendable $(KEEPER),$(KEEPER_WRAP) $(call wrap,rename unlink sendmsg channel_receive)))
+$(eval $(call unit,writers,tests/unit/unsendable $(KEEPER),$(KEEPER_WRAP) $(call wrap,rename unlink sendmsg channel_receive realloc)))
 $(eval $(call unit,notices,$(KEEPER),$(KEEPER_WRAP) $(call wrap,channel_put)))
 $(eval $(call unit,survey,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,large,$(KEEPER),$(KEEPER_WRAP)))

@@ -79,6 +79,17 @@ __wrap_channel_receive(struct channel *from)
 	return receive_fails ? -1 : __real_channel_receive(from);
 }
 
+static int reallocs_fail;
+
+void *__real_realloc(void *old, size_t len);
+void *__wrap_realloc(void *old, size_t len);
+void *
+__wrap_realloc(void *old, size_t len)
+{
+	errno = ENOMEM;
+	return reallocs_fail ? NULL : __real_realloc(old, len);
+}
+
 static int
 note_flush(int fd)
 {
@@ -476,6 +487,38 @@ a_folder_whose_flush_fails_concerns_its_messages_alone(void **state)
 	assert_true(m->batch);
 }
 
+/* A job that found no memory is not forgotten: an end whose files stay would hold the ring's tail for ever. */
+static void
+a_job_for_which_there_was_no_memory_is_found_later(void **state)
+{
+	struct message *left;
+	uint32_t block;
+
+	(void)state;
+	connect_send();
+	writers_move(&keeper, message());
+	work();
+	left = ledger_message(&keeper.ledger, FIRST + 1);	/* as the child of a large message leaves it */
+	left->files = left->known = left->ended = 1;
+	free(keeper.wanted);
+	keeper.wanted = NULL;
+	keeper.wanted_len = keeper.wanted_room = 0;
+	say_report(SEND_END, FIRST, 0, "");
+	keeper.now_ms += OUTCOME_WAIT_MS;
+	reallocs_fail = 1;
+	flush_turn(&keeper);
+	writers_unlink(&keeper, left);
+	reallocs_fail = 0;
+	assert_string_equal(keeper_said, "no memory for a job; message");
+	work();
+	assert_int_equal(keeper.ledger.used, 2);
+	keeper.now_ms += 1000 * JOB_RETRY;
+	work_it_off();
+	assert_int_equal(keeper.ledger.used, 0);
+	assert_int_equal(ledger_tail(&keeper.ledger, &block), 0);
+	assert_false(exists("info", FIRST) || exists("mess", FIRST));
+}
+
 /* --- damage ----------------------------------------------------------------------------------------------------------- */
 
 /* What qmail-send is told of the message's place: its kind, -1 if nothing. */
@@ -758,7 +801,7 @@ main(void)
 		TEST(a_ring_more_than_half_full_is_emptied_from_its_tail), TEST(an_end_overtakes_a_move), TEST(an_end_waits_for_the_move_that_runs),
 		TEST(a_step_of_a_move_that_fails_leaves_the_message_in_the_ring_and_is_tried_again),
 		TEST(a_step_of_an_unlink_that_fails_is_tried_again), TEST(a_folder_whose_flush_fails_concerns_its_messages_alone),
-		TEST(a_record_that_is_damaged_is_set_aside), TEST(files_that_are_damaged_are_set_aside),
+		TEST(a_job_for_which_there_was_no_memory_is_found_later), TEST(a_record_that_is_damaged_is_set_aside), TEST(files_that_are_damaged_are_set_aside),
 		TEST(what_seemed_damaged_and_is_whole_stays), TEST(what_a_killed_writer_was_at_is_done_by_another),
 		TEST(what_cannot_be_said_to_a_writer_is_done_by_another),
 		TEST(the_jobs_of_a_writer_that_cannot_be_heard_wait_for_its_end),
