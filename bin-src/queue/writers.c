@@ -20,11 +20,12 @@ is_rubbish(const struct message *m)
 
 /* --- wanting ---------------------------------------------------------------------------- */
 
-static void
+/* 1; 0: it has another job, or there is no memory. */
+static int
 want(struct keeper *k, struct message *m, enum writer_job job)
 {
 	if (m->job)
-		return;
+		return 0;
 	if (k->wanted_len == k->wanted_room) {
 		size_t room = k->wanted_room ? 2 * k->wanted_room : 64;
 		struct wanted *more = realloc(k->wanted, room * sizeof *more);
@@ -32,13 +33,14 @@ want(struct keeper *k, struct message *m, enum writer_job job)
 		if (!more) {
 			keeper_log("warning", "no memory for a job; message", m->number, ENOMEM);
 			k->missed_at = k->now_ms + 1000 * (uint64_t)JOB_RETRY;
-			return;
+			return 0;
 		}
 		k->wanted = more;
 		k->wanted_room = room;
 	}
 	k->wanted[k->wanted_len++] = (struct wanted){ .number = m->number, .job = (char)job };
 	m->job = 1;
+	return 1;
 }
 
 void
@@ -56,7 +58,7 @@ writers_unlink(struct keeper *k, struct message *m)
 void
 writers_verify(struct keeper *k, struct message *m)
 {
-	want(k, m, m->batch ? WRITER_ASIDE : WRITER_VERIFY);
+	m->doubted = !want(k, m, m->batch ? WRITER_ASIDE : WRITER_VERIFY);
 }
 
 /* What want() found no memory for. Newer infos are left out: nothing needs them before the ring presses. */
@@ -71,6 +73,8 @@ want_missed(struct keeper *k)
 	while (ledger_walk(&k->ledger, &at, &number, &m)) {
 		if (m && (m->end_batch ? m->files : is_rubbish(m)))
 			want(k, m, WRITER_UNLINK);
+		else if (m && m->doubted && !m->ended)
+			writers_verify(k, m);
 		else if (m && m->batch && m->deferred && !m->ended)
 			want(k, m, WRITER_MOVE);
 	}
@@ -144,10 +148,16 @@ still_wanted(const struct message *m, enum writer_job job)
 	return job;
 }
 
+/* A job is over: what waited for this is next, else m is let go of. */
 static void
-settle(struct keeper *k, struct message *m)
+go_on(struct keeper *k, struct message *m)
 {
-	ledger_settle(&k->ledger, m, k->scanned || m->number >= k->first_number);
+	if (m->end_batch && m->files)
+		want(k, m, WRITER_UNLINK);
+	else if (m->doubted && !m->ended)
+		writers_verify(k, m);
+	else
+		ledger_settle(&k->ledger, m, k->scanned || m->number >= k->first_number);
 }
 
 static void
@@ -162,7 +172,7 @@ give(struct keeper *k, struct writer *w, const struct wanted *wanted)
 	m->job = 0;
 	job = still_wanted(m, (enum writer_job)wanted->job);
 	if (job == WRITER_NONE) {
-		settle(k, m);
+		go_on(k, m);
 		return;
 	}
 	if (!put_job(w, m, job)) {
@@ -259,6 +269,9 @@ job_failed(struct keeper *k, struct message *m, enum writer_job job, int error)
 	m->outcomes_in_job = 0;
 	k->disk_trouble = 1;
 	k->jobs_from = k->now_ms + 1000 * (uint64_t)JOB_RETRY;
+	if (m->doubted)		/* who complained tries again as well, and complains again if that fails */
+		notices_place_of(k, m->number);
+	m->doubted = 0;
 	want(k, m, job);
 }
 
@@ -294,10 +307,8 @@ job_done(struct keeper *k, uint64_t number, enum writer_job job, int error)
 		notices_place_of(k, number);
 	if (is_rubbish(m) && !m->files)
 		ledger_remove(&k->ledger, number);
-	else if (m->end_batch && m->files)
-		want(k, m, WRITER_UNLINK);
 	else
-		settle(k, m);
+		go_on(k, m);
 }
 
 /* A writer that has ended: what it was at is done anew by another, and a later turn starts it again. */

@@ -487,6 +487,14 @@ a_folder_whose_flush_fails_concerns_its_messages_alone(void **state)
 	assert_true(m->batch);
 }
 
+static void
+without_room_for_jobs(void)
+{
+	free(keeper.wanted);
+	keeper.wanted = NULL;
+	keeper.wanted_len = keeper.wanted_done = keeper.wanted_room = 0;
+}
+
 /* A job that found no memory is not forgotten: an end whose files stay would hold the ring's tail for ever. */
 static void
 a_job_for_which_there_was_no_memory_is_found_later(void **state)
@@ -500,9 +508,7 @@ a_job_for_which_there_was_no_memory_is_found_later(void **state)
 	work();
 	left = ledger_message(&keeper.ledger, FIRST + 1);	/* as the child of a large message leaves it */
 	left->files = left->known = left->ended = 1;
-	free(keeper.wanted);
-	keeper.wanted = NULL;
-	keeper.wanted_len = keeper.wanted_room = 0;
+	without_room_for_jobs();
 	say_report(SEND_END, FIRST, 0, "");
 	keeper.now_ms += OUTCOME_WAIT_MS;
 	reallocs_fail = 1;
@@ -538,6 +544,24 @@ place_told(uint64_t number)
 }
 
 static void
+hear_all(void)
+{
+	notices_pump(&keeper);
+	while (keeper_hears(&send_side, &f) > 0)
+		;
+}
+
+static void
+complain(uint64_t number)
+{
+	char s[8];
+
+	uint64_pack_big(s, number);
+	keeper_say(&send_side, SEND_DAMAGED, s, sizeof s);
+	keeper_events();
+}
+
+static void
 damage_record(const struct message *m)
 {
 	assert_int_equal(pwrite(keeper.ring.fd, "!", 1, (off_t)(m->place.offset + m->place.len - 1)), 1);
@@ -554,9 +578,7 @@ a_record_that_is_damaged_is_set_aside(void **state)
 	for (int by_move = 0; by_move < 2; by_move++) {
 		connect_send();
 		m = message();
-		notices_pump(&keeper);
-		while (keeper_hears(&send_side, &f) > 0)
-			;
+		hear_all();
 		len = m->place.len;
 		damage_record(m);
 		if (by_move)
@@ -585,9 +607,7 @@ files_that_are_damaged_are_set_aside(void **state)
 	connect_send();
 	writers_move(&keeper, message());
 	work();
-	notices_pump(&keeper);
-	while (keeper_hears(&send_side, &f) > 0)
-		;
+	hear_all();
 	info_path(path, "mess", FIRST);
 	assert_int_equal(truncate(path, 3), 0);
 	writers_verify(&keeper, ledger_message(&keeper.ledger, FIRST));
@@ -608,9 +628,7 @@ what_seemed_damaged_and_is_whole_stays(void **state)
 	(void)state;
 	connect_send();
 	m = message();
-	notices_pump(&keeper);
-	while (keeper_hears(&send_side, &f) > 0)
-		;
+	hear_all();
 	writers_verify(&keeper, m);
 	work();
 	assert_int_equal(place_told(FIRST), PLACE_RING);
@@ -620,6 +638,65 @@ what_seemed_damaged_and_is_whole_stays(void **state)
 	work();
 	assert_int_equal(place_told(FIRST), PLACE_FILE);
 	assert_moved(FIRST);
+}
+
+/* Qmail-send does nothing with the message before it has an answer. */
+static void
+a_complaint_is_answered_after_the_job_that_runs(void **state)
+{
+	(void)state;
+	connect_send();
+	writers_move(&keeper, message());
+	hear_all();
+	writers_turn(&keeper);
+	assert_int_equal(running(), 1);
+	complain(FIRST);
+	while (running())
+		keeper_event();
+	assert_int_equal(place_told(FIRST), -1);
+	work_it_off();
+	assert_int_equal(place_told(FIRST), PLACE_FILE);
+	assert_moved(FIRST);
+	/* or after the job that was to run, and is none any more */
+	writers_move(&keeper, ledger_message(&keeper.ledger, FIRST));
+	complain(FIRST);
+	work_it_off();
+	assert_int_equal(place_told(FIRST), PLACE_FILE);
+	assert_moved(FIRST);
+}
+
+static void
+a_complaint_does_not_wait_for_a_job_that_fails_again_and_again(void **state)
+{
+	(void)state;
+	connect_send();
+	writers_move(&keeper, message());
+	hear_all();
+	strcpy(shared->fail, "flush queue/mess/11\n");
+	complain(FIRST);
+	work();
+	assert_int_equal(place_told(FIRST), PLACE_RING);
+	forget_steps();
+	keeper.now_ms += 1000 * JOB_RETRY;
+	work_it_off();
+	assert_int_equal(place_told(FIRST), -1);
+	assert_moved(FIRST);
+}
+
+static void
+a_complaint_for_which_there_was_no_memory_is_answered_later(void **state)
+{
+	(void)state;
+	connect_send();
+	message();
+	hear_all();
+	without_room_for_jobs();
+	reallocs_fail = 1;
+	complain(FIRST);
+	reallocs_fail = 0;
+	keeper.now_ms += 1000 * JOB_RETRY;
+	work_it_off();
+	assert_int_equal(place_told(FIRST), PLACE_RING);
 }
 
 /* --- writers that die ------------------------------------------------------------------------------------------------ */
@@ -801,8 +878,11 @@ main(void)
 		TEST(a_ring_more_than_half_full_is_emptied_from_its_tail), TEST(an_end_overtakes_a_move), TEST(an_end_waits_for_the_move_that_runs),
 		TEST(a_step_of_a_move_that_fails_leaves_the_message_in_the_ring_and_is_tried_again),
 		TEST(a_step_of_an_unlink_that_fails_is_tried_again), TEST(a_folder_whose_flush_fails_concerns_its_messages_alone),
-		TEST(a_job_for_which_there_was_no_memory_is_found_later), TEST(a_record_that_is_damaged_is_set_aside), TEST(files_that_are_damaged_are_set_aside),
-		TEST(what_seemed_damaged_and_is_whole_stays), TEST(what_a_killed_writer_was_at_is_done_by_another),
+		TEST(a_job_for_which_there_was_no_memory_is_found_later), TEST(a_record_that_is_damaged_is_set_aside),
+		TEST(files_that_are_damaged_are_set_aside),
+		TEST(what_seemed_damaged_and_is_whole_stays), TEST(a_complaint_is_answered_after_the_job_that_runs),
+		TEST(a_complaint_does_not_wait_for_a_job_that_fails_again_and_again),
+		TEST(a_complaint_for_which_there_was_no_memory_is_answered_later), TEST(what_a_killed_writer_was_at_is_done_by_another),
 		TEST(what_cannot_be_said_to_a_writer_is_done_by_another),
 		TEST(the_jobs_of_a_writer_that_cannot_be_heard_wait_for_its_end),
 		TEST(a_writer_that_could_not_be_started_is_started_later), TEST(a_file_is_made_anew_or_not_at_all),
