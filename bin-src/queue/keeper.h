@@ -31,6 +31,7 @@ enum {
 	WRITERS = 2,
 	WRITER_BATCH = 64,		/* jobs that a writer does with common flushes of directories */
 	JOB_RETRY = 5,			/* seconds after a job that failed */
+	SAY_RETRY = 60,			/* seconds after which is told what could not be said */
 	CHILD_FRAME_MAX = 64 << 20,	/* octets of a frame between keeper and its children */
 };
 
@@ -67,6 +68,14 @@ struct submitter {
 	int made, told;			/* the child has reported; qmail-send was told the whole message */
 };
 
+/* A connection to qmail-send's socket whose first frame has not come, or that waits for its answer. */
+struct newcomer {
+	struct source source;
+	struct channel channel;
+	int is_reader;			/* it asked for a list before the scan of the start had ended */
+	struct newcomer *next;
+};
+
 /* An outcome or end that qmail-send reported, until it is flushed and confirmed. */
 struct report {
 	uint64_t number;
@@ -81,6 +90,7 @@ struct writer {
 	struct source source;
 	struct channel channel;
 	pid_t pid;
+	int is_dismissed;		/* told to end, and not heard any more */
 	unsigned int jobs_len;
 	struct wanted jobs[WRITER_BATCH];	/* that it works on */
 };
@@ -92,6 +102,8 @@ struct survey {
 	pid_t pid;
 	int scan;			/* the one of the start, which finds the numbers as well */
 	int finished;			/* it said that it came to its end */
+	int unwanted;			/* a list whose qmail-send has gone */
+	uint64_t batch;			/* the first that its memory, that of the fork, does not have */
 	struct channel relay;		/* the message that it is saying, until it is whole; fd -1 */
 	struct survey *next;
 };
@@ -121,17 +133,20 @@ struct keeper {
 
 	struct source send;		/* qmail-send's connection; fd -1: none */
 	struct channel send_channel;
-	struct newcomer *readers;	/* who asked for a list before the scan of the start had ended */
+	struct newcomer *newcomers;
 	int listing;			/* it asked for the list: new messages are told */
 	int list_wanted;		/* it asked, and reports from before come first */
 	int list_running;		/* NOTICE_ALL is owed */
 	uint64_t tried_until;		/* wall clock: NOTICE_HELLO's */
 	uint64_t *tell;			/* numbers to tell once it reads again */
 	size_t tell_len, tell_done, tell_room;
+	stralloc unsaid;		/* numbers (8 octets each) that could not be said */
+	uint64_t unsaid_from;		/* monotonic ms: they are told */
 
 	struct writer writers[WRITERS];
 	struct wanted *wanted;	/* jobs not yet given to a writer */
 	size_t wanted_len, wanted_done, wanted_room;
+	uint64_t missed_at;		/* monotonic ms: jobs that found no memory are looked for; 0: there are none */
 	uint64_t jobs_from;		/* monotonic ms: no new job before, since one failed */
 	int disk_trouble;		/* the last job failed: room in the ring may not come */
 
@@ -147,7 +162,8 @@ void keeper_unwatch(struct keeper *k, struct source *s);	/* and closes nothing *
 void keeper_log(const char *kind, const char *text, uint64_t number, int error);	/* "warning", "alert", "info"; number or
 										 * error 0: not said. Drops the line if the log is not read */
 /* A child of the keeper with a channel to it: 0 in the child, whose end is *fd; in the parent its pid, and *fd is the
- * parent's end, non-blocking. -1 with errno. The child has no descriptor of a client but keep (-1: none). */
+ * parent's end, non-blocking. -1 with errno. Of the keeper's connections, sockets and other children's channels the child
+ * has none but the client keep (-1: none), or a peer would not see that the keeper closed its end. */
 pid_t keeper_fork(struct keeper *k, int *fd, int keep);
 uint64_t keeper_take_number(struct keeper *k);
 
@@ -173,6 +189,8 @@ int flush_empty(struct keeper *k);			/* a batch of its own for tail and limit; 1
 /* --- notices.c */
 void notices_accept(struct keeper *k, struct source *s, uint32_t events);
 void notices_tell(struct keeper *k, uint64_t number, const struct record *r, const struct queue_place *place);
+void notices_tell_later(struct keeper *k, uint64_t number);	/* once qmail-send reads, as it is then */
+void notices_put_off(struct keeper *k, uint64_t number);	/* it could not be said: tell it later */
 void notices_pump(struct keeper *k);
 void notices_answer_readers(struct keeper *k);	/* the scan has ended */
 void notices_confirm(struct keeper *k, const struct report *r);
@@ -207,10 +225,11 @@ int writer_make_file(const char *path, const char *s, size_t len);
 enum survey_frame { SURVEY_FOUND = 'f', SURVEY_DAMAGED = 'd', SURVEY_RUBBISH = 'u', SURVEY_FINISHED = 'e' };
 int survey_scan(struct keeper *k);
 int survey_list(struct keeper *k, const uint64_t *numbers, size_t len);
-void survey_reader(struct keeper *k, struct channel *c);	/* a child that answers SEND_READ */
+void survey_reader(struct keeper *k, const struct channel *c);	/* a child that answers SEND_READ */
 int survey_later(struct keeper *k, uint64_t number);	/* list this one too; 1, or 0 (ENOMEM) */
 void survey_start_later(struct keeper *k);
 void survey_resume(struct keeper *k);		/* qmail-send reads again */
+void survey_end_lists(struct keeper *k);	/* qmail-send has gone */
 /* Say one message, in its files or in the ring: 1; 0 not there or damaged; -1 with errno. */
 int survey_say(struct channel *c, uint64_t number, const struct keeper *k, int with_done);
 int survey_say_ring(struct channel *c, const struct keeper *k, const struct message *m, int with_done);

@@ -388,7 +388,7 @@ ledger_settle(struct ledger *l, struct message *m, int scanned)
 	if (m->end_batch ? scanned && !m->files : scanned && !m->known && !m->ended) {
 		clear_slot(l, s);
 		forget(l, m);
-	} else if (m->moved && !m->ended && !m->outcomes_len) {
+	} else if (m->moved && !m->ended && !m->outcomes_len && !m->doubted) {
 		*s = moved(m->number);
 		forget(l, m);
 	}

@@ -33,6 +33,7 @@ struct message {
 	unsigned int deferred : 1;	/* it has to wait: move it */
 	unsigned int ended : 1;		/* its end is recorded, or will be with the next batch */
 	unsigned int job : 1;		/* a writer works on it */
+	unsigned int doubted : 1;	/* a writer is to look at it when no other job is left */
 	unsigned int listed : 2;	/* in which list: enum ledger_list */
 };
 

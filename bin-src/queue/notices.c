@@ -109,9 +109,8 @@ notices_full(const struct keeper *k)
 	return channel_unsent(&k->send_channel) > SEND_UNSENT_MAX;
 }
 
-/* Remembers to tell number once qmail-send reads again. */
-static void
-tell_later(struct keeper *k, uint64_t number)
+void
+notices_tell_later(struct keeper *k, uint64_t number)
 {
 	if (k->tell_len == k->tell_room) {
 		size_t room = k->tell_room ? 2 * k->tell_room : 64;
@@ -138,21 +137,40 @@ notices_tell(struct keeper *k, uint64_t number, const struct record *r, const st
 	if (!k->listing)
 		return;
 	if (k->tell_len || notices_full(k))
-		tell_later(k, number);
+		notices_tell_later(k, number);
 	else if (!notices_put(&k->send_channel, &n, r->envelope, NULL, 0, 0))
 		out_of_memory(k);
 }
 
-static int
+void
+notices_put_off(struct keeper *k, uint64_t number)
+{
+	if (!k->listing)
+		return;
+	keeper_log("warning", "unable to tell qmail-send of it now, it is told later: message", number, 0);
+	if (!k->unsaid.len)
+		k->unsaid_from = k->now_ms + 1000 * (uint64_t)SAY_RETRY;
+	if (!stralloc_catb(&k->unsaid, (char *)&number, sizeof number))
+		out_of_memory(k);
+}
+
+static void
 tell_again(struct keeper *k, uint64_t number, struct message *m)
 {
-	int said = m && m->batch ? survey_say_ring(&k->send_channel, k, m, 0) : survey_later(k, number) ? 1 : -1;
+	int said;
 
-	if (said == 0)
-		writers_verify(k, m);
-	if (said < 0)
+	if (!m || !m->batch) {
+		if (!survey_later(k, number))
+			out_of_memory(k);
+		return;
+	}
+	said = survey_say_ring(&k->send_channel, k, m, 0);
+	if (said < 0 && errno == ENOMEM)
 		out_of_memory(k);
-	return said >= 0;
+	else if (said <= 0) {
+		writers_verify(k, m);	/* sets it aside, or names what it cannot read */
+		notices_put_off(k, number);
+	}
 }
 
 /* Tells what was put off, then owes nothing but what surveys say. */
@@ -163,16 +181,28 @@ tell_now(struct keeper *k)
 		uint64_t number = k->tell[k->tell_done++];
 		struct message *m;
 
-		if (!ledger_find(&k->ledger, number, &m) || (m && (m->ended || !m->known)))
-			continue;
-		if (!tell_again(k, number, m))
-			return;
+		if (ledger_find(&k->ledger, number, &m) && !(m && (m->ended || !m->known)))
+			tell_again(k, number, m);
 	}
 	if (k->tell_done == k->tell_len) {
 		free(k->tell);
 		k->tell = NULL;
 		k->tell_len = k->tell_done = k->tell_room = 0;
 	}
+}
+
+static void
+tell_unsaid(struct keeper *k)
+{
+	stralloc unsaid = k->unsaid;
+	uint64_t number;
+
+	k->unsaid = (stralloc)STRALLOC_ZERO;
+	for (size_t at = 0; k->listing && at < unsaid.len; at += sizeof number) {
+		memcpy(&number, unsaid.s + at, sizeof number);
+		notices_tell_later(k, number);
+	}
+	stralloc_free(&unsaid);
 }
 
 /* The answer to SEND_LIST: what is in the ring from memory, what waits in files from a survey. */
@@ -187,7 +217,7 @@ start_list(struct keeper *k)
 	k->listing = k->list_running = 1;
 	for (m = k->ledger.oldest[LIST_RING]; m; m = m->newer)
 		if (!m->ended)
-			tell_later(k, m->number);
+			notices_tell_later(k, m->number);
 	while (k->listing && ledger_walk(&k->ledger, &at, &number, &m))
 		if ((!m || (m->moved && !m->ended && m->known)) && !survey_later(k, number))
 			out_of_memory(k);
@@ -202,8 +232,11 @@ notices_pump(struct keeper *k)
 		survey_resume(k);
 	if (k->list_wanted && !k->reports_len)
 		start_list(k);
+	if (k->unsaid.len && k->now_ms >= k->unsaid_from)
+		tell_unsaid(k);
 	tell_now(k);
-	if (k->list_running && !k->tell_len && !k->later_len && !k->surveys && k->scanned) {
+	/* also not while something is unsaid: what the list does not name, qmail-send forgets */
+	if (k->list_running && !k->tell_len && !k->later_len && !k->unsaid.len && !k->surveys && k->scanned) {
 		k->list_running = 0;
 		if (!channel_put1(&k->send_channel, NOTICE_ALL, "", 0))
 			out_of_memory(k);
@@ -414,20 +447,26 @@ notices_close(struct keeper *k)
 	k->listing = k->list_wanted = k->list_running = 0;
 	k->tell_len = k->tell_done = 0;
 	k->later_len = 0;
+	stralloc_free(&k->unsaid);
 	k->tried_until = (uint64_t)time(NULL);
+	survey_end_lists(k);
 }
 
-/* A connection whose first frame has not come yet. */
-struct newcomer {
-	struct source source;
-	struct channel channel;
-	struct newcomer *next;	/* of keeper's readers */
-};
+static void
+unlist_newcomer(struct keeper *k, struct newcomer *n)
+{
+	struct newcomer **at = &k->newcomers;
+
+	while (*at != n)
+		at = &(*at)->next;
+	*at = n->next;
+	keeper_unwatch(k, &n->source);
+}
 
 static void
 drop_newcomer(struct keeper *k, struct newcomer *n)
 {
-	keeper_unwatch(k, &n->source);
+	unlist_newcomer(k, n);
 	channel_free(&n->channel);
 	free(n);
 }
@@ -437,7 +476,7 @@ static void
 become_send(struct keeper *k, struct newcomer *n)
 {
 	notices_close(k);
-	keeper_unwatch(k, &n->source);
+	unlist_newcomer(k, n);
 	k->send_channel = n->channel;
 	k->send = (struct source){ .fd = n->channel.fd, .ready = send_ready };
 	free(n);
@@ -469,17 +508,18 @@ newcomer_ready(struct keeper *k, struct source *source, uint32_t events)
 		return;
 	}
 	keeper_unwatch(k, source);
-	n->next = k->readers;
-	k->readers = n;
+	n->is_reader = 1;
 }
 
 void
 notices_answer_readers(struct keeper *k)
 {
-	while (k->readers) {
-		struct newcomer *n = k->readers;
+	struct newcomer *next;
 
-		k->readers = n->next;
+	for (struct newcomer *n = k->newcomers; n; n = next) {
+		next = n->next;
+		if (!n->is_reader)
+			continue;
 		survey_reader(k, &n->channel);
 		drop_newcomer(k, n);
 	}
@@ -508,6 +548,8 @@ notices_accept(struct keeper *k, struct source *listener, uint32_t events)
 	}
 	n->source = (struct source){ .fd = fd, .ready = newcomer_ready };
 	channel_init(&n->channel, fd, QUEUE_FRAME_MAX);
+	n->next = k->newcomers;
+	k->newcomers = n;
 	uint64_pack_big(hello, k->send.fd >= 0 ? (uint64_t)time(NULL) : k->tried_until);
 	if (!channel_put1(&n->channel, NOTICE_HELLO, hello, sizeof hello) || channel_flush(&n->channel) != 1 ||
 	    !keeper_watch(k, &n->source, EPOLLIN))

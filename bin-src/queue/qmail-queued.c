@@ -88,6 +88,31 @@ keeper_take_number(struct keeper *k)
 	return k->next_number++;
 }
 
+/* In a child: a connection ends when the keeper closes it, not when the last child does. */
+static void
+close_all_but(const struct keeper *k, int keep)
+{
+	close(k->epoll);
+	close(k->submit_listener.fd);
+	close(k->send_listener.fd);
+	for (const struct submitter *s = k->submitters; s; s = s->next) {
+		if (s->source.fd != keep && s->source.fd >= 0)
+			close(s->source.fd);
+		if (s->report.fd >= 0)
+			close(s->report.fd);
+	}
+	for (const struct newcomer *n = k->newcomers; n; n = n->next)
+		if (n->source.fd != keep)
+			close(n->source.fd);
+	if (k->send.fd >= 0)
+		close(k->send.fd);
+	for (unsigned int i = 0; i < WRITERS; i++)
+		if (k->writers[i].pid > 0)
+			close(k->writers[i].channel.fd);
+	for (const struct survey *s = k->surveys; s; s = s->next)
+		close(s->source.fd);
+}
+
 pid_t
 keeper_fork(struct keeper *k, int *fd, int keep)
 {
@@ -115,13 +140,7 @@ keeper_fork(struct keeper *k, int *fd, int keep)
 	selfpipe_finish();
 	signal(SIGTERM, SIG_DFL);
 	close(ends[0]);
-	close(k->epoll);
-	/* a connection ends when the keeper closes it, not when the last child does */
-	for (struct submitter *s = k->submitters; s; s = s->next)
-		if (s->source.fd != keep && s->source.fd >= 0)
-			close(s->source.fd);
-	if (k->send.fd >= 0)
-		close(k->send.fd);
+	close_all_but(k, keep);
 	if (keep >= 0)
 		fcntl(keep, F_SETFL, O_NONBLOCK);
 	*fd = ends[1];

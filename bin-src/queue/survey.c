@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/uint64.h>
@@ -17,7 +18,7 @@ enum { READER_SECONDS = 300 };	/* a reader that takes longer is cut off */
 
 /* --- saying a message ---------------------------------------------------------------------- */
 
-/* The outcomes that are records in the ring; *text holds their octets. */
+/* The outcomes that are records in the ring; *text holds their octets. 1, or 0 with errno. */
 static int
 ring_outcomes(struct info_outcome *out, stralloc *text, const struct keeper *k, const struct message *m)
 {
@@ -33,8 +34,14 @@ ring_outcomes(struct info_outcome *out, stralloc *text, const struct keeper *k, 
 		char *s = text->s + text->len;
 		struct record r;
 
-		if (!ring_read(k->ring.fd, k->ring.size, o->offset, s, o->len) || !record_parse(&r, s, o->len))
+		if (!ring_read(k->ring.fd, k->ring.size, o->offset, s, o->len))
 			return 0;
+		/* a child may come here when its info holds the outcome, and the ring something else */
+		if (!record_parse(&r, s, o->len) || r.type != RECORD_OUTCOME || r.number != m->number ||
+		    r.recipient != o->recipient || r.result != o->result) {
+			errno = EPROTO;
+			return 0;
+		}
 		text->len += o->len;
 		out[i] = (struct info_outcome){ .recipient = o->recipient, .result = o->result, .text = r.text,
 		    .text_len = (uint32_t)r.text_len };
@@ -141,7 +148,8 @@ flush(struct channel *c, size_t leave)
 }
 
 /* Says a message for qmail-send, or that its files are no message: a writer looks at them, sets them aside where they are
- * damaged, and names what it cannot read. The child gives up only where it lacks what it needs itself. */
+ * damaged, and names what it cannot read; what stays is told later. The child gives up only where it lacks what it needs
+ * itself. */
 static void
 say(struct channel *c, const struct keeper *k, uint64_t number)
 {
@@ -322,6 +330,18 @@ damaged(struct keeper *k, uint64_t number)
 	m = ledger_message(&k->ledger, number);
 	if (m)
 		writers_verify(k, m);
+	notices_put_off(k, number);
+}
+
+/* 1 if the scan did not know all that is recorded about the message. A list does: it is begun when what was reported before it
+ * is flushed, and what comes later is said by the qmail-send that it is for. */
+static int
+is_stale(const struct keeper *k, const struct survey *s, uint64_t number)
+{
+	struct message *m;
+
+	ledger_find(&k->ledger, number, &m);
+	return s->scan && m && m->outcomes_len && m->outcomes[m->outcomes_len - 1].batch >= s->batch;
 }
 
 static void
@@ -345,7 +365,11 @@ take_frame(struct keeper *k, struct survey *s, const struct channel_frame *f)
 		s->finished = 1;
 		break;
 	default:
-		notices_relay(k, &s->relay, f);
+		if (f->type == NOTICE_OVER && k->listing && is_stale(k, s, number)) {
+			s->relay.out.len = 0;
+			notices_tell_later(k, number);
+		} else
+			notices_relay(k, &s->relay, f);
 	}
 }
 
@@ -362,7 +386,7 @@ end_survey(struct keeper *k, struct survey *s)
 	channel_free(&s->relay);
 	if (s->scan && s->finished)
 		scan_is_finished(k);
-	if (!s->finished) {
+	if (!s->finished && !s->unwanted) {
 		keeper_log("warning", s->scan ? "the scan of the queue failed, trying again" :
 		    "a list of waiting messages failed, qmail-send has to ask again", 0, 0);
 		if (!s->scan)
@@ -379,13 +403,14 @@ ready(struct keeper *k, struct source *source, uint32_t events)
 	int r;
 
 	(void)events;
-	if (k->listing && notices_full(k)) {
+	if (k->listing && notices_full(k) && !s->unwanted) {
 		keeper_unwatch(k, source);	/* survey_resume watches it again */
 		return;
 	}
 	r = channel_receive(&s->channel);
 	while (channel_next(&s->channel, &f) == 1)
-		take_frame(k, s, &f);
+		if (!s->unwanted)
+			take_frame(k, s, &f);
 	if (r < 0)
 		end_survey(k, s);
 }
@@ -395,6 +420,18 @@ survey_resume(struct keeper *k)
 {
 	for (struct survey *s = k->surveys; s; s = s->next)
 		keeper_watch(k, &s->source, EPOLLIN);
+}
+
+/* They are not read on, and so end; the scan, which is not for qmail-send alone, goes on. */
+void
+survey_end_lists(struct keeper *k)
+{
+	for (struct survey *s = k->surveys; s; s = s->next)
+		if (!s->scan) {
+			s->unwanted = 1;
+			shutdown(s->source.fd, SHUT_RDWR);
+		}
+	survey_resume(k);
 }
 
 static int
@@ -420,6 +457,7 @@ start(struct keeper *k, int scan, const uint64_t *numbers, size_t len)
 	}
 	s->source = (struct source){ .fd = fd, .ready = ready };
 	s->scan = scan;
+	s->batch = k->ring.next;
 	channel_init(&s->channel, fd, CHILD_FRAME_MAX);
 	channel_init(&s->relay, -1, 0);
 	s->next = k->surveys;
@@ -460,7 +498,7 @@ survey_start_later(struct keeper *k)
 	if (!k->later_len)
 		return;
 	for (const struct survey *s = k->surveys; s; s = s->next)
-		if (!s->scan)
+		if (!s->scan && !s->unwanted)
 			return;
 	if (!start(k, 0, k->later, k->later_len)) {
 		keeper_log("warning", "unable to fork for a list of waiting messages", 0, errno);
@@ -472,16 +510,21 @@ survey_start_later(struct keeper *k)
 }
 
 void
-survey_reader(struct keeper *k, struct channel *c)
+survey_reader(struct keeper *k, const struct channel *c)
 {
-	int flags;
-	pid_t pid = fork();
+	struct channel peer;
+	int fd;
+	pid_t pid = keeper_fork(k, &fd, c->fd);
 
-	if (pid < 0)
+	if (pid < 0) {
 		keeper_log("warning", "unable to fork for a reader", 0, errno);
-	if (pid != 0)
 		return;
-	flags = fcntl(c->fd, F_GETFL);
-	fcntl(c->fd, F_SETFL, flags & ~O_NONBLOCK);
-	run_reader(c, k);
+	}
+	close(fd);	/* it speaks to its peer, and the keeper waits for nothing from it */
+	if (pid > 0)
+		return;
+	close(k->lock);	/* it writes nothing that another keeper would have to wait for */
+	channel_init(&peer, c->fd, QUEUE_FRAME_MAX);
+	fcntl(peer.fd, F_SETFL, fcntl(peer.fd, F_GETFL) & ~O_NONBLOCK);
+	run_reader(&peer, k);
 }

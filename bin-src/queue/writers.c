@@ -11,26 +11,36 @@
 
 enum { PRESSURE = 2 * WRITERS * WRITER_BATCH };	/* messages that are looked at when the ring is half full */
 
+/* 1 if no more is known of m than that there may be files which are no message's: what the child of a large message left. */
+static int
+is_rubbish(const struct message *m)
+{
+	return m->ended && m->known && !m->moved && !m->batch && !m->end_batch;
+}
+
 /* --- wanting ---------------------------------------------------------------------------- */
 
-static void
+/* 1; 0: it has another job, or there is no memory. */
+static int
 want(struct keeper *k, struct message *m, enum writer_job job)
 {
 	if (m->job)
-		return;
+		return 0;
 	if (k->wanted_len == k->wanted_room) {
 		size_t room = k->wanted_room ? 2 * k->wanted_room : 64;
 		struct wanted *more = realloc(k->wanted, room * sizeof *more);
 
 		if (!more) {
 			keeper_log("warning", "no memory for a job; message", m->number, ENOMEM);
-			return;	/* the ring's pressure, or the next start, will want it again */
+			k->missed_at = k->now_ms + 1000 * (uint64_t)JOB_RETRY;
+			return 0;
 		}
 		k->wanted = more;
 		k->wanted_room = room;
 	}
 	k->wanted[k->wanted_len++] = (struct wanted){ .number = m->number, .job = (char)job };
 	m->job = 1;
+	return 1;
 }
 
 void
@@ -48,7 +58,26 @@ writers_unlink(struct keeper *k, struct message *m)
 void
 writers_verify(struct keeper *k, struct message *m)
 {
-	want(k, m, m->batch ? WRITER_ASIDE : WRITER_VERIFY);
+	m->doubted = !want(k, m, m->batch ? WRITER_ASIDE : WRITER_VERIFY);
+}
+
+/* What want() found no memory for. Newer infos are left out: nothing needs them before the ring presses. */
+static void
+want_missed(struct keeper *k)
+{
+	struct message *m;
+	uint64_t number;
+	size_t at = 0;
+
+	k->missed_at = 0;
+	while (ledger_walk(&k->ledger, &at, &number, &m)) {
+		if (m && (m->end_batch ? m->files : is_rubbish(m)))
+			want(k, m, WRITER_UNLINK);
+		else if (m && m->doubted && !m->ended)
+			writers_verify(k, m);
+		else if (m && m->batch && m->deferred && !m->ended)
+			want(k, m, WRITER_MOVE);
+	}
 }
 
 /* A ring more than half full is emptied from its tail. */
@@ -119,10 +148,16 @@ still_wanted(const struct message *m, enum writer_job job)
 	return job;
 }
 
+/* A job is over: what waited for this is next, else m is let go of. */
 static void
-settle(struct keeper *k, struct message *m)
+go_on(struct keeper *k, struct message *m)
 {
-	ledger_settle(&k->ledger, m, k->scanned || m->number >= k->first_number);
+	if (m->end_batch && m->files)
+		want(k, m, WRITER_UNLINK);
+	else if (m->doubted && !m->ended)
+		writers_verify(k, m);
+	else
+		ledger_settle(&k->ledger, m, k->scanned || m->number >= k->first_number);
 }
 
 static void
@@ -137,7 +172,7 @@ give(struct keeper *k, struct writer *w, const struct wanted *wanted)
 	m->job = 0;
 	job = still_wanted(m, (enum writer_job)wanted->job);
 	if (job == WRITER_NONE) {
-		settle(k, m);
+		go_on(k, m);
 		return;
 	}
 	if (!put_job(w, m, job)) {
@@ -159,7 +194,7 @@ idlest(struct keeper *k)
 	for (unsigned int i = 0; i < WRITERS; i++) {
 		struct writer *w = &k->writers[i];
 
-		if (w->pid > 0 && (!least || w->jobs_len < least->jobs_len))
+		if (w->pid > 0 && !w->is_dismissed && (!least || w->jobs_len < least->jobs_len))
 			least = w;
 	}
 	return least;
@@ -183,6 +218,8 @@ writers_turn(struct keeper *k)
 {
 	size_t todo;
 
+	if (k->missed_at && k->now_ms >= k->missed_at)
+		want_missed(k);
 	if (k->now_ms >= k->jobs_from) {
 		start_again(k);
 		relieve(k);
@@ -232,6 +269,9 @@ job_failed(struct keeper *k, struct message *m, enum writer_job job, int error)
 	m->outcomes_in_job = 0;
 	k->disk_trouble = 1;
 	k->jobs_from = k->now_ms + 1000 * (uint64_t)JOB_RETRY;
+	if (m->doubted)		/* who complained tries again as well, and complains again if that fails */
+		notices_place_of(k, m->number);
+	m->doubted = 0;
 	want(k, m, job);
 }
 
@@ -265,15 +305,13 @@ job_done(struct keeper *k, uint64_t number, enum writer_job job, int error)
 		m->files = 0;
 	else
 		notices_place_of(k, number);
-	if (m->ended && m->known && !m->moved && !m->batch && !m->end_batch && !m->files)
-		ledger_remove(&k->ledger, number);	/* what the child of a large message left */
-	else if (m->end_batch && m->files)
-		want(k, m, WRITER_UNLINK);
+	if (is_rubbish(m) && !m->files)
+		ledger_remove(&k->ledger, number);
 	else
-		settle(k, m);
+		go_on(k, m);
 }
 
-/* A writer that was killed: what it was at is done anew by another, and a later turn starts it again. */
+/* A writer that has ended: what it was at is done anew by another, and a later turn starts it again. */
 static void
 died(struct keeper *k, struct writer *w)
 {
@@ -282,7 +320,7 @@ died(struct keeper *k, struct writer *w)
 	keeper_log("warning", "a writer died and is started again", 0, 0);
 	keeper_unwatch(k, &w->source);
 	channel_free(&w->channel);
-	w->pid = 0;
+	w->pid = w->is_dismissed = 0;
 	for (unsigned int i = 0; i < w->jobs_len; i++) {
 		ledger_find(&k->ledger, w->jobs[i].number, &m);
 		if (!m)
@@ -295,12 +333,28 @@ died(struct keeper *k, struct writer *w)
 	k->jobs_from = k->now_ms + 1000;
 }
 
+/* Its reports are lost, as without memory to take them. It finishes what it is at and ends; only then may another have its
+ * jobs. */
 static void
-ready(struct keeper *k, struct source *source, uint32_t events)
+dismiss(struct writer *w)
 {
-	struct writer *w = (struct writer *)source;
+	w->is_dismissed = 1;
+	shutdown(w->channel.fd, SHUT_WR);
+}
+
+static int
+has_ended(const struct writer *w)
+{
+	char said[4096];
+	ssize_t r = recv(w->channel.fd, said, sizeof said, MSG_DONTWAIT);
+
+	return r == 0 || (r < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+static void
+take_reports(struct keeper *k, struct writer *w)
+{
 	struct channel_frame f;
-	int r = events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? channel_receive(&w->channel) : 0;
 
 	while (channel_next(&w->channel, &f) == 1) {
 		uint64_t number;
@@ -318,7 +372,27 @@ ready(struct keeper *k, struct source *source, uint32_t events)
 			job_done(k, number, (enum writer_job)done.job, (int)error);
 		}
 	}
-	if (r < 0)
+}
+
+static void
+ready(struct keeper *k, struct source *source, uint32_t events)
+{
+	struct writer *w = (struct writer *)source;
+	int r, error;
+
+	if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	if (w->is_dismissed) {
+		if (has_ended(w))
+			died(k, w);
+		return;
+	}
+	r = channel_receive(&w->channel);
+	error = errno;
+	take_reports(k, w);
+	if (r < 0 && error)
+		dismiss(w);
+	else if (r < 0)
 		died(k, w);
 }
 

@@ -603,6 +603,30 @@ def test_L1_links_and_odd_files_in_the_queue(keeper):
     assert (queue / "info/10/10").exists()
 
 
+# --- a reader that does not read ---------------------------------------------------------------------------------------
+
+def test_a_reader_that_does_not_read_has_nothing_of_the_keeper_and_dies_with_it(keeper):
+    """As `qmail-qread | less`: whoever starts the keeper anew must not wait for it, nor the clients of the old one."""
+    assert keeper.submit(b"x", SENDER + b"".join(b"T%d@far.example\0" % i for i in range(50_000)) + b"\0") == ACCEPTED
+    before = set(keeper.pids())
+    with keeper.connect() as client, keeper.connect("queue/qmail-send") as newcomer, keeper.connect("queue/qmail-send") as reader:
+        reader.sendall(frame("Q"))
+        wait_for(lambda: set(keeper.pids()) - before, what="a child that answers")
+        child, = set(keeper.pids()) - before
+
+        def sockets():
+            held = [os.readlink(entry) for entry in pathlib.Path(f"/proc/{child}/fd").iterdir()]
+            return len([name for name in held if name.startswith("socket:")])
+
+        wait_for(lambda: sockets() == 1, what="the child to have its peer alone")
+        keeper.server.keeper.kill()
+        keeper.server.keeper.wait()
+        assert closes(client) and closes(newcomer)
+        wait_for(lambda: child not in keeper.pids(), 5, "the child to die")
+        keeper.server.keeper = keeper.server.start_daemon("qmail-queued", "qmail-queued", "-r", 8)
+        keeper.good()
+
+
 # --- L3: nonsense on the sockets ---------------------------------------------------------------------------------------------------------
 
 def closes(s):

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +16,17 @@ enum { FIRST = 1000 };
 
 static struct channel c, s, other;	/* a submitter, qmail-send, another one */
 static struct channel_frame f;
+
+static int no_memory;	/* for frames */
+
+int __real_channel_put(struct channel *to, char type, const struct iovec *v, unsigned int n);
+int __wrap_channel_put(struct channel *to, char type, const struct iovec *v, unsigned int n);
+int
+__wrap_channel_put(struct channel *to, char type, const struct iovec *v, unsigned int n)
+{
+	errno = ENOMEM;
+	return no_memory ? 0 : __real_channel_put(to, type, v, n);
+}
 
 static int
 set_up(void **state)
@@ -273,6 +285,42 @@ what_was_put_off_is_told_later_but_what_has_ended(void **state)
 	assert_told(FIRST + 2);
 	assert_hears(0);
 	assert_int_equal(keeper.tell_room, 0);	/* and its memory is given back */
+}
+
+/* Connecting anew would not help: the next list would come to the same place. */
+static void
+what_cannot_be_read_is_told_later_and_the_connection_stays(void **state)
+{
+	int ring = keeper.ring.fd;
+
+	(void)state;
+	accepted(10);
+	connect_as(&s, keeper.qmails);
+	keeper.ring.fd = open("/", O_RDONLY | O_CLOEXEC);
+	say(SEND_LIST, "", 0);
+	assert_hears(NOTICE_HELLO);
+	assert_hears(0);
+	assert_int_equal(keeper.wanted_len, 1);	/* a writer says what is the matter with it */
+	close(keeper.ring.fd);
+	keeper.ring.fd = ring;
+	assert_told(accepted(10));
+	keeper.now_ms += 1000 * SAY_RETRY;
+	assert_told(FIRST);
+	assert_hears(NOTICE_ALL);
+}
+
+static void
+without_memory_qmail_send_has_to_connect_anew(void **state)
+{
+	(void)state;
+	accepted(10);
+	connect_as(&s, keeper.qmails);
+	say(SEND_LIST, "", 0);
+	no_memory = 1;
+	notices_pump(&keeper);
+	no_memory = 0;
+	assert_string_equal(keeper_said, "no memory for qmail-send's notices, it has to connect anew");
+	assert_int_equal(keeper.send.fd, -1);
 }
 
 /* --- a message ---------------------------------------------------------------------------------------------- */
@@ -536,7 +584,7 @@ where_a_message_is(void **state)
 static void
 a_reader_gets_its_list_and_changes_nothing(void **state)
 {
-	static const char frames[] = { NOTICE_HELLO, NOTICE_MESSAGE, NOTICE_RCPT, NOTICE_OVER, NOTICE_ALL };
+	static const char frames[] = { NOTICE_MESSAGE, NOTICE_RCPT, NOTICE_OVER, NOTICE_ALL };
 
 	(void)state;
 	connect_send();
@@ -545,14 +593,40 @@ a_reader_gets_its_list_and_changes_nothing(void **state)
 	connect_as(&other, keeper.qmails);
 	keeper_say(&other, SEND_READ, "", 0);
 	keeper_events();
-	assert_non_null(keeper.readers);	/* until the directories are read */
+	assert_int_equal(keeper_hears(&other, &f), NOTICE_HELLO);
+	assert_int_equal(keeper_hears(&other, &f), 0);	/* until the directories are read */
 	keeper.scanned = 1;
 	notices_answer_readers(&keeper);
-	assert_null(keeper.readers);
+	assert_null(keeper.newcomers);
 	assert_told(FIRST);	/* qmail-send is still there */
 	assert_int_equal(fcntl(other.fd, F_SETFL, 0), 0);	/* waits for the child */
 	for (size_t i = 0; i < sizeof frames; i++)
 		assert_int_equal(keeper_hears(&other, &f), frames[i]);
+	assert_int_equal(keeper_hears(&other, &f), -1);
+}
+
+/* Else a qmail-qread whose output nobody reads would keep the lock, and all connections open, for minutes. */
+static void
+who_answers_a_reader_is_a_child_as_any_other(void **state)
+{
+	(void)state;
+	accepted(10);
+	connect_as(&other, keeper.qmails);
+	keeper_child = 0;
+	keeper_say(&other, SEND_READ, "", 0);
+	keeper_events();
+	assert_true(keeper_child > 0);
+	assert_int_equal(fcntl(other.fd, F_SETFL, 0), 0);	/* waits for the child */
+	for (int heard = 0; heard != NOTICE_ALL; heard = keeper_hears(&other, &f))
+		assert_true(heard >= 0);
+	assert_int_equal(keeper_hears(&other, &f), -1);
+	channel_free(&other);
+	keeper_forks_fail = 1;
+	connect_as(&other, keeper.qmails);
+	keeper_say(&other, SEND_READ, "", 0);
+	keeper_events();
+	assert_string_equal(keeper_said, "unable to fork for a reader");
+	assert_int_equal(keeper_hears(&other, &f), NOTICE_HELLO);
 	assert_int_equal(keeper_hears(&other, &f), -1);
 }
 
@@ -566,11 +640,14 @@ main(void)
 		TEST(who_hangs_up_or_talks_nonsense_before_its_first_frame_replaces_nobody),
 		TEST(nothing_is_told_before_the_list_and_all_of_it_once), TEST(the_list_ends_when_the_directories_are_read),
 		TEST(reports_from_before_the_list_are_flushed_first), TEST(while_nobody_reads_only_numbers_are_kept),
-		TEST(what_was_put_off_is_told_later_but_what_has_ended), TEST(what_is_said_of_recipients),
+		TEST(what_was_put_off_is_told_later_but_what_has_ended),
+		TEST(what_cannot_be_read_is_told_later_and_the_connection_stays), TEST(without_memory_qmail_send_has_to_connect_anew),
+	 TEST(what_is_said_of_recipients),
 		TEST(no_frame_is_longer_than_qmail_send_takes), TEST(messages_of_two_children_are_passed_on_whole),
 		TEST(reports_that_are_malformed_end_the_connection), TEST(a_text_of_exactly_the_limit_is_taken),
 		TEST(a_number_that_is_gone_is_confirmed_at_once), TEST(a_number_that_may_yet_be_found_is_recorded),
 		TEST(reports_outlive_the_connection), TEST(where_a_message_is), TEST(a_reader_gets_its_list_and_changes_nothing),
+		TEST(who_answers_a_reader_is_a_child_as_any_other),
 	};
 
 	return cmocka_run_group_tests_name("notices", tests, NULL, NULL);

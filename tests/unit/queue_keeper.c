@@ -189,6 +189,7 @@ free_memory(void)
 	free(keeper.reports);
 	free(keeper.tell);
 	free(keeper.later);
+	stralloc_free(&keeper.unsaid);
 	free(keeper.wanted);
 }
 

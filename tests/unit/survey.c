@@ -255,11 +255,38 @@ assert_recipient(char want, const char *text)
 	s.out.len = 0;
 }
 
+/* Success of recipient 0 of OLD, reported by a qmail-send that comes and goes, and in the ring. */
+static const struct outcome *
+reported(void)
+{
+	struct channel reporter;
+	struct message *m;
+	char octets[16];
+
+	keeper_peer = keeper.qmails;
+	keeper_connect(&reporter, &keeper.send_listener);
+	uint64_pack_big(octets, OLD);
+	memcpy(octets + 8, "\0\0\0\0Snew", 8);
+	keeper_say(&reporter, SEND_DONE, octets, sizeof octets);
+	keeper_events();
+	keeper.now_ms += OUTCOME_WAIT_MS;
+	flush_turn(&keeper);
+	channel_free(&reporter);
+	keeper_events();
+	assert_true(ledger_find(&keeper.ledger, OLD, &m));
+	return &m->outcomes[0];
+}
+
+static void
+spoil(uint64_t offset, const char *with)
+{
+	assert_int_equal(pwrite(keeper.ring.fd, with, 1, (off_t)offset), 1);
+}
+
 static void
 outcomes_in_the_ring_come_after_those_of_the_info(void **state)
 {
-	struct message *m;
-	char octets[20];
+	const struct outcome *o;
 
 	(void)state;
 	keeper.scanned = 1;
@@ -267,20 +294,28 @@ outcomes_in_the_ring_come_after_those_of_the_info(void **state)
 	assert_true(ledger_add_moved(&keeper.ledger, OLD));
 	assert_int_equal(survey_say(&s, OLD, &keeper, 0), 1);
 	assert_recipient('D', "old");
-	channel_free(&s);
-	keeper_peer = keeper.qmails;
-	keeper_connect(&s, &keeper.send_listener);
-	uint64_pack_big(octets, OLD);
-	memcpy(octets + 8, "\0\0\0\0Snew", 8);
-	keeper_say(&s, SEND_DONE, octets, 16);
-	keeper_events();
-	keeper.now_ms += OUTCOME_WAIT_MS;
-	flush_turn(&keeper);
-	assert_true(ledger_find(&keeper.ledger, OLD, &m));
+	o = reported();
 	assert_int_equal(survey_say(&s, OLD, &keeper, 0), 1);
 	assert_recipient('S', "new");
-	assert_int_equal(pwrite(keeper.ring.fd, "!", 1, (off_t)m->outcomes[0].offset), 1);
+	spoil(o->offset, "!");
 	assert_int_equal(survey_say(&s, OLD, &keeper, 0), -1);	/* not an old state for a new one */
+	assert_int_equal(errno, EPROTO);
+}
+
+/* A child may reach a message when what it remembers of the ring has been written over. */
+static void
+an_outcome_of_another_message_is_none_of_this_one(void **state)
+{
+	const struct outcome *o;
+
+	(void)state;
+	keeper.scanned = 1;
+	make_both(OLD);
+	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	o = reported();
+	spoil(o->offset + 8, "!");	/* its number */
+	assert_int_equal(survey_say(&s, OLD, &keeper, 0), -1);
+	assert_int_equal(s.out.len, 0);
 }
 
 static void
@@ -438,6 +473,126 @@ a_child_waits_while_qmail_send_does_not_read(void **state)
 	assert_int_equal(keeper.list_running, 0);
 }
 
+/* The scan says what it knew at its fork: the recipient would be delivered to once more. */
+static void
+what_became_of_a_message_since_the_scan_began_is_told_with_it(void **state)
+{
+	int types[3];
+
+	(void)state;
+	make_both(OLD);
+	assert_int_equal(survey_scan(&keeper), 1);
+	reported();
+	connect_send();
+	children_end();
+	for (int told = 0; told < 2; told++) {	/* by the scan, which has to be silent; then by a list */
+		notices_pump(&keeper);
+		survey_start_later(&keeper);
+		children_end();
+	}
+	notices_pump(&keeper);
+	assert_int_equal(keeper_hears(&s, &f), NOTICE_HELLO);
+	for (int i = 0; i < 3; i++) {
+		types[i] = keeper_hears(&s, &f);
+		if (types[i] == NOTICE_RCPT)
+			assert_int_equal(f.s[4], OUTCOME_SUCCEEDED);
+	}
+	assert_true(types[0] == NOTICE_MESSAGE && types[1] == NOTICE_RCPT && types[2] == NOTICE_OVER);
+	assert_list(0, 1);
+}
+
+static void
+a_list_ends_with_the_connection_that_asked_for_it(void **state)
+{
+	struct survey *old;
+
+	(void)state;
+	keeper.scanned = 1;
+	make_both(OLD);
+	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	connect_send();
+	for (int i = 0; i < 100000; i++)	/* more than it can say before somebody reads */
+		assert_int_equal(survey_later(&keeper, OLD), 1);
+	survey_start_later(&keeper);
+	old = keeper.surveys;
+	channel_free(&s);
+	keeper_said[0] = '\0';
+	connect_send();
+	survey_start_later(&keeper);	/* does not wait for it */
+	assert_ptr_not_equal(keeper.surveys, old);
+	children_end();
+	assert_string_equal(keeper_said, "");
+	assert_list(1, 1);
+}
+
+/* What a list says may be older than the ring is by then, and a disk may fail for a moment: mail must not wait for the next list. */
+static void
+what_a_list_could_not_say_is_told_later(void **state)
+{
+	const struct outcome *o;
+
+	(void)state;
+	keeper.scanned = 1;
+	make_both(OLD);
+	make_both(OLD + 1);
+	assert_true(ledger_add_moved(&keeper.ledger, OLD) && ledger_add_moved(&keeper.ledger, OLD + 1));
+	o = reported();
+	connect_send();
+	spoil(o->offset, "!");
+	for (int i = 0; i < 2; i++) {
+		survey_start_later(&keeper);
+		children_end();
+		assert_string_equal(keeper_said, "unable to tell qmail-send of it now, it is told later: message");
+		assert_int_equal(job_for(OLD), WRITER_VERIFY);
+		assert_list(!i, 0);	/* the other one */
+		keeper.now_ms += 1000 * SAY_RETRY - 1;
+		notices_pump(&keeper);
+		assert_int_equal(keeper.later_len, 0);
+		keeper.now_ms++;
+		notices_pump(&keeper);
+		assert_int_equal(keeper.later_len, 1);
+	}
+	spoil(o->offset, "D");
+	survey_start_later(&keeper);
+	children_end();
+	assert_list(1, 1);
+}
+
+static void
+what_was_set_aside_meanwhile_is_not_told_later(void **state)
+{
+	(void)state;
+	keeper.scanned = 1;
+	make_info(OLD);
+	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	connect_send();
+	survey_start_later(&keeper);
+	children_end();
+	assert_list(0, 0);
+	ledger_remove(&keeper.ledger, OLD);
+	keeper.now_ms += 1000 * SAY_RETRY;
+	assert_list(0, 1);
+}
+
+/* Without its end the tail would never move again. */
+static void
+a_scan_that_waits_for_qmail_send_goes_on_when_that_has_gone(void **state)
+{
+	(void)state;
+	make_both(OLD);
+	connect_send();
+	assert_int_equal(survey_scan(&keeper), 1);
+	while (!notices_full(&keeper))
+		assert_true(channel_put1(&keeper.send_channel, NOTICE_HELLO, "", 0));
+	keeper_event();
+	assert_int_equal(keeper.surveys->source.watched, 0);
+	notices_close(&keeper);
+	assert_true(keeper.surveys->source.watched);
+	children_end();
+	assert_true(keeper.scanned);
+	assert_true(is_live(OLD));
+}
+
 int
 main(void)
 {
@@ -445,9 +600,12 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_the_names_are), TEST(a_scan_that_fails_decides_nothing_and_is_tried_again),
 		TEST(one_scan_at_a_time_and_none_after_it), TEST(the_ring_has_the_last_word), TEST(outcomes_in_the_ring_come_after_those_of_the_info),
+		TEST(an_outcome_of_another_message_is_none_of_this_one), TEST(what_a_list_could_not_say_is_told_later),
+		TEST(what_became_of_a_message_since_the_scan_began_is_told_with_it), TEST(a_list_ends_with_the_connection_that_asked_for_it),
+		TEST(what_was_set_aside_meanwhile_is_not_told_later),
 		TEST(files_that_are_no_message_are_not_said), TEST(a_record_that_is_damaged_is_not_said), TEST(a_list_of_what_waits),
 		TEST(what_ended_meanwhile_is_not_told), TEST(a_list_that_fails_has_to_be_asked_for_again),
-		TEST(a_child_waits_while_qmail_send_does_not_read),
+		TEST(a_child_waits_while_qmail_send_does_not_read), TEST(a_scan_that_waits_for_qmail_send_goes_on_when_that_has_gone),
 	};
 
 	return cmocka_run_group_tests_name("survey", tests, NULL, NULL);

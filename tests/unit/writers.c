@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -65,6 +66,28 @@ __wrap_unlink(const char *path)
 {
 	/* of files that are being made there may be one, or none */
 	return strncmp(path, "queue/new/", 10) && step("unlink", path) < 0 ? -1 : __real_unlink(path);
+}
+
+static int receive_fails;	/* errno with which the keeper's reads fail, 0: they do not */
+
+int __real_channel_receive(struct channel *from);
+int __wrap_channel_receive(struct channel *from);
+int
+__wrap_channel_receive(struct channel *from)
+{
+	errno = receive_fails;
+	return receive_fails ? -1 : __real_channel_receive(from);
+}
+
+static int reallocs_fail;
+
+void *__real_realloc(void *old, size_t len);
+void *__wrap_realloc(void *old, size_t len);
+void *
+__wrap_realloc(void *old, size_t len)
+{
+	errno = ENOMEM;
+	return reallocs_fail ? NULL : __real_realloc(old, len);
 }
 
 static int
@@ -184,6 +207,15 @@ work(void)
 {
 	writers_turn(&keeper);
 	while (running())
+		keeper_event();
+}
+
+/* The same without what w has to do. */
+static void
+work_but(const struct writer *w)
+{
+	writers_turn(&keeper);
+	while (running() > w->jobs_len)
 		keeper_event();
 }
 
@@ -455,6 +487,44 @@ a_folder_whose_flush_fails_concerns_its_messages_alone(void **state)
 	assert_true(m->batch);
 }
 
+static void
+without_room_for_jobs(void)
+{
+	free(keeper.wanted);
+	keeper.wanted = NULL;
+	keeper.wanted_len = keeper.wanted_done = keeper.wanted_room = 0;
+}
+
+/* A job that found no memory is not forgotten: an end whose files stay would hold the ring's tail for ever. */
+static void
+a_job_for_which_there_was_no_memory_is_found_later(void **state)
+{
+	struct message *left;
+	uint32_t block;
+
+	(void)state;
+	connect_send();
+	writers_move(&keeper, message());
+	work();
+	left = ledger_message(&keeper.ledger, FIRST + 1);	/* as the child of a large message leaves it */
+	left->files = left->known = left->ended = 1;
+	without_room_for_jobs();
+	say_report(SEND_END, FIRST, 0, "");
+	keeper.now_ms += OUTCOME_WAIT_MS;
+	reallocs_fail = 1;
+	flush_turn(&keeper);
+	writers_unlink(&keeper, left);
+	reallocs_fail = 0;
+	assert_string_equal(keeper_said, "no memory for a job; message");
+	work();
+	assert_int_equal(keeper.ledger.used, 2);
+	keeper.now_ms += 1000 * JOB_RETRY;
+	work_it_off();
+	assert_int_equal(keeper.ledger.used, 0);
+	assert_int_equal(ledger_tail(&keeper.ledger, &block), 0);
+	assert_false(exists("info", FIRST) || exists("mess", FIRST));
+}
+
 /* --- damage ----------------------------------------------------------------------------------------------------------- */
 
 /* What qmail-send is told of the message's place: its kind, -1 if nothing. */
@@ -474,6 +544,24 @@ place_told(uint64_t number)
 }
 
 static void
+hear_all(void)
+{
+	notices_pump(&keeper);
+	while (keeper_hears(&send_side, &f) > 0)
+		;
+}
+
+static void
+complain(uint64_t number)
+{
+	char s[8];
+
+	uint64_pack_big(s, number);
+	keeper_say(&send_side, SEND_DAMAGED, s, sizeof s);
+	keeper_events();
+}
+
+static void
 damage_record(const struct message *m)
 {
 	assert_int_equal(pwrite(keeper.ring.fd, "!", 1, (off_t)(m->place.offset + m->place.len - 1)), 1);
@@ -490,9 +578,7 @@ a_record_that_is_damaged_is_set_aside(void **state)
 	for (int by_move = 0; by_move < 2; by_move++) {
 		connect_send();
 		m = message();
-		notices_pump(&keeper);
-		while (keeper_hears(&send_side, &f) > 0)
-			;
+		hear_all();
 		len = m->place.len;
 		damage_record(m);
 		if (by_move)
@@ -521,9 +607,7 @@ files_that_are_damaged_are_set_aside(void **state)
 	connect_send();
 	writers_move(&keeper, message());
 	work();
-	notices_pump(&keeper);
-	while (keeper_hears(&send_side, &f) > 0)
-		;
+	hear_all();
 	info_path(path, "mess", FIRST);
 	assert_int_equal(truncate(path, 3), 0);
 	writers_verify(&keeper, ledger_message(&keeper.ledger, FIRST));
@@ -544,9 +628,7 @@ what_seemed_damaged_and_is_whole_stays(void **state)
 	(void)state;
 	connect_send();
 	m = message();
-	notices_pump(&keeper);
-	while (keeper_hears(&send_side, &f) > 0)
-		;
+	hear_all();
 	writers_verify(&keeper, m);
 	work();
 	assert_int_equal(place_told(FIRST), PLACE_RING);
@@ -556,6 +638,65 @@ what_seemed_damaged_and_is_whole_stays(void **state)
 	work();
 	assert_int_equal(place_told(FIRST), PLACE_FILE);
 	assert_moved(FIRST);
+}
+
+/* Qmail-send does nothing with the message before it has an answer. */
+static void
+a_complaint_is_answered_after_the_job_that_runs(void **state)
+{
+	(void)state;
+	connect_send();
+	writers_move(&keeper, message());
+	hear_all();
+	writers_turn(&keeper);
+	assert_int_equal(running(), 1);
+	complain(FIRST);
+	while (running())
+		keeper_event();
+	assert_int_equal(place_told(FIRST), -1);
+	work_it_off();
+	assert_int_equal(place_told(FIRST), PLACE_FILE);
+	assert_moved(FIRST);
+	/* or after the job that was to run, and is none any more */
+	writers_move(&keeper, ledger_message(&keeper.ledger, FIRST));
+	complain(FIRST);
+	work_it_off();
+	assert_int_equal(place_told(FIRST), PLACE_FILE);
+	assert_moved(FIRST);
+}
+
+static void
+a_complaint_does_not_wait_for_a_job_that_fails_again_and_again(void **state)
+{
+	(void)state;
+	connect_send();
+	writers_move(&keeper, message());
+	hear_all();
+	strcpy(shared->fail, "flush queue/mess/11\n");
+	complain(FIRST);
+	work();
+	assert_int_equal(place_told(FIRST), PLACE_RING);
+	forget_steps();
+	keeper.now_ms += 1000 * JOB_RETRY;
+	work_it_off();
+	assert_int_equal(place_told(FIRST), -1);
+	assert_moved(FIRST);
+}
+
+static void
+a_complaint_for_which_there_was_no_memory_is_answered_later(void **state)
+{
+	(void)state;
+	connect_send();
+	message();
+	hear_all();
+	without_room_for_jobs();
+	reallocs_fail = 1;
+	complain(FIRST);
+	reallocs_fail = 0;
+	keeper.now_ms += 1000 * JOB_RETRY;
+	work_it_off();
+	assert_int_equal(place_told(FIRST), PLACE_RING);
 }
 
 /* --- writers that die ------------------------------------------------------------------------------------------------ */
@@ -616,6 +757,37 @@ what_cannot_be_said_to_a_writer_is_done_by_another(void **state)
 	keeper.now_ms += 1000;
 	work_it_off();
 	assert_moved(FIRST);
+}
+
+/* It may still be at work, and two must not be at one message. */
+static void
+the_jobs_of_a_writer_that_cannot_be_heard_wait_for_its_end(void **state)
+{
+	struct writer *w = &keeper.writers[0];
+
+	(void)state;
+	assert_int_equal(kill(w->pid, SIGSTOP), 0);
+	writers_move(&keeper, message());
+	writers_turn(&keeper);
+	assert_int_equal(w->jobs_len, 1);
+	receive_fails = ENOMEM;
+	w->source.ready(&keeper, &w->source, EPOLLIN);
+	receive_fails = 0;
+	for (int i = 0; i < 2; i++) {
+		keeper.now_ms += 60000;
+		writers_move(&keeper, message());
+		work_but(w);
+		assert_moved(FIRST + 1 + (uint64_t)i);	/* by the other one */
+		assert_int_equal(w->jobs_len, 1);
+		assert_false(exists("info", FIRST));
+	}
+	assert_int_equal(kill(w->pid, SIGCONT), 0);
+	see_one_die();
+	assert_int_equal(w->jobs_len, 0);
+	keeper.now_ms += 1000;
+	work_it_off();
+	assert_moved(FIRST);
+	assert_true(w->pid > 0);
 }
 
 static void
@@ -707,9 +879,13 @@ main(void)
 		TEST(a_ring_more_than_half_full_is_emptied_from_its_tail), TEST(an_end_overtakes_a_move), TEST(an_end_waits_for_the_move_that_runs),
 		TEST(a_step_of_a_move_that_fails_leaves_the_message_in_the_ring_and_is_tried_again),
 		TEST(a_step_of_an_unlink_that_fails_is_tried_again), TEST(a_folder_whose_flush_fails_concerns_its_messages_alone),
-		TEST(a_record_that_is_damaged_is_set_aside), TEST(files_that_are_damaged_are_set_aside),
-		TEST(what_seemed_damaged_and_is_whole_stays), TEST(what_a_killed_writer_was_at_is_done_by_another),
+		TEST(a_job_for_which_there_was_no_memory_is_found_later), TEST(a_record_that_is_damaged_is_set_aside),
+		TEST(files_that_are_damaged_are_set_aside),
+		TEST(what_seemed_damaged_and_is_whole_stays), TEST(a_complaint_is_answered_after_the_job_that_runs),
+		TEST(a_complaint_does_not_wait_for_a_job_that_fails_again_and_again),
+		TEST(a_complaint_for_which_there_was_no_memory_is_answered_later), TEST(what_a_killed_writer_was_at_is_done_by_another),
 		TEST(what_cannot_be_said_to_a_writer_is_done_by_another),
+		TEST(the_jobs_of_a_writer_that_cannot_be_heard_wait_for_its_end),
 		TEST(a_writer_that_could_not_be_started_is_started_later), TEST(a_file_is_made_anew_or_not_at_all),
 		TEST(a_folder_is_flushed_or_errno_says_why_not),
 	};
