@@ -820,9 +820,11 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(which_and_in_which_order), TEST(sizes_are_kept), TEST(an_unchanged_cur_is_not_read),
 		TEST(a_cur_that_was_just_changed_is_read), TEST(what_a_session_removes_is_in_no_list), TEST(L5_a_damaged_list),
-		TEST(L5_a_list_with_other_names), TEST(L5_a_list_of_more_messages_than_a_session_takes), TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
+		TEST(L5_a_list_with_other_names), TEST(L5_a_list_of_more_messages_than_a_session_takes),
+		TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
 		TEST(not_a_maildir), TEST(unique_ids), TEST(unique_ids_stay), TEST(moved_messages_are_found),
-		TEST(vanished_messages_are_told), TEST(a_search_that_fails_says_nothing_of_what_is_gone), TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
+		TEST(vanished_messages_are_told), TEST(a_search_that_fails_says_nothing_of_what_is_gone),
+		TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
 		TEST(nothing_is_replaced), TEST(what_cannot_be_removed), TEST(quota), TEST(no_quota), TEST(old_files_in_tmp),
 	};
 
