@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -51,18 +52,32 @@ make_folder(const char *path)
 	return mkdir(folder.sun_path, 0711) == 0 || errno == EEXIST;
 }
 
+/* The name by which the socket of that path is bound, and known to who is connected to it. 1, or 0 with errno set. */
+static int
+set_bound_path(struct sockaddr_un *address, const char *path)
+{
+	char bound[sizeof address->sun_path];
+
+	if (snprintf(bound, sizeof bound, "%s.new", path) >= (int)sizeof bound) {
+		errno = ENAMETOOLONG;
+		return 0;
+	}
+	return set_path(address, bound);
+}
+
 int
 service_socket_listen(const char *path)
 {
 	struct sockaddr_un address;
 	int fd;
 
-	if (!set_path(&address, path) || !make_folder(path))
+	if (!set_bound_path(&address, path) || !make_folder(path))
 		return -1;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	unlink(path);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || chmod(path, 0666) < 0 ||
-	    listen(fd, BACKLOG) < 0)
+	unlink(address.sun_path);
+	/* renamed, so that a service which is started anew is at no moment one that is not wanted here: ENOENT */
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) < 0 || chmod(address.sun_path, 0666) < 0 ||
+	    listen(fd, BACKLOG) < 0 || rename(address.sun_path, path) < 0)
 		return fail(fd);
 	return fd;
 }
@@ -247,14 +262,14 @@ service_socket_receive_from(int fd, void *s, size_t len, uid_t *from)
 int
 service_socket_is_to(int fd, const char *path)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNSPEC };
+	struct sockaddr_un name = { .sun_family = AF_UNSPEC }, bound;
 	socklen_t size = sizeof name;
 	int type = 0;
 	socklen_t type_size = sizeof type;
 
-	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0 && type == SOCK_SEQPACKET &&
+	return set_bound_path(&bound, path) && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0 && type == SOCK_SEQPACKET &&
 	    getpeername(fd, (struct sockaddr *)&name, &size) == 0 && name.sun_family == AF_UNIX && size <= sizeof name &&
-	    size == offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1 && memcmp(name.sun_path, path, strlen(path)) == 0;
+	    size == offsetof(struct sockaddr_un, sun_path) + strlen(bound.sun_path) + 1 && strcmp(name.sun_path, bound.sun_path) == 0;
 }
 
 int

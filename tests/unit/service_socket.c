@@ -21,6 +21,20 @@
 
 static int listener, home, pair[2];
 
+/* While a socket is bound this path has to exist, if it is not NULL: who connects then must not take the service for one that is not wanted. */
+static const char *has_to_exist;
+
+int __wrap_bind(int fd, const struct sockaddr *address, socklen_t len);
+int __real_bind(int fd, const struct sockaddr *address, socklen_t len);
+
+int
+__wrap_bind(int fd, const struct sockaddr *address, socklen_t len)
+{
+	if (has_to_exist)
+		assert_int_equal(access(has_to_exist, F_OK), 0);
+	return __real_bind(fd, address, len);
+}
+
 static int
 set_up(void **state)
 {
@@ -82,9 +96,12 @@ everybody_may_connect_and_nobody_list(void **state)
 static void
 a_new_one_takes_the_place_of_an_old_one(void **state)
 {
-	int again = service_socket_listen(PATH), fd;
+	int again, fd;
 
 	(void)state;
+	has_to_exist = PATH;
+	again = service_socket_listen(PATH);
+	has_to_exist = NULL;
 	assert_true(again >= 0);
 	fd = service_socket_connect(-1, PATH, 1000);
 	assert_true(fd >= 0);
