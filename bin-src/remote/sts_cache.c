@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
 #include <skalibs/types.h>
+#include "shortage.h"
 #include "sts_cache.h"
 
 #define NEW ".new"
@@ -153,26 +154,40 @@ read_file(const struct sts_cache *c, const char *name, char *s, size_t room)
 {
 	int fd = openat(c->directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
-	size_t len = 0;
+	ssize_t len = -1;
 
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && (size_t)st.st_size <= room)
-		len = allread(fd, s, (size_t)st.st_size);
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && (size_t)st.st_size <= room &&
+	    allread(fd, s, (size_t)st.st_size) == (size_t)st.st_size)
+		len = st.st_size;
 	if (fd >= 0)
 		close(fd);
-	return len ? (ssize_t)len : -1;
+	return len;
 }
 
-/* Enters what a file holds. Returns 0 if that is of no use. */
+/* Whether a file could not be read for now; other errors, such as that it is a link, say that it is none of ours. */
+static int
+is_passing(int error)
+{
+	return error == EIO || error == ESTALE || is_shortage(error);
+}
+
+/* Enters what a file holds. Returns 1, 0 if that is of no use, -1 with errno: it could not be read for now. */
 static int
 load(struct sts_cache *c, const char *domain, uint64_t now)
 {
 	static char s[HEAD_MAX + STS_POLICY_MAX];
-	ssize_t len = sts_cache_is_domain(domain) ? read_file(c, domain, s, sizeof s) : -1;
-	char *end = len > 0 ? memchr(s, '\n', (size_t)len) : NULL, *blank;
+	ssize_t len = -1;
+	char *end, *blank;
 	uint64_t fetched;
 	struct sts_policy p;
 	struct sts_cached *e;
 
+	errno = 0;
+	if (sts_cache_is_domain(domain))
+		len = read_file(c, domain, s, sizeof s);
+	if (len < 0 && is_passing(errno))
+		return -1;
+	end = len > 0 ? memchr(s, '\n', (size_t)len) : NULL;
 	if (!end)
 		return 0;
 	*end = '\0';
@@ -182,7 +197,9 @@ load(struct sts_cache *c, const char *domain, uint64_t now)
 		return 0;
 	*blank = '\0';
 	e = new_entry(domain, s, &p, fetched < now ? fetched : now);
-	if (!e || e->expires <= now) {
+	if (!e)
+		return -1;
+	if (e->expires <= now) {
 		free(e);
 		return 0;
 	}
@@ -195,7 +212,7 @@ sts_cache_open(struct sts_cache *c, const char *directory, uint64_t now)
 {
 	const struct dirent *entry;
 	DIR *list;
-	int e;
+	int loaded = 0, e;
 
 	*c = (struct sts_cache){ .directory = -1 };
 	if (mkdir(directory, 0700) < 0 && errno != EEXIST)
@@ -208,9 +225,13 @@ sts_cache_open(struct sts_cache *c, const char *directory, uint64_t now)
 		sts_cache_close(c);
 		return 0;
 	}
-	while (errno = 0, (entry = readdir(list)))
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && !load(c, entry->d_name, now))
+	while (loaded >= 0 && (errno = 0, (entry = readdir(list)))) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		loaded = load(c, entry->d_name, now);
+		if (!loaded)
 			unlinkat(c->directory, entry->d_name, 0);
+	}
 	e = errno;
 	closedir(list);
 	if (e)

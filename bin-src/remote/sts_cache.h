@@ -39,7 +39,8 @@ struct sts_cache {
  * It can be the name of a file, and none that begins with a dot. */
 int sts_cache_is_domain(const char *domain);
 
-/* Reads the directory, which is made if there is none. Returns 1, or 0 with errno. */
+/* Reads the directory, which is made if there is none. Returns 1, or 0 with errno: also where a file cannot be read for now (EIO, ENOMEM ...),
+ * so that no policy is forgotten for that. Files that are of no use are removed. */
 int sts_cache_open(struct sts_cache *c, const char *directory, uint64_t now);
 
 /* The policy of a domain, until the next call that changes something; NULL: none is known. */

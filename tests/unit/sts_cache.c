@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/remote/sts_cache.h"
@@ -189,6 +190,28 @@ files_that_are_of_no_use(void **state)
 }
 
 /* What cannot be written is known all the same, and the file of before stays whole. */
+/* What a process without descriptors removed would be gone for as long as the policy says. */
+static void
+what_cannot_be_read_for_now_is_kept(void **state)
+{
+	struct rlimit files, few;
+	int low;
+
+	(void)state;
+	assert_null(put("x.example", "1", week, NOW));
+	sts_cache_close(&cache);
+	low = dup(0);
+	close(low);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	few = (struct rlimit){ .rlim_cur = (rlim_t)low + 2, .rlim_max = files.rlim_max };	/* the directory, twice */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_false(sts_cache_open(&cache, "policies", NOW));
+	assert_int_equal(errno, EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	reopen(NOW);
+	assert_non_null(sts_cache_find(&cache, "x.example", NOW));
+}
+
 static void
 a_full_disk(void **state)
 {
@@ -293,7 +316,7 @@ main(void)
 #define ONE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	static const struct CMUnitTest tests[] = {
 		ONE(until_it_expires), ONE(a_short_one), ONE(a_new_one), ONE(refreshed_every_day), ONE(outlives_the_process),
-		ONE(fetched_in_the_future), ONE(files_that_are_of_no_use), ONE(a_full_disk), ONE(no_directory), ONE(octets_are_bounded),
+		ONE(fetched_in_the_future), ONE(files_that_are_of_no_use), ONE(what_cannot_be_read_for_now_is_kept), ONE(a_full_disk), ONE(no_directory), ONE(octets_are_bounded),
 		ONE(policies_are_bounded), cmocka_unit_test(domains),
 	};
 
