@@ -299,7 +299,10 @@ judge_data(struct exchange *x)
 		errno = EPROTO;
 		lose(x);
 	} else {
-		settle(x, class == 5 ? 'D' : 'Z', said(x, " failed after I sent the message.\n"));
+		/* of the codes for want of TLS this one says nothing of the message; it comes here if BDAT is refused */
+		int wants_tls = x->session->lacks_tls && reply->code == 530;
+
+		settle(x, class == 5 && !wants_tls ? 'D' : 'Z', said(x, " failed after I sent the message.\n"));
 		heed_421(x);
 	}
 }

@@ -205,6 +205,7 @@ who_wants_TLS(void **state)
 		{ { { "DATA\r\n", OK "550 5.1.1 nobody\r\n" "503 no\r\n" } }, "D recipient.\nRemote", "D recipient.\nRemote" },
 		{ { { "DATA\r\n", OK "550 nobody\r\n" "503 no\r\n" } }, "D recipient.\nRemote", "D recipient.\nRemote" },
 		{ { { "DATA\r\n", OK OK GO }, { DATA_END, "554 5.7.1 spam\r\n" } }, "D the message.\nRemote", "D the message.\nRemote" },
+		{ { { "DATA\r\n", OK OK GO }, { DATA_END, "530 5.7.0 STARTTLS first\r\n" } }, "D the message.\nRemote", "Z the message.\nRemote" },
 	};
 
 	for (size_t i = 0; i < sizeof wants / sizeof *wants; i++)
