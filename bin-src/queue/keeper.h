@@ -22,7 +22,8 @@
 enum {
 	SUBMITTERS_MAX = 1000,		/* connections at once */
 	SUBMITTERS_UID_MAX = 250,	/* of them by one uid that is none of the mail system's */
-	LARGE_MAX = 128,		/* children that make large messages: more than one network client may have, who may be slow */
+	LARGE_MAX = 256,		/* children that make large messages: more than one network may have, whose clients may be slow */
+	LARGE_UID_MAX = 64,		/* of them for one uid that is none of the mail system's */
 	SUBMIT_IDLE = 300,		/* seconds between two messages on a connection */
 	SUBMIT_STALL = 3600,		/* seconds without an octet within a message */
 	ROOM_WAIT = 60,			/* seconds that a message waits for room in the ring, or for a child */
@@ -174,6 +175,7 @@ void submit_answer(struct keeper *k, struct submitter *s, unsigned int code, uin
 void submit_next(struct keeper *k, struct submitter *s);	/* goes on reading after an answer */
 void submit_expire(struct keeper *k);	/* now and then: cuts off who stalls, starts what could not start */
 void submit_free_dead(struct keeper *k);
+int submit_is_own(const struct keeper *k, uid_t uid);	/* whether it is of the mail system: such a one crowds out nobody */
 void submit_kill(struct keeper *k, struct submitter *s);	/* gone at the end of the turn */
 size_t submit_received_field(char *out, size_t room, const struct keeper *k, uid_t uid, uint64_t number, uint64_t now);
 
@@ -191,7 +193,8 @@ void notices_accept(struct keeper *k, struct source *s, uint32_t events);
 void notices_tell(struct keeper *k, uint64_t number, const struct record *r, const struct queue_place *place);
 void notices_tell_later(struct keeper *k, uint64_t number);	/* once qmail-send reads, as it is then */
 void notices_put_off(struct keeper *k, uint64_t number);	/* it could not be said: tell it later */
-void notices_pump(struct keeper *k);
+void notices_pump(struct keeper *k);		/* says what is owed, and flushes */
+void notices_flush(struct keeper *k);		/* what was put for qmail-send since */
 void notices_answer_readers(struct keeper *k);	/* the scan has ended */
 void notices_confirm(struct keeper *k, const struct report *r);
 void notices_place(struct keeper *k, uint64_t number, const struct queue_place *place);

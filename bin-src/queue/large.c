@@ -251,6 +251,25 @@ child_ready(struct keeper *k, struct source *source, uint32_t events)
 	}
 }
 
+static int
+has_child(const struct submitter *s)
+{
+	return s->state == SUBMIT_IS_LARGE && s->report.fd >= 0;
+}
+
+/* Whether one more child may work for the uid: a user can only crowd out himself. */
+static int
+has_room(const struct keeper *k, uid_t uid)
+{
+	unsigned int n = 0;
+
+	if (submit_is_own(k, uid))
+		return 1;
+	for (const struct submitter *s = k->submitters; s; s = s->next)
+		n += s->uid == uid && has_child(s);
+	return n < LARGE_UID_MAX;
+}
+
 int
 large_start(struct keeper *k, struct submitter *s)
 {
@@ -259,7 +278,7 @@ large_start(struct keeper *k, struct submitter *s)
 
 	pid_t pid;
 
-	if (k->large_len >= LARGE_MAX)
+	if (k->large_len >= LARGE_MAX || !has_room(k, s->uid))
 		return 0;
 	/* a number in a file name has to be below the limit that is on disk: rule 7 */
 	if (k->next_number >= k->ring.limit && !flush_empty(k))
@@ -288,10 +307,24 @@ large_start(struct keeper *k, struct submitter *s)
 	return 1;
 }
 
+/* Who has waited longest of those that may have a child; NULL: nobody. */
+static struct submitter *
+next_waiting(struct keeper *k)
+{
+	struct submitter *longest = NULL;
+
+	for (struct submitter *s = k->submitters; s; s = s->next)
+		if (s->state == SUBMIT_IS_LARGE && !has_child(s) && (!longest || s->heard < longest->heard) && has_room(k, s->uid))
+			longest = s;
+	return longest;
+}
+
 void
 large_start_waiting(struct keeper *k)
 {
-	for (struct submitter *s = k->submitters; s && k->large_len < LARGE_MAX; s = s->next)
-		if (s->state == SUBMIT_IS_LARGE && s->report.fd < 0 && !large_start(k, s))
+	struct submitter *s;
+
+	while (k->large_len < LARGE_MAX && (s = next_waiting(k)))
+		if (!large_start(k, s))
 			return;
 }

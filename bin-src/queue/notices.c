@@ -224,6 +224,15 @@ start_list(struct keeper *k)
 }
 
 void
+notices_flush(struct keeper *k)
+{
+	if (k->send.fd >= 0 && channel_flush(&k->send_channel) < 0)
+		notices_close(k);
+	if (k->send.fd >= 0)
+		keeper_watch(k, &k->send, EPOLLIN | (channel_unsent(&k->send_channel) ? EPOLLOUT : 0u));
+}
+
+void
 notices_pump(struct keeper *k)
 {
 	if (k->send.fd < 0)
@@ -241,10 +250,7 @@ notices_pump(struct keeper *k)
 		if (!channel_put1(&k->send_channel, NOTICE_ALL, "", 0))
 			out_of_memory(k);
 	}
-	if (k->send.fd >= 0 && channel_flush(&k->send_channel) < 0)
-		notices_close(k);
-	if (k->send.fd >= 0)
-		keeper_watch(k, &k->send, EPOLLIN | (channel_unsent(&k->send_channel) ? EPOLLOUT : 0u));
+	notices_flush(k);
 }
 
 void

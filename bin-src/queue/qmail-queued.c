@@ -374,6 +374,10 @@ patience(const struct keeper *k)
 		until = k->now_ms + PAUSE_MS;
 	if (k->wanted_len && k->jobs_from > k->now_ms && k->jobs_from < until)
 		until = k->jobs_from;
+	if (k->missed_at && k->missed_at < until)
+		until = k->missed_at;
+	if (k->unsaid.len && k->unsaid_from < until)
+		until = k->unsaid_from;
 	return until > k->now_ms ? (int)(until - k->now_ms) : 0;
 }
 
@@ -397,9 +401,11 @@ turn(struct keeper *k)
 	if (!k->accepting)
 		set_accepting(k, 0);
 	flush_turn(k);
+	notices_pump(k);
+	/* what the notices ask for, too */
 	writers_turn(k);
 	survey_start_later(k);
-	notices_pump(k);
+	notices_flush(k);
 	submit_free_dead(k);
 }
 

@@ -24,15 +24,17 @@ connections_of(const struct keeper *k, uid_t uid)
 	return n;
 }
 
+int
+submit_is_own(const struct keeper *k, uid_t uid)
+{
+	return uid == 0 || uid == k->qmaild || uid == k->qmails || uid == k->alias || uid == geteuid();
+}
+
 /* The mail system's own users may use all connections: a user can only crowd out himself. */
 static int
 has_room(const struct keeper *k, uid_t uid)
 {
-	if (k->submitters_len >= SUBMITTERS_MAX)
-		return 0;
-	if (uid == 0 || uid == k->qmaild || uid == k->qmails || uid == k->alias || uid == geteuid())
-		return 1;
-	return connections_of(k, uid) < SUBMITTERS_UID_MAX;
+	return k->submitters_len < SUBMITTERS_MAX && (submit_is_own(k, uid) || connections_of(k, uid) < SUBMITTERS_UID_MAX);
 }
 
 static struct submitter *

@@ -33,6 +33,7 @@ want(struct keeper *k, struct message *m, enum writer_job job)
 		if (!more) {
 			keeper_log("warning", "no memory for a job; message", m->number, ENOMEM);
 			k->missed_at = k->now_ms + 1000 * (uint64_t)JOB_RETRY;
+			m->doubted |= job == WRITER_VERIFY || job == WRITER_ASIDE;
 			return 0;
 		}
 		k->wanted = more;
@@ -58,7 +59,9 @@ writers_unlink(struct keeper *k, struct message *m)
 void
 writers_verify(struct keeper *k, struct message *m)
 {
-	m->doubted = !want(k, m, m->batch ? WRITER_ASIDE : WRITER_VERIFY);
+	m->doubted = 0;
+	if (!want(k, m, m->batch ? WRITER_ASIDE : WRITER_VERIFY))
+		m->doubted = 1;
 }
 
 /* What want() found no memory for. Newer infos are left out: nothing needs them before the ring presses. */
@@ -156,8 +159,11 @@ go_on(struct keeper *k, struct message *m)
 		want(k, m, WRITER_UNLINK);
 	else if (m->doubted && !m->ended)
 		writers_verify(k, m);
-	else
+	else {
+		if (m->batch && m->deferred && !m->ended && !k->missed_at)
+			k->missed_at = k->now_ms + 1000 * (uint64_t)JOB_RETRY;	/* it was to be moved when it had this job */
 		ledger_settle(&k->ledger, m, k->scanned || m->number >= k->first_number);
+	}
 }
 
 static void

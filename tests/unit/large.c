@@ -308,6 +308,35 @@ one_more_than_there_are_children_for_waits(void **state)
 	children_end();
 }
 
+/* And who waits for his own has nobody behind him wait. */
+static void
+a_user_has_not_all_the_children(void **state)
+{
+	struct channel all[LARGE_UID_MAX + 1], other;
+
+	(void)state;
+	keeper_peer = 12345;
+	for (int i = 0; i <= LARGE_UID_MAX; i++) {
+		keeper_connect(&all[i], &keeper.submit_listener);
+		begin(&all[i]);
+	}
+	assert_int_equal(keeper.large_len, LARGE_UID_MAX);
+	keeper_peer = 54321;
+	keeper_connect(&other, &keeper.submit_listener);
+	begin(&other);
+	assert_int_equal(keeper.large_len, LARGE_UID_MAX + 1);
+	submit_expire(&keeper);
+	assert_int_equal(keeper.large_len, LARGE_UID_MAX + 1);
+	end(&all[5], ENVELOPE, sizeof ENVELOPE);
+	while (!keeper_answered(&all[5], QUEUE_OK, NULL))
+		keeper_event();
+	assert_int_equal(keeper.large_len, LARGE_UID_MAX + 1);	/* the turn of his last one */
+	for (int i = 0; i <= LARGE_UID_MAX; i++)
+		channel_free(&all[i]);
+	channel_free(&other);
+	children_end();
+}
+
 static void
 one_for_which_no_child_comes_free_is_refused_for_now(void **state)
 {
@@ -387,7 +416,7 @@ main(void)
 		TEST(a_submitter_that_breaks_the_rules_leaves_nothing), TEST(a_child_that_is_killed_leaves_nothing),
 		TEST(an_envelope_that_is_not_one_is_answered_and_leaves_nothing), TEST(a_flush_that_fails_is_temporary_and_leaves_nothing),
 		TEST(a_full_disk_is_temporary_and_leaves_nothing), TEST(one_more_than_there_are_children_for_waits),
-		TEST(one_for_which_no_child_comes_free_is_refused_for_now),
+		TEST(a_user_has_not_all_the_children), TEST(one_for_which_no_child_comes_free_is_refused_for_now),
 		TEST(a_number_is_below_the_limit_that_is_on_disk), TEST(one_that_could_not_start_is_started_later),
 	};
 
