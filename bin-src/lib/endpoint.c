@@ -11,6 +11,7 @@ static const char *const protocols[2] = { "TCP", "TCP6" };
 int
 endpoint_read(struct endpoint *e, const union endpoint_room *from)
 {
+	memset(e, 0, sizeof *e);
 	if (from->any.sa_family == AF_INET) {
 		struct sockaddr_in four;
 

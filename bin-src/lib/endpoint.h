@@ -16,7 +16,7 @@ union endpoint_room {
 	struct sockaddr_storage room;
 };
 
-/* 1, or 0 if it is neither IPv4 nor IPv6. */
+/* 1, or 0 if it is neither IPv4 nor IPv6. Each octet of *e is set: it goes to other processes. */
 int endpoint_read(struct endpoint *e, const union endpoint_room *from);
 
 /* The end of fd on this machine. 1, or 0 with errno set. */

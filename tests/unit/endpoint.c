@@ -74,14 +74,28 @@ another_family(void **state)
 	assert_int_equal(endpoint_read(&e, &room), 0);
 }
 
+/* It goes to another process, which gets nothing else that lay there. */
+static void
+no_octet_is_left_as_it_was(void **state)
+{
+	struct endpoint e = endpoint_of("192.0.2.1", 25), zeros;
+
+	(void)state;
+	memset(&zeros, 0, sizeof zeros);
+	ip46_from_ip4(&zeros.address, "\300\0\2\1");
+	zeros.port = 25;
+	assert_memory_equal(&e, &zeros, sizeof e);
+}
+
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 1];
+	struct CMUnitTest tests[ROWS + 2];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = environment_row,
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(another_family);
+	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(no_octet_is_left_as_it_was);
 	return cmocka_run_group_tests_name("endpoint", tests, NULL, NULL);
 }
