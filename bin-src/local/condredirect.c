@@ -1,5 +1,6 @@
 /* condredirect: send the message on to another address, and stop here, if a program says so.
  * Trust: runs as the user, in a dot-qmail file; message and variables hold what somebody on the network chose. */
+#include <unistd.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/strerr.h>
 #include "condition.h"
@@ -31,6 +32,8 @@ main(int argc, const char *const *argv)
 	}
 	if (!stralloc_cats(&recipient, argv[1]) || !stralloc_0(&recipient))
 		strerr_diefusys(EXIT_TEMP, "remember the address");
+	if (lseek(STDIN_FILENO, 0, SEEK_SET) < 0)	/* the program has read it */
+		strerr_diefusys(EXIT_TEMP, "read the message on descriptor 0 again");
 	copy_message(home, sender, &recipient);
 	return EXIT_STOP;
 }

@@ -30,8 +30,8 @@ copy_message(int home, const char *sender, const stralloc *recipients)
 
 	if (home < 0)
 		strerr_diefusys(EXIT_TEMP, "find the qmail home");
-	if (!message_of_file(&m, STDIN_FILENO))
-		strerr_diefusys(EXIT_TEMP, "read the message on descriptor 0 as a file");
+	if (!message_of_input(&m, STDIN_FILENO))
+		strerr_diefusys(EXIT_TEMP, "read the message on descriptor 0");
 	code = resend_message(&r, &m, &report, &number);
 	if (code != EXIT_OK) {
 		allwrite(STDERR_FILENO, report.text.s, report.text.len);

@@ -6,8 +6,6 @@
 #include "exitcode.h"
 #include "home.h"
 
-#define USAGE "forward address..."
-
 int
 main(int argc, const char *const *argv)
 {
@@ -15,8 +13,8 @@ main(int argc, const char *const *argv)
 	int home = home_open();
 
 	PROG = "forward";
-	if (argc < 2)
-		strerr_dieusage(EXIT_PERM, USAGE);
+	if (argc < 2)	/* a list that is empty: as qmail's, it sends to nobody */
+		return EXIT_OK;
 	for (argv++; *argv; argv++) {
 		if (!stralloc_cats(&recipients, *argv) || !stralloc_0(&recipients))
 			strerr_diefusys(EXIT_TEMP, "remember the addresses");

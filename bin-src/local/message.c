@@ -23,6 +23,44 @@ message_of_file(struct message *m, int fd)
 	return 1;
 }
 
+/* Appends to the file copy what fd gives. Returns the octets, or -1 with errno set. */
+static int64_t
+take_all(int copy, int fd)
+{
+	static char buffer[MESSAGE_BUFFER];
+	int64_t size = 0;
+	ssize_t n;
+
+	while ((n = read(fd, buffer, sizeof buffer)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 || allwrite(copy, buffer, (size_t)n) < (size_t)n)
+			return -1;
+		size += n;
+		if (size > MESSAGE_INPUT_MAX) {
+			errno = EFBIG;
+			return -1;
+		}
+	}
+	return size;
+}
+
+int
+message_of_input(struct message *m, int fd)
+{
+	int64_t size;
+	int copy;
+
+	if (lseek(fd, 0, SEEK_CUR) == 0 && message_of_file(m, fd))
+		return 1;
+	copy = memfd_create("message", MFD_CLOEXEC);
+	if (copy < 0)
+		return 0;
+	size = take_all(copy, fd);
+	*m = (struct message){ .size = (uint64_t)size, .fd = copy };
+	return size >= 0;
+}
+
 ssize_t
 message_octets(const struct message *m, uint64_t at, const char **s, char *buffer)
 {

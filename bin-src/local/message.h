@@ -7,7 +7,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { MESSAGE_BUFFER = 65536 };
+enum {
+	MESSAGE_BUFFER = 65536,
+	MESSAGE_INPUT_MAX = 1 << 30,	/* octets that are taken from a pipe */
+};
 
 struct message {
 	const char *octets;	/* the whole message; NULL: it is the file fd */
@@ -17,6 +20,10 @@ struct message {
 
 /* The file fd as a message. Returns 1, or 0 with errno set (EINVAL: no regular file, so it cannot be read twice). */
 int message_of_file(struct message *m, int fd);
+
+/* What can be read from fd: the file itself if that is a regular file at its start, else (a pipe, a place in a file) a copy in memory, which is
+ * the process's until its end. Returns 1, or 0 with errno set (EFBIG: more than MESSAGE_INPUT_MAX). */
+int message_of_input(struct message *m, int fd);
 
 /* The octets from offset at on: points *s to them, or to buffer (MESSAGE_BUFFER octets) into which they are read.
  * Returns how many there are, 0 at the end; -1 with errno set (EIO: the file became shorter). */

@@ -117,8 +117,8 @@ main(int argc, const char *const *argv)
 	if (argc != 2)
 		strerr_dieusage(EXIT_PERM, USAGE);
 	sender = copy_variable("SENDER");
-	if (!message_of_file(&m, STDIN_FILENO))
-		strerr_diefusys(EXIT_TEMP, "read the message on descriptor 0 as a file");
+	if (!message_of_input(&m, STDIN_FILENO))
+		strerr_diefusys(EXIT_TEMP, "read the message on descriptor 0");
 	if (!*sender || !strcmp(sender, "#@[]") || !is_asked(&m, argv[1]))
 		return EXIT_OK;
 	if (home < 0)

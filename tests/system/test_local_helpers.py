@@ -98,7 +98,7 @@ def test_the_program_reads_the_message_from_its_start(local, name, args, code):
     assert run(local, name, *args, program(local, answer)).returncode == code
 
 
-@pytest.mark.parametrize("name, args", [("bouncesaying", []), ("except", []), ("condredirect", ["a@b"]), ("forward", []),
+@pytest.mark.parametrize("name, args", [("bouncesaying", []), ("except", []), ("condredirect", ["a@b"]),
                                         ("preline", []), ("preline", ["-x", "cat"]), ("qreceipt", []), ("qreceipt", ["a", "b"]),
                                         ("qbiff", ["x"]), ("maildirmake", []), ("maildirmake", ["a", "b"]),
                                         ("maildir2mbox", ["x"]), ("maildirwatch", ["x"]), ("tcp-env", []),
@@ -148,8 +148,35 @@ def test_forward_to_a_program(local):
 
 
 def test_forward_of_a_pipe(local):
-    done = local.tree.run("forward", "a@b", input=MESSAGE, env=VARIABLES)
-    assert done.returncode == 111
+    """What a filter in front of it makes."""
+    with local.keeper() as queue:
+        done = local.tree.run("forward", "a@b", input=MESSAGE, env=VARIABLES)
+    assert done.returncode == 0
+    assert queue.submissions == [(DTLINE.encode() + MESSAGE, envelope("ana-owner@test.example", "a@b"))]
+
+
+def test_forward_of_what_a_filter_makes(local):
+    local.qmail("|sed 's/^Subject: .*/Subject: changed/' | forward luis@example.org\n")
+    with local.keeper() as queue:
+        assert local.deliver().code == 0
+    ((message, _),) = queue.submissions
+    assert b"\nSubject: changed\n" in message
+
+
+def test_forward_of_the_rest_of_a_file(local):
+    """As qmail's it reads on where the one before it has stopped."""
+    local.qmail("|read first; forward luis@example.org\n")
+    with local.keeper() as queue:
+        assert local.deliver(b"Subject: gone\nSubject: kept\n\nbody\n").code == 0
+    ((message, _),) = queue.submissions
+    assert message.endswith(b"\nSubject: kept\n\nbody\n") and b"gone" not in message
+
+
+def test_forward_to_nobody(local):
+    """|forward $(cat list), where the list is empty, is a success, as qmail's."""
+    with local.keeper() as queue:
+        done = run(local, "forward")
+    assert (done.returncode, done.stderr, queue.submissions) == (0, b"", [])
 
 
 def test_forward_below_qmail_local(local):
