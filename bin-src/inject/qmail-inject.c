@@ -57,7 +57,8 @@ main(int argc, const char *const *argv)
 		strerr_diefusys(EXIT_TEMP, "open the qmail home");
 	if (!strcmp(name, "mailq"))
 		sendmail_show_queue(home);
-	if (!strcmp(name, "sendmail"))
+	/* BSD's mail calls it send-mail; who puts something in front of it keeps it as sendmail.orig or the like */
+	if (strstr(name, "sendmail") || strstr(name, "send-mail"))
 		sendmail_command(&options, argc, argv, home);
 	else {
 		PROG = "qmail-inject";

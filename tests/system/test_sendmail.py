@@ -175,6 +175,14 @@ def test_bs_under_a_server(replaceable):
     assert {name: got.get(name) for name in SMTPD} == dict.fromkeys(SMTPD) | {"PROTO": "X", "TCPREMOTEIP": "192.0.2.1"}
 
 
+@pytest.mark.parametrize("name", ["send-mail", "sendmail.orig", "sendmail-qmail"])
+def test_names_by_which_sendmail_is_called(own_inject, name):
+    """BSD's mail says send-mail; who puts a script in its place keeps it under a name like it."""
+    (own_inject.tree.bin / name).symlink_to("sendmail")
+    message, *envelope = own_inject.queued("Subject: s\n\nx\n", "-i", "-f", "ana@h.example", "luis@h.example", program=name)
+    assert "luis@h.example" in repr(envelope) and message.endswith(b"Subject: s\n\nx\n")
+
+
 def test_under_another_name_by_a_link_from_elsewhere(inject):
     """/usr/sbin/sendmail is a symbolic link to bin/sendmail; the tree is found all the same."""
     link = inject.home / "elsewhere" / "sendmail"
