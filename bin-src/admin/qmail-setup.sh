@@ -19,6 +19,7 @@ self=$0
 cd -P "$(dirname "$self")/.." || exit 111
 umask 022
 split=23	# QUEUE_SPLIT of queue/protocol.h
+top=$(pwd -P)
 root=${DESTDIR-}
 root=${root%/}
 home=${PWD#"$root"}	# as it will be called on the real server
@@ -65,13 +66,26 @@ users() {
 
 # --- directories -----------------------------------------------------------
 
-# directory MODE USER GROUP NAME...: made if absent; mode and owner are set either way
+# enter NAME: goes into the directory, which has to be where its name says. Below what is another user's he may have put a link, through
+# which root would give him something else; what is done in . then is done to what was looked at.
+enter() {
+	cd -P "$1" || exit 111
+	case $1 in
+	/*) ;;	# its parents are root's
+	*) [ "$(pwd -P)" = "$top/${1#./}" ] || [ "$1" = . ] || fatal "$home/$1 is a link: look who made it, and remove it" ;;
+	esac
+}
+
+# directory MODE USER GROUP NAME...: made if absent, in a parent that is there; mode and owner are set either way
 directory() {
 	mode=$1 user=$2 group=$3
 	shift 3
-	mkdir -p "$@"
-	[ "$one_user" ] || chown "$(uid_of "$user"):$(gid_of "$group")" "$@"
-	chmod "$mode" "$@"
+	owner=
+	[ "$one_user" ] || owner=$(uid_of "$user"):$(gid_of "$group")
+	for directory; do
+		[ -d "$directory" ] || (enter "$(dirname "$directory")" && mkdir "${directory##*/}")
+		(enter "$directory" && { [ ! "$owner" ] || chown "$owner" .; } && chmod "$mode" .)
+	done
 }
 
 # Another qmail's queue stays as it was, beside ours.
@@ -114,6 +128,7 @@ directories() {
 	directory 0755 alias nofiles alias
 	directory 0700 alias nofiles alias/Maildir alias/Maildir/new alias/Maildir/cur alias/Maildir/tmp
 	if [ ! "$one_user" ] && [ ! -e log ] && [ ! -h log ]; then
+		mkdir -p "$root/var/log"
 		directory 0755 root root "$root/var/log/qmail"
 		ln -s /var/log/qmail log
 	fi
@@ -179,8 +194,12 @@ certificate() {
 aliases() {
 	for box in postmaster mailer-daemon root; do
 		if [ -e alias/.qmail-$box ] || [ -h alias/.qmail-$box ]; then continue; fi
-		: >alias/.qmail-$box
-		[ "$one_user" ] || chown "$(uid_of alias):$(gid_of nofiles)" alias/.qmail-$box
+		(
+			enter alias
+			set -C
+			: >.qmail-$box
+			[ "$one_user" ] || chown -h "$(uid_of alias):$(gid_of nofiles)" .qmail-$box
+		)
 		say "alias/.qmail-$box: its mail goes to alias/Maildir; write a forwarding address into it"
 	done
 }

@@ -232,6 +232,33 @@ def test_setup_repairs_modes(private_root):
 
 
 @root_only
+@pytest.mark.parametrize("name", ["alias/Maildir", "queue/mess", "run/qmail-rcptd", "tls/client"])
+def test_setup_goes_through_no_link_of_another_user(private_root, tmp_path, name):
+    """Or alias, or a service, would be given what root finds there."""
+    assert set_up(private_root, "mx.example.org").returncode == 0
+    target = tmp_path / "target"
+    target.mkdir(mode=0o755)
+    (target / "new").mkdir()
+    place = private_root / "var/qmail" / name
+    place.rename(place.with_name("aside"))
+    place.symlink_to(target)
+    before = everything(tmp_path)
+    done = set_up(private_root)
+    assert done.returncode == 111 and f"{name} is a link" in done.stdout
+    assert everything(tmp_path) == before
+
+
+@root_only
+def test_setup_makes_no_alias_file_through_a_link(private_root, tmp_path):
+    assert set_up(private_root, "mx.example.org").returncode == 0
+    place = private_root / "var/qmail/alias/.qmail-root"
+    place.unlink()
+    place.symlink_to(tmp_path / "made")
+    assert set_up(private_root).returncode == 0
+    assert not (tmp_path / "made").exists()
+
+
+@root_only
 def test_setup_keeps_the_users_of_a_qmail(private_root):
     """On a machine that had qmail, qmails and qmailr are in the group qmail; they stay there."""
     subprocess.run(["groupadd", "--prefix", private_root, "-g", "2107", "qmail"], check=True)
