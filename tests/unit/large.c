@@ -287,6 +287,7 @@ one_more_than_there_are_children_for_waits(void **state)
 	struct channel all[LARGE_MAX], more;
 
 	(void)state;
+	keeper_peer = keeper.qmaild;
 	for (int i = 0; i < LARGE_MAX; i++) {
 		keeper_connect(&all[i], &keeper.submit_listener);
 		begin(&all[i]);
