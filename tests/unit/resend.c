@@ -302,22 +302,51 @@ message_file(void)
 	return open("message", O_RDWR | O_CLOEXEC);
 }
 
+/* A helper with fd as descriptor 0 sends this. */
 static void
-a_helper_sends_all_of_its_input(void **state)
+assert_sends(int fd, const char *octets)
 {
-	int fd = message_file();
-
-	(void)state;
-	assert_int_equal(lseek(fd, 5, SEEK_SET), 5);	/* somebody else has read some of it */
 	help(fd, home);
 	submitted_accept(queue, &keeper);
 	assert_int_equal(submitted_take(&keeper, &message, &envelope), 1);
 	submitted_answer(&keeper, 0, 4294967296);
 	assert_int_equal(await(), 0);
-	assert_string_equal(message.s, LINE MESSAGE);
+	assert_string_equal(message.s, octets);
 	assert_envelope(OCTETS("Fs@x\0Tbob@far.example\0Tcarol@far.example\0"));
 	assert_said("helper: qp 4294967296\n");
+	channel_free(&keeper);
 	close(fd);
+}
+
+static void
+a_helper_sends_all_of_its_input(void **state)
+{
+	(void)state;
+	assert_sends(message_file(), LINE MESSAGE);
+}
+
+static void
+a_helper_sends_what_is_left_of_its_input(void **state)
+{
+	char left[sizeof LINE + sizeof MESSAGE];
+	int fd = message_file();
+
+	(void)state;
+	assert_int_equal(lseek(fd, 5, SEEK_SET), 5);	/* somebody else has read some of it */
+	snprintf(left, sizeof left, "%s%s", LINE, MESSAGE + 5);
+	assert_sends(fd, left);
+}
+
+static void
+a_helper_sends_what_comes_through_a_pipe(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	assert_int_equal(write(ends[1], MESSAGE, sizeof MESSAGE - 1), sizeof MESSAGE - 1);
+	close(ends[1]);
+	assert_sends(ends[0], LINE MESSAGE);
 }
 
 static void
@@ -343,21 +372,19 @@ a_helper_says_why_and_how_it_failed(void **state)
 }
 
 static void
-without_home_or_file_nothing_is_submitted(void **state)
+without_home_or_message_nothing_is_submitted(void **state)
 {
-	int fd = message_file(), ends[2];
+	int fd = message_file(), directory = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	(void)state;
 	help(fd, -1);
 	assert_int_equal(await(), EXIT_TEMP);
-	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	close(ends[1]);
-	help(ends[0], home);
+	help(directory, home);
 	assert_int_equal(await(), EXIT_TEMP);
-	assert_said("helper: fatal: unable to read the message on descriptor 0 as a file: Invalid argument\n");
+	assert_said("helper: fatal: unable to read the message on descriptor 0: Is a directory\n");
 	assert_int_equal(fcntl(queue, F_SETFL, O_NONBLOCK), 0);
 	assert_int_equal(accept(queue, NULL, NULL), -1);
-	close(ends[0]);
+	close(directory);
 	close(fd);
 }
 
@@ -392,8 +419,9 @@ main(void)
 		TEST(the_copy_is_the_line_and_the_message), TEST(a_large_file_is_sent_whole),
 		TEST(what_cannot_be_read_is_not_queued), TEST(parameters_go_along), TEST(a_list_carries_none_on),
 		TEST(the_null_sender_and_nobody), TEST(an_address_that_is_too_long_by_one),
-		TEST(a_helper_sends_all_of_its_input), TEST(a_helper_says_why_and_how_it_failed),
-		TEST(without_home_or_file_nothing_is_submitted),
+		TEST(a_helper_sends_all_of_its_input), TEST(a_helper_sends_what_is_left_of_its_input),
+		TEST(a_helper_sends_what_comes_through_a_pipe), TEST(a_helper_says_why_and_how_it_failed),
+		TEST(without_home_or_message_nothing_is_submitted),
 	};
 	enum { TESTS = sizeof tests / sizeof *tests };
 	struct CMUnitTest all[TESTS + ROWS];
