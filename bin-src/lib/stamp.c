@@ -35,3 +35,12 @@ stamp_is_same(const struct stamp *a, const struct stamp *b)
 	return a->device == b->device && a->inode == b->inode && a->size == b->size && is_same_time(&a->modified, &b->modified) &&
 	    is_same_time(&a->changed, &b->changed);
 }
+
+int
+stamps_are_same(const struct stamp *a, const struct stamp *b, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!stamp_is_same(&a[i], &b[i]))
+			return 0;
+	return 1;
+}

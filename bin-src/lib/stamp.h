@@ -22,6 +22,9 @@ struct stamp stamp_take(const char *path);
 
 int stamp_is_same(const struct stamp *a, const struct stamp *b);
 
+/* The same of n stamps each, in the same order. */
+int stamps_are_same(const struct stamp *a, const struct stamp *b, size_t n);
+
 /* Whether a time of a stamp is less than STAMP_SETTLE seconds ago: who writes the file may not be done. One in the future is none of now. */
 enum { STAMP_SETTLE = 2 };
 int stamp_is_fresh(const struct timespec *time);

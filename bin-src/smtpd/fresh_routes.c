@@ -14,15 +14,6 @@ take_stamps(struct stamp files[FRESH_ROUTES_FILES])
 		files[i] = stamp_take(names[i]);
 }
 
-static int
-is_same(const struct stamp a[FRESH_ROUTES_FILES], const struct stamp b[FRESH_ROUTES_FILES])
-{
-	for (int i = 0; i < FRESH_ROUTES_FILES; i++)
-		if (!stamp_is_same(&a[i], &b[i]))
-			return 0;
-	return 1;
-}
-
 /* Whether an editor may be at work: something was changed a moment ago. */
 static int
 is_fresh(const struct stamp files[FRESH_ROUTES_FILES])
@@ -56,7 +47,7 @@ fresh_routes_look(struct fresh_routes *r, uint64_t now)
 		return NULL;
 	r->looked_at = now;
 	take_stamps(files);
-	if (is_same(files, r->files) && !had_trouble)
+	if (stamps_are_same(files, r->files, FRESH_ROUTES_FILES) && !had_trouble)
 		return NULL;
 	if (is_fresh(files)) {
 		r->in_doubt = 1;

@@ -60,15 +60,6 @@ take_stamps(struct stamp stamps[SETTINGS_FILES])
 		stamps[i] = stamp_take(watched(i));
 }
 
-static int
-is_same(const struct stamp a[SETTINGS_FILES], const struct stamp b[SETTINGS_FILES])
-{
-	for (size_t i = 0; i < SETTINGS_FILES; i++)
-		if (!stamp_is_same(&a[i], &b[i]))
-			return 0;
-	return 1;
-}
-
 /* Whether a file may be half written, or gone until another takes its place. A file that is renamed to its name was written before. */
 static int
 is_fresh(const struct stamp stamps[SETTINGS_FILES])
@@ -92,7 +83,7 @@ settings_have_changed(struct settings *s)
 		return 0;
 	s->looked_at = now;
 	take_stamps(stamps);
-	has_changed = !is_same(stamps, s->stamps);
+	has_changed = !stamps_are_same(stamps, s->stamps, SETTINGS_FILES);
 	/* while somebody may be writing, nothing that was whole is given up */
 	return is_fresh(stamps) ? s->is_unsettled && has_changed : s->is_unsettled || has_changed;
 }
