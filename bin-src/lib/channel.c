@@ -59,17 +59,26 @@ keep_descriptors(struct channel *c, struct msghdr *msg)
 	return ok;
 }
 
+/* Waits for memory. *tries: how often before. Returns 1: to be tried again, or 0: that was long enough. */
+static int
+outlast_shortage(int *tries)
+{
+	if (*tries == SHORTAGE_TRIES)
+		return 0;
+	++*tries;
+	poll(NULL, 0, SHORTAGE_MS);
+	return 1;
+}
+
 /* Room for a read, as soon as there is memory. Returns 1 or 0. */
 static int
 make_room(stralloc *in)
 {
 	int tries = 0;
 
-	while (!stralloc_readyplus(in, CHANNEL_READ)) {
-		if (tries++ == SHORTAGE_TRIES)
+	while (!stralloc_readyplus(in, CHANNEL_READ))
+		if (!outlast_shortage(&tries))
 			return 0;
-		poll(NULL, 0, SHORTAGE_MS);
-	}
 	return 1;
 }
 
@@ -236,12 +245,14 @@ channel_flush(struct channel *c)
 
 		if (r < 0 && errno == EINTR)
 			continue;
-		if (r < 0 && is_shortage(errno) && tries++ < SHORTAGE_TRIES) {
-			poll(NULL, 0, SHORTAGE_MS);
-			continue;
+		if (r < 0) {
+			int error = errno;
+
+			if (is_shortage(error) && outlast_shortage(&tries))
+				continue;
+			errno = error;
+			return error == EAGAIN || error == EWOULDBLOCK ? 0 : -1;
 		}
-		if (r < 0)
-			return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
 		c->out_done += (size_t)r;
 		/* a long queue moves to the front now and then, not at each write */
 		if (c->out_done > c->out.len / 2 && c->out_done < c->out.len) {
