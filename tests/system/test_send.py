@@ -2,8 +2,8 @@
 import os
 import re
 import shutil
-import socket
 import signal
+import socket
 import struct
 import time
 

@@ -721,6 +721,16 @@ the_next_connection_finds_descriptors_as_the_first(void **state)
 	}
 }
 
+/* A server that reuses processes, under rules that change. */
+static void
+start_under_rules(void)
+{
+	config.reuse = 5;
+	config.rules = RULES;
+	make_rules("", allow, sizeof allow);
+	start();
+}
+
 static void
 new_rules_are_for_new_processes(void **state)
 {
@@ -728,10 +738,7 @@ new_rules_are_for_new_processes(void **state)
 	int first;
 
 	(void)state;
-	config.reuse = 5;
-	config.rules = RULES;
-	make_rules("", allow, sizeof allow);
-	start();
+	start_under_rules();
 	come(&c);
 	first = pid_of(&c);
 	end_in_order(&c);
@@ -750,10 +757,7 @@ rules_that_change_during_a_session(void **state)
 	int first;
 
 	(void)state;
-	config.reuse = 5;
-	config.rules = RULES;
-	make_rules("", allow, sizeof allow);
-	start();
+	start_under_rules();
 	come(&old);
 	first = pid_of(&old);
 	make_rules("", allow_later, sizeof allow_later);

@@ -283,6 +283,17 @@ a_job_that_it_never_got_waits_in_front(void **state)
 	assert_int_equal(sending->in_jobs, 0);
 }
 
+/* A turn in which nothing can be sent to w, the test's worker. */
+static void
+turn_without_memory(const struct worker *w)
+{
+	unsendable = w->channel.fd;
+	unsendable_times = -1;
+	sending_turn();
+	unsendable = -1;
+	assert_closed(&worker);
+}
+
 /* It would wait for the rest of the job for ever. */
 static void
 one_that_nothing_can_be_sent_to_gets_its_end_and_no_more_jobs(void **state)
@@ -293,11 +304,7 @@ one_that_nothing_can_be_sent_to_gets_its_end_and_no_more_jobs(void **state)
 
 	(void)state;
 	sending_message(2, "s@x", "b@far.example", NULL);
-	unsendable = w->channel.fd;
-	unsendable_times = -1;
-	sending_turn();
-	unsendable = -1;
-	assert_closed(&worker);
+	turn_without_memory(w);
 	d->depth = 8;
 	assert_null(worker_roomy(d, &room));
 	channel_free(&worker);
@@ -318,11 +325,7 @@ one_that_gets_no_more_is_heard_to_its_end(void **state)
 	(void)state;
 	w->destination->depth = 8;
 	sending_message(2, "s@x", "c@far.example", NULL);
-	unsendable = w->channel.fd;
-	unsendable_times = -1;
-	sending_turn();
-	unsendable = -1;
-	assert_closed(&worker);
+	turn_without_memory(w);
 	sending_answer(&worker, job.id, 0, 'K', "");
 	sending_answer(&worker, job.id, 1, 'K', "");
 	sending_turn();

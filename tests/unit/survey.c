@@ -277,6 +277,15 @@ reported(void)
 	return &m->outcomes[0];
 }
 
+/* OLD, with its outcome in the info, is known to a keeper whose scan has ended. */
+static void
+with_old(void)
+{
+	keeper.scanned = 1;
+	make_both(OLD);
+	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+}
+
 static void
 spoil(uint64_t offset, const char *with)
 {
@@ -289,9 +298,7 @@ outcomes_in_the_ring_come_after_those_of_the_info(void **state)
 	const struct outcome *o;
 
 	(void)state;
-	keeper.scanned = 1;
-	make_both(OLD);
-	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	with_old();
 	assert_int_equal(survey_say(&s, OLD, &keeper, 0), 1);
 	assert_recipient('D', "old");
 	o = reported();
@@ -309,9 +316,7 @@ an_outcome_of_another_message_is_none_of_this_one(void **state)
 	const struct outcome *o;
 
 	(void)state;
-	keeper.scanned = 1;
-	make_both(OLD);
-	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	with_old();
 	o = reported();
 	spoil(o->offset + 8, "!");	/* its number */
 	assert_int_equal(survey_say(&s, OLD, &keeper, 0), -1);
@@ -421,9 +426,7 @@ static void
 a_list_that_fails_has_to_be_asked_for_again(void **state)
 {
 	(void)state;
-	keeper.scanned = 1;
-	make_both(OLD);
-	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	with_old();
 	connect_send();
 	for (int i = 0; i < 100000; i++)	/* more than it can say before somebody reads */
 		assert_int_equal(survey_later(&keeper, OLD), 1);
@@ -451,9 +454,7 @@ static void
 a_child_waits_while_qmail_send_does_not_read(void **state)
 {
 	(void)state;
-	keeper.scanned = 1;
-	make_both(OLD);
-	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	with_old();
 	connect_send();
 	survey_start_later(&keeper);
 	while (!notices_full(&keeper))
@@ -507,9 +508,7 @@ a_list_ends_with_the_connection_that_asked_for_it(void **state)
 	struct survey *old;
 
 	(void)state;
-	keeper.scanned = 1;
-	make_both(OLD);
-	assert_true(ledger_add_moved(&keeper.ledger, OLD));
+	with_old();
 	connect_send();
 	for (int i = 0; i < 100000; i++)	/* more than it can say before somebody reads */
 		assert_int_equal(survey_later(&keeper, OLD), 1);
