@@ -20,6 +20,7 @@
 #include "endpoint.h"
 #include "exitcode.h"
 #include "handover.h"
+#include "held_signals.h"
 #include "listener.h"
 #include "monotonic.h"
 #include "place.h"
@@ -509,14 +510,25 @@ is_allowed(struct listener *l, int connection, const struct endpoint *remote)
 	return 0;
 }
 
-/* Whether the limits let it in; if so it counts. */
+static enum client_limits_answer
+ask_limits(struct listener *l, const ip46 *address)
+{
+	return l->children_len == l->children_max ? CLIENT_LIMITS_ALL : client_limits_take(&l->limits, address);
+}
+
+/* Whether the limits let it in; if so it counts. Before the answer is no, processes that have just ended are counted off: forks take so
+ * long that a client may have come again in the same turn. */
 static int
 is_within_limits(struct listener *l, int connection, const struct endpoint *remote)
 {
 	static const char *const why[] = { [CLIENT_LIMITS_ALL] = "as many connections as there may be",
 		[CLIENT_LIMITS_ADDRESS] = "as many connections as of one address", [CLIENT_LIMITS_PREFIX] = "as many connections as of one network" };
-	enum client_limits_answer answer = l->children_len == l->children_max ? CLIENT_LIMITS_ALL : client_limits_take(&l->limits, &remote->address);
+	enum client_limits_answer answer = ask_limits(l, &remote->address);
 
+	if (answer != CLIENT_LIMITS_FINE) {
+		reap(l);
+		answer = ask_limits(l, &remote->address);
+	}
 	if (answer == CLIENT_LIMITS_FINE)
 		return 1;
 	refuse(l, connection, &remote->address, why[answer], l->config->busy);
@@ -621,6 +633,8 @@ await(struct listener *l, struct epoll_event events[EVENTS], uint64_t until)
 
 	if (n < 0 && errno != EINTR)
 		strerr_diefusys(EXIT_TEMP, "wait for connections");
+	if (n > 0)
+		held_signals_let_in(&l->outside);
 	l->now = monotonic_ms();
 	/* before the connections: one of them may be for a child that has just become idle */
 	for (int i = 0; i < n; i++)

@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include "held_signals.h"
 #include "monotonic.h"
 #include "service_loop.h"
 #include "service_socket.h"
@@ -39,6 +40,8 @@ service_loop_wait(struct service_loop *l, unsigned int len, int takes_callers, u
 	patience = (struct timespec){ .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 };
 	l->polled[len] = (struct pollfd){ .fd = takes_callers && !is_paused ? l->listener : -1, .events = POLLIN };
 	n = ppoll(l->polled, len + 1, &patience, &l->outside);
+	if (n > 0)
+		held_signals_let_in(&l->outside);
 	for (unsigned int i = 0; n < 0 && i <= len; i++)
 		l->polled[i].revents = 0;
 	l->has_caller = l->polled[len].revents != 0;

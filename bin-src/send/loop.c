@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include "exitcode.h"
+#include "held_signals.h"
 #include "loop.h"
 
 enum { EVENTS = 256 };	/* taken in one turn */
@@ -62,6 +63,8 @@ loop_wait(struct loop *l, int timeout_ms)
 	n = epoll_pwait(l->fd, events, EVENTS, timeout_ms, &none);
 	if (n < 0)
 		return errno == EINTR;
+	if (n > 0)
+		held_signals_let_in(&none);
 	for (int i = 0; i < n; i++) {
 		struct loop_source *source = events[i].data.ptr;
 

@@ -16,6 +16,7 @@
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
 #include "exitcode.h"
+#include "held_signals.h"
 #include "home.h"
 #include "key_client.h"
 #include "monotonic.h"
@@ -295,9 +296,12 @@ await(const struct tlsd *d, uint64_t ms)
 {
 	struct timespec t = { .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 };
 	struct pollfd p = { .fd = d->listener, .events = POLLIN };
+	int n = ppoll(&p, d->listener >= 0, ms == UINT64_MAX ? NULL : &t, &d->outside);
 
-	if (ppoll(&p, d->listener >= 0, ms == UINT64_MAX ? NULL : &t, &d->outside) < 0 && errno != EINTR)
+	if (n < 0 && errno != EINTR)
 		strerr_diefusys(EXIT_TEMP, "wait for connections");
+	if (n > 0)
+		held_signals_let_in(&d->outside);
 }
 
 /* No new connections; those that there are have their time to end. What is left is killed when the parent has ended. */

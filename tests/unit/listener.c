@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -32,6 +33,7 @@ static int listening = -1, extra = -1;
 static struct sockaddr_in address;
 static pid_t server;
 static int prepared;		/* in the server's process */
+static void (*meanwhile)(void);	/* what happens in it before each fork */
 
 /* --- in the processes of the server -------------------------------------------------------------------------------------- */
 
@@ -127,6 +129,8 @@ static void
 count(void *data)
 {
 	++*(int *)data;
+	if (meanwhile)
+		meanwhile();
 }
 
 /* What is to be open in the server's process is open already. */
@@ -161,6 +165,7 @@ static int
 begin(void **state)
 {
 	(void)state;
+	meanwhile = NULL;
 	config = (struct listener_config){ .most = 10, .most_address = 10, .most_prefix = 10, .busy = BUSY };
 	listening = listen_anywhere();
 	return 0;
@@ -245,7 +250,7 @@ hear(struct client *c, const char *end_of_it)
 }
 
 static void
-come_from(struct client *c, const char *ip)
+connect_from(struct client *c, const char *ip)
 {
 	struct sockaddr_in from = { .sin_family = AF_INET };
 
@@ -253,6 +258,12 @@ come_from(struct client *c, const char *ip)
 	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(c->fd, (struct sockaddr *)&from, sizeof from), 0);
 	assert_int_equal(connect(c->fd, (struct sockaddr *)&address, sizeof address), 0);
+}
+
+static void
+come_from(struct client *c, const char *ip)
+{
+	connect_from(c, ip);
 	hear(c, ".=.\n");
 }
 
@@ -603,6 +614,46 @@ as_many_connections_of_an_address_and_one_more(void **state)
 		leave(&c[i]);
 }
 
+/* Before the second fork the first process ends, and its client comes again. */
+static int second_fork[2][2];
+
+static void
+await_the_end_of_the_first(void)
+{
+	siginfo_t info;
+	char octet;
+
+	if (prepared == 2 && (write(second_fork[0][1], "", 1) != 1 || waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) != 0 ||
+	    read(second_fork[1][0], &octet, 1) != 1))
+		_exit(EXIT_PERM);
+}
+
+static void
+a_process_that_has_ended_counts_as_no_connection(void **state)
+{
+	struct client c[3];
+	char octet;
+
+	(void)state;
+	assert_true(pipe2(second_fork[0], O_CLOEXEC) == 0 && pipe2(second_fork[1], O_CLOEXEC) == 0);
+	config.most_address = 1;
+	meanwhile = await_the_end_of_the_first;
+	start();
+	come_from(&c[0], "127.0.0.1");
+	connect_from(&c[1], "127.0.0.2");
+	assert_int_equal(read(second_fork[0][0], &octet, 1), 1);
+	leave(&c[0]);
+	connect_from(&c[2], "127.0.0.1");
+	assert_int_equal(write(second_fork[1][1], "", 1), 1);
+	for (int i = 1; i < 3; i++) {
+		hear(&c[i], ".=.\n");
+		assert_true(pid_of(&c[i]) > 0);
+		leave(&c[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		close(second_fork[i / 2][i % 2]);
+}
+
 static void
 a_limit_of_none_lets_nobody_in(void **state)
 {
@@ -795,6 +846,41 @@ a_stop_is_told_to_the_sessions(void **state)
 	listening = -1;
 }
 
+/* With each connection another one comes, up to CROWD; the first brings the signal. */
+enum { CROWD = 90, TURNS = 64 };	/* TURNS: above what two turns of the server take */
+static int *crowd;		/* how many came; shared with the server's process */
+
+static void
+stop_and_come_again(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (++*crowd == 1)
+		kill(getpid(), SIGTERM);
+	if (*crowd < CROWD && connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS)
+		_exit(EXIT_PERM);
+}
+
+static void
+a_stop_is_heard_though_clients_never_cease(void **state)
+{
+	struct client c;
+
+	(void)state;
+	crowd = mmap(NULL, sizeof *crowd, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(crowd, MAP_FAILED);
+	config.most = config.most_address = config.most_prefix = CROWD;
+	meanwhile = stop_and_come_again;
+	start();
+	come(&c);
+	assert_true(pid_of(&c) > 0);
+	leave(&c);
+	assert_int_equal(waitpid(server, NULL, 0), server);
+	server = 0;
+	assert_in_range(*crowd, 1, TURNS);
+	munmap(crowd, sizeof *crowd);
+}
+
 static void
 a_parent_that_dies_stops_its_sessions(void **state)
 {
@@ -899,11 +985,13 @@ main(void)
 		TEST(readiness_is_told_once_and_its_descriptor_closed), TEST(a_table_that_is_replaced_counts_from_the_next_connection_on),
 		TEST(without_a_table_nobody_comes_in_unless_it_may_lack), TEST(a_table_that_is_damaged_lets_nobody_in),
 		TEST(as_many_connections_as_there_may_be_and_one_more), TEST(as_many_connections_of_an_address_and_one_more),
-		TEST(a_limit_of_none_lets_nobody_in), TEST(a_process_serves_as_many_connections_as_it_may),
+		TEST(a_process_that_has_ended_counts_as_no_connection), TEST(a_limit_of_none_lets_nobody_in),
+		TEST(a_process_serves_as_many_connections_as_it_may),
 		TEST(a_process_serves_one_connection_where_there_is_no_reuse),
 		TEST(a_process_that_keeps_to_one_connection_serves_no_other), TEST(a_process_never_serves_another_address),
 		TEST(the_next_connection_finds_descriptors_as_the_first), TEST(new_rules_are_for_new_processes),
-		TEST(rules_that_change_during_a_session), TEST(a_stop_is_told_to_the_sessions), TEST(a_parent_that_dies_stops_its_sessions), TEST(a_stop_ends_in_good_order),
+		TEST(rules_that_change_during_a_session), TEST(a_stop_is_told_to_the_sessions),
+		TEST(a_stop_is_heard_though_clients_never_cease), TEST(a_parent_that_dies_stops_its_sessions), TEST(a_stop_ends_in_good_order),
 		TEST(a_process_that_is_killed_is_logged), TEST(a_descriptor_that_does_not_listen_is_no_server),
 	};
 	struct CMUnitTest tests[OPTIONS + NONSENSES + sizeof others / sizeof *others], *next = tests;

@@ -204,6 +204,17 @@ signals_come_while_it_waits(void **state)
 }
 
 static void
+signals_come_though_there_is_always_something_to_do(void **state)
+{
+	(void)state;
+	polled[0] = (struct pollfd){ .fd = pipes[1], .events = POLLOUT };
+	assert_int_equal(raise(SIGUSR1), 0);
+	assert_int_equal(service_loop_wait(&loop, 1, 1, monotonic_ms() + 30000), 1);
+	assert_int_equal(polled[0].revents, POLLOUT);
+	assert_int_equal(signals, 1);
+}
+
+static void
 programs_start_with_the_signals_of_before(void **state)
 {
 	(void)state;
@@ -217,7 +228,8 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(a_caller), TEST(two_callers), TEST(another_user), TEST(a_caller_when_no_more_are_taken), TEST(no_descriptor_for_a_caller),
-		TEST(what_callers_say), TEST(signals_come_while_it_waits), TEST(programs_start_with_the_signals_of_before),
+		TEST(what_callers_say), TEST(signals_come_while_it_waits),
+		TEST(signals_come_though_there_is_always_something_to_do), TEST(programs_start_with_the_signals_of_before),
 	};
 
 	return cmocka_run_group_tests_name("service_loop", tests, NULL, NULL);

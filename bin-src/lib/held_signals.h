@@ -1,0 +1,18 @@
+/* held_signals: signals that a program holds back (blocked) and lets in only while it waits, in ppoll or epoll_pwait. These let none in
+ * when something is ready at once, so that a program which always has something to do would hear of nothing: not that it is to stop, nor
+ * that its children have ended. After each wait that found something they are let in by this. */
+#ifndef HELD_SIGNALS_H
+#define HELD_SIGNALS_H
+#include <signal.h>
+
+/* outside: the signals that are blocked while the program waits. Handlers of those that have come have run when this returns. */
+static inline void
+held_signals_let_in(const sigset_t *outside)
+{
+	sigset_t held;
+
+	sigprocmask(SIG_SETMASK, outside, &held);
+	sigprocmask(SIG_SETMASK, &held, NULL);
+}
+
+#endif
