@@ -49,13 +49,23 @@ find_identity(struct identity *id, const char *user, const char *group)
 		strerr_dief(EXIT_TEMP, "there is no group ", group);
 }
 
+static int
+open_null(void)
+{
+	int fd = open("/dev/null", O_RDWR);
+
+	if (fd < 0)
+		strerr_diefusys(EXIT_TEMP, "open /dev/null");
+	return fd;
+}
+
 /* Nothing that is opened later may get such a number. */
 static void
 fill_standard_descriptors(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-			strerr_diefusys(EXIT_TEMP, "open /dev/null");
+		if (fcntl(fd, F_GETFD) < 0)
+			open_null();
 }
 
 /* Moves fd out of the way of the places that have a meaning; closed on exec. */
@@ -212,7 +222,7 @@ main(int argc, const char *const *argv)
 	fill_standard_descriptors();
 	if (s.ready >= 0)
 		s.ready = move_up(s.ready);
-	s.null = move_up(open("/dev/null", O_RDWR));
+	s.null = move_up(open_null());
 	make_log(&s, argc > 2);
 	make_pair(s.lspawn_pair);
 	make_pair(s.rspawn_pair);
