@@ -8,7 +8,8 @@
  *                   JOB_FILE   the same without the message: it is the file whose descriptor rides on the frame,
  *                              opened for this job alone, read-only, at offset 0; its length is the message size
  *      worker       JOB_DONE   id (4), recipient (4), letter (1: K delivered, k handed to a host that sees to the
- *                              delivery reports of RFC 3461 itself, Z deferred, D failed), text
+ *                              delivery reports of RFC 3461 itself, Z deferred, D failed, and of local workers
+ *                              JOB_BACK: not begun, for another job runs a program that takes long), text
  *
  *    Strings of a local job    sender, local, dash, ext, domain                (one recipient, number 0); and if there
  *                              are any, the sender's parameters, the recipient's parameters
@@ -40,6 +41,7 @@ enum {
 	JOB_TEXT_MAX = 10000,		/* octets of an answer's text; longer ones are cut by the worker */
 	JOB_WORKER_FD = 3,		/* a worker's socket, and a spawner's */
 	JOB_WORKER_JOBS = 1000,		/* a worker is thrown away after as many messages */
+	JOB_PATIENCE_MS = 10 * 1000,	/* a program of one local job runs so long: then the worker gives the others back */
 	JOB_WORKER_SECONDS = 600,	/* or gets no more after this time; it ends by itself when it has got none for as long */
 };
 
@@ -52,6 +54,7 @@ enum job_remote_string {
 };
 
 enum job_frame { JOB = 'J', JOB_FILE = 'F', JOB_DONE = 'A' };
+enum job_letter { JOB_BACK = 'B' };
 enum spawn_frame {
 	SPAWN_WHO = '?', SPAWN_START = 'S', SPAWN_KILL = 'X', SPAWN_OK = 'K', SPAWN_TEMP = 'Z', SPAWN_PERM = 'D',
 };

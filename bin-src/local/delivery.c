@@ -427,7 +427,7 @@ run_program(struct delivery *d, const char *command)
 		report_line(&d->report, "Unable to open the message for a program: ", strerror(errno), ". (#4.3.0)");
 		return EXIT_TEMP;
 	}
-	status = program_run(argv, d->environment, input, -1, &d->report);
+	status = program_run(argv, d->environment, input, -1, d->wait, &d->report);
 	if (status == PROGRAM_FAILED)
 		report_line(&d->report, "Unable to run a program: ", strerror(errno), ". (#4.3.0)");
 	else if (status == PROGRAM_CRASHED)

@@ -11,6 +11,7 @@
 #include "exitcode.h"
 #include "maildir.h"
 #include "message.h"
+#include "program.h"
 #include "report.h"
 
 /* What does not change from one message for a user to the next. */
@@ -27,6 +28,7 @@ struct delivery {
 	const char *sender, *local, *dash, *ext, *domain;
 	const char *sender_parameters, *parameters;	/* queue/envelope.h; NULL: none */
 	struct message message;
+	const struct program_wait *wait;	/* while a program runs; NULL: nothing is to be done */
 	struct report report;
 	uid_t home_owner;
 	struct dotqmail instructions;

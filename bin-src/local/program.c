@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "exitcode.h"
+#include "monotonic.h"
 #include "program.h"
 
 enum {
@@ -67,17 +68,39 @@ close_output(struct output *o)
 	o->fd = -1;
 }
 
+/* Does what is due meanwhile. Returns how many milliseconds one may wait for the end of the process, -1: for ever. */
+static int
+patience(int end, const struct program_wait *wait, uint64_t *due)
+{
+	int ms = end < 0 ? LOOK_AGAIN : -1;
+	uint64_t now;
+
+	if (!wait)
+		return ms;
+	now = monotonic_ms();
+	if (!*due)
+		*due = now + wait->ms;
+	if (now >= *due) {
+		wait->call(wait->data);
+		now = monotonic_ms();
+		*due = now + wait->ms;
+	}
+	return ms >= 0 && (uint64_t)ms < *due - now ? ms : (int)(*due - now);
+}
+
 /* Waits until the process has ended, reading its output meanwhile. end: a descriptor that becomes readable at its end, or
  * -1. Returns 0 with *status set, or -1. */
 static int
-wait_for(pid_t pid, int end, struct output *o, int *status)
+wait_for(pid_t pid, int end, const struct program_wait *wait, struct output *o, int *status)
 {
+	uint64_t due = 0;
+
 	for (;;) {
 		struct pollfd p[2] = { { .fd = end, .events = POLLIN }, { .fd = o->fd, .events = POLLIN } };
 		ssize_t got;
 		pid_t r;
 
-		if (poll(p, 2, end < 0 ? LOOK_AGAIN : -1) < 0) {
+		if (poll(p, 2, patience(end, wait, &due)) < 0) {
 			if (errno != EINTR)
 				return -1;
 			continue;
@@ -105,12 +128,12 @@ read_rest(struct output *o)
 }
 
 static int
-follow(pid_t pid, struct output *o)
+follow(pid_t pid, const struct program_wait *wait, struct output *o)
 {
 	int end = (int)syscall(SYS_pidfd_open, pid, 0);
 	int status, r;
 
-	r = wait_for(pid, end, o, &status);
+	r = wait_for(pid, end, wait, o, &status);
 	if (end >= 0)
 		close(end);
 	if (r < 0)
@@ -120,7 +143,8 @@ follow(pid_t pid, struct output *o)
 }
 
 int
-program_run(const char *const *argv, char *const *envp, int input, int directory, struct report *report)
+program_run(const char *const *argv, char *const *envp, int input, int directory, const struct program_wait *wait,
+    struct report *report)
 {
 	struct output o = { .fd = -1 };
 	int ends[2], status = PROGRAM_FAILED;
@@ -134,7 +158,7 @@ program_run(const char *const *argv, char *const *envp, int input, int directory
 	close(ends[1]);
 	o.fd = ends[0];
 	if (pid > 0)
-		status = follow(pid, &o);
+		status = follow(pid, wait, &o);
 	close_output(&o);
 	report_output(report, o.text, o.len);
 	return status;

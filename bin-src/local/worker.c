@@ -27,6 +27,7 @@ struct slot {
 	struct delivery delivery;
 	enum exitcode code;
 	int is_settled;		/* code and report are what is to be answered */
+	int is_back;		/* it is given back */
 };
 
 struct worker {
@@ -37,6 +38,8 @@ struct worker {
 	int is_deserted;	/* nobody is there to hear an answer */
 	struct slot slots[JOB_BATCH];
 	unsigned int slots_len;
+	unsigned int next;	/* slot that is not begun, nor are those after it, while programs run */
+	struct program_wait wait;
 	unsigned int jobs;
 	uint64_t gather_until;	/* monotonic_ms */
 };
@@ -50,8 +53,8 @@ begin_delivery(struct worker *w, struct slot *slot)
 	struct delivery *d = &slot->delivery;
 	const struct job *job = &slot->job;
 
-	*d = (struct delivery){ .account = w->account };
-	slot->is_settled = 0;
+	*d = (struct delivery){ .account = w->account, .wait = &w->wait };
+	slot->is_settled = slot->is_back = 0;
 	slot->code = EXIT_TEMP;
 	if (job->strings_len != JOB_LOCAL_STRINGS && job->strings_len != JOB_LOCAL_STRINGS_ALL) {
 		report_line(&d->report, "This is no job for qmail-local. (#4.3.0)");
@@ -164,7 +167,7 @@ answer(struct worker *w, struct slot *slot)
 {
 	const stralloc *text = &slot->delivery.report.text;
 
-	if (!job_answer(&w->channel, slot->job.id, 0, letter_of(slot->code), text->s, text->len))
+	if (!job_answer(&w->channel, slot->job.id, 0, slot->is_back ? JOB_BACK : letter_of(slot->code), text->s, text->len))
 		w->is_over = w->is_deserted = 1;	/* unanswered is as good as deferred */
 	if (slot->job.fd >= 0)
 		close(slot->job.fd);
@@ -186,6 +189,54 @@ flush_answers(struct worker *w)
 	}
 	if (r < 0)
 		w->is_over = w->is_deserted = 1;
+}
+
+/* --- giving back -------------------------------------------------------------- */
+
+static const char held_up[] = "Another message for this user takes long. (#4.3.0)";
+
+/* Jobs that came while a program ran. Returns 0 if what came is none. */
+static int
+give_back_new(struct worker *w)
+{
+	struct channel_frame f;
+	struct job job;
+	int r;
+
+	while ((r = channel_next(&w->channel, &f)) > 0) {
+		if (!job_parse(&job, &w->channel, &f))
+			return 0;
+		if (job.fd >= 0)
+			close(job.fd);
+		if (!job_answer(&w->channel, job.id, 0, JOB_BACK, held_up, sizeof held_up - 1))
+			w->is_over = w->is_deserted = 1;
+	}
+	return r == 0;
+}
+
+/* A program takes long: what is not begun need not wait for it. */
+static void
+give_back(void *data)
+{
+	struct worker *w = data;
+
+	for (; w->next < w->slots_len && !w->is_deserted; w->next++) {
+		struct slot *slot = &w->slots[w->next];
+
+		if (slot->is_settled)
+			continue;
+		report_line(&slot->delivery.report, held_up);
+		slot->is_settled = slot->is_back = 1;
+		answer(w, slot);
+	}
+	while (!w->is_over) {
+		if (!give_back_new(w))
+			w->is_over = 1;
+		else if (!is_readable(w, 0) || !receive(w))
+			break;
+	}
+	if (!w->is_deserted)
+		flush_answers(w);
 }
 
 /* --- delivering --------------------------------------------------------------- */
@@ -299,7 +350,7 @@ run_classic(struct worker *w, struct slot *slot)
 		report_line(&d->report, "Unable to open the message for bin/qmail-local: ", strerror(errno), ". (#4.3.0)");
 		return EXIT_TEMP;
 	}
-	status = program_run(argv, (char *const *)(uintptr_t)a->environment, input, a->qmail_home, &d->report);
+	status = program_run(argv, (char *const *)(uintptr_t)a->environment, input, a->qmail_home, d->wait, &d->report);
 	if (status >= PROGRAM_CRASHED)
 		report_line(&d->report, "bin/qmail-local crashed or could not be started. (#4.3.0)");
 	close(input);
@@ -334,6 +385,7 @@ deliver(struct worker *w)
 	for (unsigned int i = 0; i < w->slots_len && !w->is_deserted; i++) {
 		if (w->slots[i].is_settled)
 			continue;
+		w->next = i + 1;
 		deliver_one(w, &w->slots[i]);
 		answer(w, &w->slots[i]);
 		flush_answers(w);
@@ -346,7 +398,7 @@ worker_run(const struct delivery_account *account, int classic)
 {
 	static struct worker w;
 
-	w = (struct worker){ .account = account, .classic = classic };
+	w = (struct worker){ .account = account, .classic = classic, .wait = { JOB_PATIENCE_MS, give_back, &w } };
 	/* whatever else was open, no program gets it */
 	if (close_range(JOB_WORKER_FD, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		fcntl(JOB_WORKER_FD, F_SETFD, FD_CLOEXEC);

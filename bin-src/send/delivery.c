@@ -617,12 +617,10 @@ delivery_fail(struct send *s, struct destination *d, struct delivery *job, const
 }
 
 void
-delivery_take_back(struct send *s, struct destination *d, struct delivery *job)
+delivery_take_back(struct send *s, struct destination *d, struct delivery *job, const char *text)
 {
-	static const char text[] = "The worker ended before it was given the message.\n";
-
 	for (uint32_t i = job->len; i-- > 0;) {
-		log_outcome(s, job->first + i, 'Z', text, sizeof text - 1);
+		log_outcome(s, job->first + i, 'Z', text, strlen(text));
 		destination_prepend(&s->destinations, d, job->recipients[i], s->clock);
 	}
 	s->in_jobs -= job->len;

@@ -28,8 +28,8 @@ void delivery_answer(struct send *s, struct destination *d, struct delivery *job
 /* A job will not be answered: what has no answer yet is deferred with this text. */
 void delivery_fail(struct send *s, struct destination *d, struct delivery *job, const char *text);
 
-/* A job that its worker never got: its recipients wait again, in front. */
-void delivery_take_back(struct send *s, struct destination *d, struct delivery *job);
+/* A job that its worker has not begun: its recipients wait again, in front. text says why, in the log. */
+void delivery_take_back(struct send *s, struct destination *d, struct delivery *job, const char *text);
 
 /* No worker can be had for d now (letter Z: all that waits for it is deferred) or ever (D: the first recipient fails). */
 void delivery_refused(struct send *s, struct destination *d, char letter, const char *text, size_t len);

@@ -18,6 +18,8 @@ enum {
 	OUT_KEPT = 64 * 1024,		/* octets of an output buffer that stay allocated */
 };
 
+static const char not_given[] = "The worker ended before it was given the message.\n";
+static const char held_up[] = "Another message for this user takes long.\n";
 static const char crashed[] = "The delivery program ended without a report. (#4.3.0)\n";
 static const char mangled[] = "The report of the delivery program cannot be understood. (#4.3.0)\n";
 static const char too_slow[] = "The delivery program took too long and was ended. (#4.3.0)\n";
@@ -245,7 +247,7 @@ lose(struct send *s, struct worker *w, const char *text)
 		w->in_flight--;
 		d->given--;
 		if (w->has_answered && job->sent_from >= written && job->left == job->len)
-			delivery_take_back(s, d, job);
+			delivery_take_back(s, d, job, not_given);
 		else
 			delivery_fail(s, d, job, text);
 		free(job);
@@ -349,6 +351,29 @@ rest(struct send *s, struct worker *w)
 	set_state(s, w, WORKER_IDLE);
 }
 
+/* Sooner than a program can have taken long it is a deferral as any other: or a worker that begins nothing would be followed by the next
+ * at once, for ever. */
+static int
+is_given_back(const struct send *s, const struct worker *w, const struct delivery *job, char letter)
+{
+	return letter == JOB_BACK && job->len == 1 && w->in_flight > 1 && s->clock - w->heard >= JOB_PATIENCE_MS / 2;
+}
+
+/* Another worker gets it; this one gets no more, whatever becomes of the job that it has begun. */
+static void
+take_back(struct send *s, struct worker *w, struct delivery *job)
+{
+	struct destination *d = w->destination;
+
+	w->deliveries[job->id % JOB_BATCH] = NULL;
+	w->in_flight--;
+	w->is_worn = 1;
+	d->given--;
+	d->depth = 1;
+	delivery_take_back(s, d, job, held_up);
+	free(job);
+}
+
 static int
 handle_answer(struct send *s, struct worker *w, const struct channel_frame *f)
 {
@@ -364,6 +389,10 @@ handle_answer(struct send *s, struct worker *w, const struct channel_frame *f)
 	job = w->deliveries[id % JOB_BATCH];
 	if (!job || job->id != id || n >= job->len || !job->recipients[n])
 		return 0;
+	if (is_given_back(s, w, job, f->s[8])) {
+		take_back(s, w, job);
+		return 1;
+	}
 	/* it may have waited behind another job */
 	begun = job->given_at > w->heard ? job->given_at : w->heard;
 	w->heard = s->clock;

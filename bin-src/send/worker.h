@@ -3,7 +3,8 @@
  * Life       asked for (starting), idle, busy (has jobs). An idle one is kept for WORKER_IDLE_MS. After JOB_WORKER_JOBS
  *            jobs, JOB_WORKER_SECONDS, or a change of the user tables it gets no more jobs; closing its socket ends it
  * Trust      a worker may say anything: it is believed about the jobs that it has, once for each recipient
- * Patience   a worker that has jobs and answers none for WORKER_ANSWER_MS is killed */
+ * Patience   a worker that has jobs and answers none for WORKER_ANSWER_MS is killed. A local worker whose program takes long gives
+ *            back what it has not begun (JOB_BACK), which another gets; it gets no more */
 #ifndef WORKER_H
 #define WORKER_H
 #include "delivery.h"

@@ -13,8 +13,9 @@ enum { RECIPIENTS_MAX = 4 };
 
 static struct recipient one;	/* every recipient */
 static struct given said;	/* by the worker, not yet heard */
-static struct { uint32_t id; unsigned int open; } jobs[JOB_BATCH];	/* open: bits of recipients without an answer */
+static struct { uint32_t id; unsigned int open; int is_single; } jobs[JOB_BATCH];	/* open: bits of recipients without an answer */
 static unsigned int jobs_len, failed, refused, owners;
+static int has_answered;
 
 /* --- what the answers are ------------------------------------------------------------------------- */
 
@@ -36,6 +37,17 @@ next_answer(unsigned int *job, uint32_t *n, char *letter, struct given *text)
 	return *job < jobs_len && *n < RECIPIENTS_MAX && jobs[*job].open & 1u << *n;
 }
 
+/* Whether the job may be given back: nothing was answered for long, and another one is open. */
+static int
+is_to_be_given_back(unsigned int i, char letter)
+{
+	unsigned int open = 0;
+
+	for (unsigned int j = 0; j < jobs_len; j++)
+		open += jobs[j].open != 0;
+	return letter == JOB_BACK && jobs[i].is_single && open > 1 && !has_answered;
+}
+
 void
 delivery_answer(struct send *s, struct destination *d, struct delivery *job, uint32_t n, char letter, const char *text, size_t len)
 {
@@ -46,6 +58,8 @@ delivery_answer(struct send *s, struct destination *d, struct delivery *job, uin
 
 	assert(s && d && next_answer(&i, &want, &its, &octets) && jobs[i].id == job->id && n == want && letter == its);
 	assert(len == octets.len && (!len || memcmp(text, octets.s, len) == 0) && job->recipients[n] == &one);
+	assert(!is_to_be_given_back(i, letter));
+	has_answered = 1;
 	jobs[i].open &= ~(1u << n);
 	job->recipients[n] = NULL;
 	job->left--;
@@ -67,10 +81,20 @@ delivery_fail(struct send *s, struct destination *d, struct delivery *job, const
 }
 
 void
-delivery_take_back(struct send *s, struct destination *d, struct delivery *job)
+delivery_take_back(struct send *s, struct destination *d, struct delivery *job, const char *text)
 {
+	unsigned int i;
+	uint32_t n;
+	struct given octets;
+	char letter;
+
 	assert(job->left == job->len);
-	delivery_fail(s, d, job, "back");
+	if (text != held_up) {
+		delivery_fail(s, d, job, text);
+		return;
+	}
+	assert(next_answer(&i, &n, &letter, &octets) && jobs[i].id == job->id && is_to_be_given_back(i, letter));
+	jobs[i].open = 0;
 }
 
 void
@@ -136,12 +160,13 @@ give_job(struct send *s, struct worker *w)
 	struct delivery *job = calloc(1, sizeof *job + RECIPIENTS_MAX * sizeof *job->recipients);
 
 	assert(job);
-	job->len = job->left = RECIPIENTS_MAX;
-	for (int i = 0; i < RECIPIENTS_MAX; i++)
+	job->len = job->left = jobs_len % 2 ? 1 : RECIPIENTS_MAX;
+	for (uint32_t i = 0; i < job->len; i++)
 		job->recipients[i] = &one;
 	assert(worker_give(s, w, job, 0, 1, "x", -1));
 	jobs[jobs_len].id = job->id;
-	jobs[jobs_len++].open = (1u << RECIPIENTS_MAX) - 1;
+	jobs[jobs_len].is_single = job->len == 1;
+	jobs[jobs_len++].open = (1u << job->len) - 1;
 }
 
 static void
@@ -165,8 +190,10 @@ play_worker(struct send *s, struct destination *d, unsigned int len, struct give
 	assert(handle_spawner(s, p, &(struct channel_frame){ .type = SPAWN_OK, .s = (char[]){ 0, 0x10, 0, 0 }, .len = 4 }));
 	assert(w->state == WORKER_IDLE && p->idle == 1);
 	jobs_len = failed = 0;
+	has_answered = 0;
 	while (jobs_len < len)
 		give_job(s, w);
+	s->clock += JOB_PATIENCE_MS;
 	said = octets;
 	give_octets(pair[1], octets);
 	w->source.ready(s, w, EPOLLIN);

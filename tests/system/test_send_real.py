@@ -138,6 +138,29 @@ def test_a_keeper_that_stands_still(server, stopped_processes):
     assert subjects(server, "ana") == list(range(6))
 
 
+def test_a_program_that_takes_long_holds_up_its_own_message_only(server, stopped_processes):
+    """What its worker was given besides goes to others, after ten seconds."""
+    server.write("home/ana/.qmail-slow", f"|while ! test -e {server.home}/go; do sleep 0.1; done\n./Maildir/\n")
+    server.write("home/ana/.qmail-quick", "|cat >/dev/null\n./Maildir/\n")
+    go = server.write("go", "")
+    submit(server, range(9), "ana-quick@mail.test.example")
+    submit(server, [9], "ana-slow@mail.test.example")
+    server.arrived(10, "ana")
+    go.unlink()
+    stopped_processes(server.send.pid)
+    submit(server, [10], "ana-slow@mail.test.example")
+    submit(server, range(11, 27), "ana-quick@mail.test.example")
+    os.kill(server.send.pid, signal.SIGCONT)
+    try:
+        server.arrived(26, "ana")
+        assert subjects(server, "ana") == sorted({*range(27)} - {10})
+        assert "deferral: Another_message_for_this_user_takes_long./" in server.log()
+    finally:
+        server.write("go", "")
+    server.arrived(27, "ana")
+    assert server.logged("end msg", 27).count("success: did_1+0+1/") == 27
+
+
 # -- processes that end ------------------------------------------------------------------------------------------------
 
 def test_restart_in_good_order_delivers_once(server):

@@ -72,6 +72,7 @@ end(void **state)
 }
 
 #define STRINGS "s@x\0ann\0\0\0here.example\0\0\0"
+#define STRINGS_TO(ext) "s@x\0ann-" ext "\0-\0" ext "\0here.example"
 
 /* The octets of the first n strings of a job. */
 static size_t
@@ -90,6 +91,15 @@ give(uint32_t id, uint32_t strings)
 	static const char message[] = "Subject: x\n\nbody\n";
 
 	assert_int_equal(job_put(&sender, id, STRINGS "\0", strings, strings_size(strings), sizeof message - 1, message, -1), 1);
+}
+
+static void
+give_program(uint32_t id, const char *strings, size_t size)
+{
+	static const char message[] = "Subject: x\n\nbody\n";
+
+	assert_int_equal(job_put(&sender, id, strings, JOB_LOCAL_STRINGS, size, sizeof message - 1, message, -1), 1);
+	assert_int_equal(channel_flush(&sender), 1);
 }
 
 /* Nothing more is said. */
@@ -111,12 +121,21 @@ tell(char c)
 		assert_int_equal(write(telling, &c, 1), 1);
 }
 
+static int hurries;	/* who waits for a program waits 10 ms at most, which count as all that it would have waited */
+enum { HURRY_MS = 10 };
+
 int __wrap_poll(struct pollfd *p, nfds_t n, int timeout);
 int __real_poll(struct pollfd *p, nfds_t n, int timeout);
 
 int
 __wrap_poll(struct pollfd *p, nfds_t n, int timeout)
 {
+	if (hurries && timeout > 1000 && timeout <= JOB_PATIENCE_MS) {
+		int r = __real_poll(p, n, HURRY_MS);
+
+		age += r == 0 ? JOB_PATIENCE_MS / 1000 : 0;
+		return r;
+	}
 	if (telling < 0 || timeout <= 0 || timeout > 1000)
 		return __real_poll(p, n, timeout);
 	tell('g');
@@ -379,6 +398,57 @@ jobs_that_follow_a_batch_are_one_batch(void **state)
 	assert_int_equal(delivered(), 4);
 }
 
+/* --- a program that takes long -------------------------------------------------------------------- */
+
+static void
+write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+/* The first job's program reads until the test closes the pipe. */
+static void
+what_is_not_begun_is_given_back(void **state)
+{
+	pid_t pid;
+	int pipe;
+
+	(void)state;
+	assert_int_equal(mkfifo("home/pipe", 0600), 0);
+	write_file("home/.qmail-slow", "|cat pipe\n");
+	write_file("home/.qmail-quick", "|cat >quick\n");
+	give_program(1, STRINGS_TO("slow"), sizeof STRINGS_TO("slow"));
+	give_program(2, STRINGS_TO("quick"), sizeof STRINGS_TO("quick"));
+	give(3, JOB_LOCAL_STRINGS);
+	give(4, JOB_LOCAL_STRINGS_ALL);
+	assert_int_equal(channel_flush(&sender), 1);
+	hurries = 1;
+	pid = start();
+	answered(3, 'K');
+	answered(4, 'K');
+	assert_string_equal(answered(2, JOB_BACK), "Another message for this user takes long. (#4.3.0)\n");
+	/* what comes now is not begun either, in a frame or in a file */
+	give_program(5, STRINGS_TO("quick"), sizeof STRINGS_TO("quick"));
+	assert_int_equal(job_put(&sender, 6, STRINGS, JOB_LOCAL_STRINGS, strings_size(JOB_LOCAL_STRINGS), 1, NULL,
+	    open("home/.qmail-quick", O_RDONLY | O_CLOEXEC)), 1);
+	finish();
+	answered(5, JOB_BACK);
+	answered(6, JOB_BACK);
+	pipe = open("home/pipe", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(write(pipe, "done\n", 5), 5);
+	close(pipe);
+	assert_string_equal(answered(1, 'K'), "done\ndid 0+0+1\n");
+	no_more_answers();
+	await(pid);
+	hurries = 0;
+	assert_int_equal(access("home/quick", F_OK), -1);
+	assert_int_equal(delivered(), 2);
+	assert_true(unlink("home/pipe") == 0 && unlink("home/.qmail-slow") == 0 && unlink("home/.qmail-quick") == 0);
+}
+
 /* --- the socket -------------------------------------------------------------------------------- */
 
 /* Who has closed it hears no answer, and hands its jobs over again. */
@@ -467,7 +537,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(jobs_that_follow_a_batch_are_one_batch), TEST(more_than_a_batch), TEST(one_whose_strings_are_no_local_jobs_fails_alone),
 		TEST(files_of_another_length_are_not_delivered), TEST(a_frame_that_is_too_long_by_one),
-		TEST(without_anybody_to_hear_nothing_is_done), TEST(its_end_is_the_workers),
+		TEST(what_is_not_begun_is_given_back), TEST(without_anybody_to_hear_nothing_is_done), TEST(its_end_is_the_workers),
 		TEST(when_an_answer_goes_nowhere_nothing_more_is_begun),
 		TEST(what_came_is_done_however_old_it_is),
 		TEST(without_jobs_it_ends_with_its_time),

@@ -82,16 +82,22 @@ end(void **state)
 }
 
 static int
-run_in(const char *script, int directory)
+run_waiting(const char *script, int directory, const struct program_wait *wait)
 {
 	static char *environment[] = { "PATH=/usr/bin:/bin", "NAME=value", NULL };
-	int status = program_run((const char *const[]){ "/bin/sh", "-c", script, NULL }, environment, input, directory, &report);
+	int status = program_run((const char *const[]){ "/bin/sh", "-c", script, NULL }, environment, input, directory, wait, &report);
 	int e = errno;
 
 	assert_int_equal(stralloc_0(&report.text), 1);
 	report.text.len--;
 	errno = e;
 	return status;
+}
+
+static int
+run_in(const char *script, int directory)
+{
+	return run_waiting(script, directory, NULL);
 }
 
 static int
@@ -113,13 +119,41 @@ its_exit_status_is_told(void **state)
 	assert_int_equal(report.text.len, 0);
 }
 
+/* The third time the program is let go: it reads what the test writes. */
+static void
+let_go_the_third_time(void *data)
+{
+	int *calls = data;
+
+	if (++*calls == 3)
+		close(*(calls + 1));
+}
+
+static void
+who_waits_does_something_meanwhile(void **state)
+{
+	(void)state;
+	for (no_pidfd = 0; no_pidfd < 2; no_pidfd++) {
+		int ends[2], calls_and_end[2] = { 0, -1 }, directory = input;
+		struct program_wait wait = { 1, let_go_the_third_time, calls_and_end };
+
+		assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+		input = ends[0];
+		calls_and_end[1] = ends[1];
+		assert_int_equal(run_waiting("cat && exit 9", -1, &wait), 9);
+		assert_in_range(calls_and_end[0], 3, 10000);	/* it takes a moment to end */
+		close(ends[0]);
+		input = directory;
+	}
+}
+
 static void
 one_that_cannot_be_executed_says_why(void **state)
 {
 	static char *environment[] = { NULL };
 
 	(void)state;
-	assert_int_equal(program_run((const char *const[]){ "/absent/program", NULL }, environment, input, -1, &report), EXIT_TEMP);
+	assert_int_equal(program_run((const char *const[]){ "/absent/program", NULL }, environment, input, -1, NULL, &report), EXIT_TEMP);
 	assert_int_equal(stralloc_0(&report.text), 1);
 	assert_string_equal(report.text.s, "Unable to run /absent/program: No such file or directory. (#4.3.0)\n");
 }
@@ -295,7 +329,7 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	static const struct CMUnitTest tests[] = {
-		TEST(its_exit_status_is_told), TEST(one_that_cannot_be_executed_says_why),
+		TEST(its_exit_status_is_told), TEST(who_waits_does_something_meanwhile), TEST(one_that_cannot_be_executed_says_why),
 		TEST(without_a_process_it_is_not_started), TEST(without_descriptors_it_is_not_started),
 		TEST(an_old_kernel_does_without_a_descriptor_of_its_end), TEST(one_that_closes_its_output_is_waited_for),
 		TEST(what_it_left_behind_is_not_waited_for), TEST(a_second_program_gets_the_room_that_is_left),

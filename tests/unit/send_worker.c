@@ -406,6 +406,115 @@ an_answer_renews_its_time(void **state)
 	sending_expect_nothing(&worker);
 }
 
+/* --- jobs that it gives back ------------------------------------------------------------------ */
+
+/* A worker of ana that has quickly delivered message 1 and now has messages 2 and 3, of which message 2 takes long; 4 waits. */
+static struct worker *
+with_a_program_that_takes_long(struct job jobs[2])
+{
+	struct destination *d;
+	struct job job;
+
+	sending_connect();
+	sending_message(1, "s@x", "ana@here.example", NULL);
+	sending_turn();
+	sending_answer_who();
+	sending_turn();
+	sending_turn();
+	sending_start(ROUTE_LOCAL, &worker);
+	sending_turn();
+	job = sending_job(&worker);
+	sending_answer(&worker, job.id, 0, 'K', "");
+	sending_turn();
+	for (uint64_t number = 2; number < 5; number++)
+		sending_message(number, "s@x", "ana@here.example", NULL);
+	sending_turn();
+	for (int i = 0; i < 2; i++)
+		jobs[i] = sending_job(&worker);
+	sending_expect_nothing(&worker);
+	d = destination(ROUTE_LOCAL, "ana");
+	assert_int_equal(d->queued, 1);
+	return d->workers;
+}
+
+static void
+a_job_that_it_gives_back_is_anothers(void **state)
+{
+	struct job jobs[2], job;
+	struct worker *w = with_a_program_that_takes_long(jobs);
+	struct destination *d = w->destination;
+
+	(void)state;
+	sending_later(JOB_PATIENCE_MS);
+	sending_answer(&worker, jobs[1].id, 0, JOB_BACK, "");
+	sending_turn();
+	assert_int_equal(sending_logged(": deferral: Another_message_for_this_user_takes_long./\n"), 1);
+	assert_int_equal(d->queued, 2);
+	assert_int_equal(recipient_message(d->queue.first)->number, 3);
+	assert_int_equal(d->given, 1);
+	assert_int_equal(sending->in_jobs, 1);
+	sending_later(DESTINATION_STALL_MS);
+	sending_turn();
+	sending_turn();
+	sending_start(ROUTE_LOCAL, &other);
+	sending_turn();
+	job = sending_job(&other);
+	sending_answer(&other, job.id, 0, 'K', "");
+	sending_turn();
+	assert_int_equal(sending_logged("end msg 3\n"), 1);
+	/* it had its chance */
+	sending_expect_nothing(&worker);
+	sending_answer(&worker, jobs[0].id, 0, 'K', "");
+	sending_turn();
+	assert_closed(&worker);
+	assert_int_equal(sending_logged("end msg 2\n"), 1);
+	channel_free(&other);
+}
+
+static void
+a_job_that_it_gives_back_at_once_is_deferred(void **state)
+{
+	struct job jobs[2];
+
+	(void)state;
+	with_a_program_that_takes_long(jobs);
+	sending_answer(&worker, jobs[1].id, 0, JOB_BACK, "why\n");
+	sending_turn();
+	assert_int_equal(sending_logged("delivery 3: report mangled, will defer\n"), 1);
+	assert_int_equal(sending_logged("takes_long"), 0);
+}
+
+static void
+the_only_job_cannot_be_given_back(void **state)
+{
+	struct job jobs[2];
+	struct worker *w = with_a_program_that_takes_long(jobs);
+
+	(void)state;
+	sending_later(JOB_PATIENCE_MS);
+	sending_answer(&worker, jobs[1].id, 0, JOB_BACK, "");
+	sending_answer(&worker, jobs[0].id, 0, JOB_BACK, "");
+	sending_turn();
+	assert_int_equal(sending_logged("takes_long"), 1);
+	assert_int_equal(sending_logged(": report mangled, will defer\n"), 1);
+	assert_int_equal(w->in_flight, 0);
+}
+
+/* One session's recipients are refused one by one, not given back. */
+static void
+a_remote_job_cannot_be_given_back(void **state)
+{
+	struct job job;
+	struct message *m = with_a_job(&job);
+
+	(void)state;
+	sending_later(JOB_PATIENCE_MS);
+	sending_answer(&worker, job.id, 0, JOB_BACK, "");
+	sending_turn();
+	assert_int_equal(m->todo, 2);
+	assert_int_equal(sending_logged(": report mangled, will defer\n"), 1);
+}
+
 /* --- its life ------------------------------------------------------------------------------ */
 
 static void
@@ -925,7 +1034,8 @@ main(void)
 		TEST(one_that_ends_before_it_did_anything_is_a_failure_of_its_destination),
 		TEST(a_job_that_it_never_got_waits_in_front), TEST(one_that_nothing_can_be_sent_to_gets_its_end_and_no_more_jobs),
 		TEST(one_that_gets_no_more_is_heard_to_its_end), TEST(a_job_goes_out_as_the_worker_reads),
-		TEST(one_that_does_not_answer_is_killed), TEST(an_answer_renews_its_time),
+		TEST(one_that_does_not_answer_is_killed), TEST(a_job_that_it_gives_back_is_anothers), TEST(a_job_that_it_gives_back_at_once_is_deferred),
+		TEST(the_only_job_cannot_be_given_back), TEST(a_remote_job_cannot_be_given_back), TEST(an_answer_renews_its_time),
 		TEST(an_idle_one_is_kept_for_its_time), TEST(of_too_many_idle_ones_the_longest_idle_ends),
 		TEST(it_gets_so_many_jobs), TEST(it_lives_so_long), TEST(an_old_one_that_is_busy_gets_one_more_and_no_other),
 		TEST(the_one_that_was_used_last_is_used_again),
