@@ -1,6 +1,7 @@
 /* held_signals: signals that a program holds back (blocked) and lets in only while it waits, in ppoll or epoll_pwait. These let none in
- * when something is ready at once, so that a program which always has something to do would hear of nothing: not that it is to stop, nor
- * that its children have ended. After each wait that found something they are let in by this. */
+ * when something is ready at once, epoll_pwait neither when it is not to wait at all (time-out 0), so that a program which always has
+ * something to do would hear of nothing: not that it is to stop, nor that its children have ended. After each such wait they are let in
+ * by this. */
 #ifndef HELD_SIGNALS_H
 #define HELD_SIGNALS_H
 #include <signal.h>

@@ -63,8 +63,7 @@ loop_wait(struct loop *l, int timeout_ms)
 	n = epoll_pwait(l->fd, events, EVENTS, timeout_ms, &none);
 	if (n < 0)
 		return errno == EINTR;
-	if (n > 0)
-		held_signals_let_in(&none);
+	held_signals_let_in(&none);
 	for (int i = 0; i < n; i++) {
 		struct loop_source *source = events[i].data.ptr;
 

@@ -275,6 +275,10 @@ blocked_signals_are_let_in_while_waiting_only(void **state)
 	assert_int_equal(loop_wait(&loop, -1), 1);	/* something else is ready at once */
 	assert_int_equal(pairs[0].calls, 1);
 	assert_int_equal(caught, 3);
+	loop_change(&loop, &pairs[0].source, 0);
+	assert_int_equal(raise(SIGUSR1), 0);
+	assert_int_equal(loop_wait(&loop, 0), 1);	/* nothing is ready, and it may not wait */
+	assert_int_equal(caught, 4);
 	sigaction(SIGUSR1, &old, NULL);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 }
