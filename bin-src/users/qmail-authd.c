@@ -394,7 +394,7 @@ hear(struct authd *d, struct attempt *a)
 
 /* What the time has brought for an attempt; 1, or 0: it is over. */
 static int
-look_at_clock(struct authd *d, struct attempt *a, uint64_t now)
+look_at_clock(struct attempt *a, uint64_t now)
 {
 	if (a->until > now)
 		return 1;
@@ -402,12 +402,36 @@ look_at_clock(struct authd *d, struct attempt *a, uint64_t now)
 	case ASKED:
 		return 0;
 	case WAITING:
-		return d->checks >= d->checks_max || start_check(d, a);
+		return 1;	/* start_checks knows whose turn it is */
 	default:
 		kill(a->pid, SIGKILL);	/* and then it is waited for */
 		a->until = now + CHECK_MS;
 		return 1;
 	}
+}
+
+/* Of those that may begin, the one that could for longest, or d->len: there is none. */
+static unsigned int
+find_next(const struct authd *d, uint64_t now)
+{
+	unsigned int found = d->len;
+
+	for (unsigned int i = 0; i < d->len; i++)
+		if (d->attempts[i]->state == WAITING && !is_slowed(d->attempts[i], now) &&
+		    (found == d->len || d->attempts[i]->until < d->attempts[found]->until))
+			found = i;
+	return found;
+}
+
+/* In their order: where there are always more than may run, nobody waits for ever while others come and go. */
+static void
+start_checks(struct authd *d, uint64_t now)
+{
+	unsigned int i;
+
+	while (d->checks < d->checks_max && (i = find_next(d, now)) < d->len)
+		if (!start_check(d, d->attempts[i]))
+			forget(d, i);
 }
 
 static void
@@ -429,8 +453,9 @@ turn(struct authd *d)
 	now = monotonic_ms();
 	/* from the last: one that is over is replaced by one that was looked at already */
 	for (unsigned int i = polled; i--; )
-		if ((d->polled[i].revents && !hear(d, d->attempts[i])) || !look_at_clock(d, d->attempts[i], now))
+		if ((d->polled[i].revents && !hear(d, d->attempts[i])) || !look_at_clock(d->attempts[i], now))
 			forget(d, i);
+	start_checks(d, now);
 	accept_one(d);
 	if (has_child) {
 		has_child = 0;

@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import textwrap
+import time
 
 import pytest
 
@@ -502,6 +503,33 @@ def test_who_is_slowed_down_makes_room(pop3):
         assert set(answers) <= {b"T", b"N"} and answers.count(b"T") >= 3, answers
         assert ask(pop3, b"C" + GOOD) == b"Kana"
     assert pop3.authd_said("login failed: ip=unknown user=eva for=check reason=too-many", 3)
+
+
+ONE_AFTER_ANOTHER = """\
+    #!/usr/bin/python3 -IS
+    import os, sys, time
+    login = os.read(3, 4096).split(b"\\0")[0].decode()
+    with open({home!r} + "/order", "a") as f:
+        f.write(login + " ")
+    while login == "first" and not os.path.exists({home!r} + "/go"):
+        time.sleep(0.01)
+    sys.exit(1)
+    """
+
+
+def test_who_waits_longest_is_checked_first(pop3):
+    pop3.write("order", "")
+    pop3.start_authd("-n", "1", check=[pop3.write("check", textwrap.dedent(ONE_AFTER_ANOTHER.format(home=str(pop3.home))), 0o755)])
+    logins = ["first", *(f"user{i}" for i in range(6))]
+    with contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(calling(pop3)) for _ in logins]
+        for s, login in zip(callers, logins):
+            s.send(f"C{login}\0x\0\0".encode())
+            wait_for(lambda: (pop3.home / "order").read_text())
+            time.sleep(0.02)  # they are not equals
+        pop3.write("go", "")
+        assert {s.recv(100) for s in callers} == {b"N"}
+    assert (pop3.home / "order").read_text().split() == logins
 
 
 def start_limited(pop3, limit, *options):
