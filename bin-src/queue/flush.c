@@ -12,6 +12,8 @@
 enum {
 	LIMIT_AHEAD = 256,	/* numbers that a header allows beyond those given out */
 	REPORTS_LEAVE = 2,	/* blocks that reports leave free, for batches that move the tail */
+	BATCHES = 4,		/* in one turn */
+	ROOM_LOOK_MS = 100,	/* between two looks whether there is room */
 };
 
 /* What one batch takes along. */
@@ -320,7 +322,10 @@ flush_due(const struct keeper *k, uint64_t *at)
 {
 	if (!k->reports_len && !k->complete)
 		return 0;
-	*at = k->complete ? k->now_ms + 100 : k->reports_since + OUTCOME_WAIT_MS;
+	if (k->complete || reports_due(k))
+		*at = k->now_ms + (k->lacks_room ? ROOM_LOOK_MS : 0);
+	else
+		*at = k->reports_since + OUTCOME_WAIT_MS;
 	return 1;
 }
 
@@ -360,15 +365,19 @@ one_batch(struct keeper *k)
 	return ok;
 }
 
+/* Who says messages ahead of the answers has the next one complete after each batch: all of them in one turn would be a flush each, and
+ * nobody else would be heard meanwhile. The last turn takes what there is. */
 void
 flush_turn(struct keeper *k)
 {
-	while (k->complete || reports_due(k)) {
+	k->lacks_room = 0;
+	for (int batches = 0; (k->complete || reports_due(k)) && (batches < BATCHES || k->stop); batches++) {
 		if (one_batch(k))
 			continue;
 		/* no room: it comes with a flushed tail, or with what the writers do */
 		if (tail_moves(k) && flush_empty(k))
 			continue;
+		k->lacks_room = 1;
 		k->reports_since = k->now_ms;
 		refuse_waiting(k);
 		return;

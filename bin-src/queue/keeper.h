@@ -127,6 +127,7 @@ struct keeper {
 	int accepting;			/* the listeners are watched */
 	int is_short;			/* of descriptors or memory for connections; it was said */
 	struct submitter *complete, **complete_end;
+	int lacks_room;			/* in the ring, for what is complete or reported */
 
 	struct report *reports;		/* not yet flushed */
 	size_t reports_len, reports_room;

@@ -302,6 +302,45 @@ many_reports_or_a_stop_do_not_wait(void **state)
 	assert_int_equal(keeper.reports_len, 0);
 }
 
+/* Says messages without waiting for answers. */
+static void
+say_ahead(struct channel *c, int messages)
+{
+	for (int i = 0; i < messages; i++) {
+		assert_true(channel_put1(c, SUBMIT_ENVELOPE, "F\0T@y\0", 7));
+		assert_true(channel_put1(c, SUBMIT_END, "", 0));
+	}
+	assert_int_equal(channel_flush(c), 1);
+	keeper_events();
+}
+
+static void
+who_does_not_wait_for_answers_takes_no_turn_for_himself(void **state)
+{
+	uint64_t at = 0;
+	int answers = 0;
+
+	(void)state;
+	say_ahead(&a, 100);
+	keeper_submit(&b, 10);
+	flush_turn(&keeper);
+	assert_in_range(flushes, 1, 9);
+	assert_true(keeper_answered(&b, QUEUE_OK, NULL));
+	assert_int_equal(flush_due(&keeper, &at), 1);	/* the next turn is due at once */
+	assert_int_equal(at, keeper.now_ms);
+	for (; keeper.complete; flush_turn(&keeper))
+		while (keeper_answered(&a, QUEUE_OK, NULL))
+			answers++;
+	while (keeper_answered(&a, QUEUE_OK, NULL))
+		answers++;
+	assert_int_equal(answers, 100);
+	/* no turn follows a stop */
+	say_ahead(&a, 100);
+	keeper.stop = 1;
+	flush_turn(&keeper);
+	assert_null(keeper.complete);
+}
+
 /* --- room --------------------------------------------------------------------------------------------------- */
 
 static void
@@ -360,8 +399,12 @@ a_quarter_of_the_ring_is_left_to_what_became_of_messages(void **state)
 static void
 a_message_waits_for_room_for_a_time(void **state)
 {
+	uint64_t at = 0;
+
 	(void)state;
 	fill();
+	assert_int_equal(flush_due(&keeper, &at), 1);
+	assert_true(at > keeper.now_ms);	/* and not at once, again and again */
 	keeper.now_ms += 1000 * ROOM_WAIT;
 	flush_turn(&keeper);
 	assert_int_equal(keeper_hears(&b, &f), 0);
@@ -436,7 +479,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(nothing_is_answered_told_or_confirmed_before_the_flush), TEST(reports_stand_before_messages_in_the_order_they_came),
 		TEST(writes_that_take_less_are_gone_on_with), TEST(a_flush_that_failed), TEST(a_write_that_failed), TEST(reports_alone_wait_a_while),
-		TEST(many_reports_or_a_stop_do_not_wait), TEST(a_batch_takes_at_most_a_sixteenth_of_the_ring),
+		TEST(many_reports_or_a_stop_do_not_wait), TEST(who_does_not_wait_for_answers_takes_no_turn_for_himself),
+		TEST(a_batch_takes_at_most_a_sixteenth_of_the_ring),
 		TEST(a_quarter_of_the_ring_is_left_to_what_became_of_messages), TEST(a_message_waits_for_room_for_a_time),
 		TEST(where_no_room_will_come_it_does_not_wait), TEST(until_the_directories_are_read_the_tail_stays),
 		TEST(the_last_blocks_are_for_a_batch_that_moves_the_tail), TEST(the_limit_in_the_header_is_above_every_number_given_out),
