@@ -294,10 +294,10 @@ work(struct send *s)
 	destinations_tick(&s->destinations, s->clock);
 	delivery_assign(s);
 	next = bouncer_run(s);
+	/* times are looked at last: all of the above changes them; and always, for there may be more to do for minutes */
+	next = earlier(next, earlier(worker_tick(s), destinations_tick(&s->destinations, s->clock)));
 	if (more)
 		return s->clock;
-	/* times are looked at last: all of the above changes them */
-	next = earlier(next, earlier(worker_tick(s), destinations_tick(&s->destinations, s->clock)));
 	pass = s->is_leaving ? INT64_MAX : pass_next(s);
 	if (pass != INT64_MAX)
 		next = earlier(next, s->clock + (pass > s->now ? pass - s->now : 0) * 1000);

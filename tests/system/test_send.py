@@ -307,6 +307,24 @@ def test_idle_worker_is_kept_for_a_while_and_then_ended(world):
     world.until(lambda: not world.workers, deadline=15)
 
 
+def test_idle_worker_is_ended_though_there_is_always_something_to_do(world):
+    """While a large message is checked, a mebibyte a turn, which strace has take 0.8 s."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    trace = world.tree.write("trace", "", 0o666)
+    world.start(ready=False, wrap=("strace", "-D", "-o", trace, "-e", "trace=pread64", "-e", "inject=pread64:delay_enter=50000"))
+    world.until(lambda: world.lists == 1)
+    world.ended(world.message("ana@mail.test.example"))
+    if not trace.read_text():
+        pytest.skip("strace is not allowed here")
+    m = world.message("a@far.example", octets=os.urandom(14 << 20))
+    world.until(lambda: not world.workers)
+    world.quiet(0.5)
+    assert len(world.started) == 1  # that is not over yet
+    world.ended(m)
+    world.stop()
+
+
 def test_worker_is_thrown_away_after_a_thousand_jobs(world):
     world.start()
     world.ended(*(world.message("ana@mail.test.example") for _ in range(1200)))
