@@ -283,9 +283,10 @@ accept_some(struct tlsd *d)
 
 		if (control >= 0)
 			take(d, control);
-		else if (is_shortage(errno))
+		else if (is_shortage(errno)) {
 			poll(NULL, 0, PAUSE_MS);
-		else if (errno != ECONNABORTED && errno != EINTR)
+			return;	/* signals are let in, and ended children taken, who may be what is short */
+		} else if (errno != ECONNABORTED && errno != EINTR)
 			return;
 	}
 }

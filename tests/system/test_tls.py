@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -559,6 +560,29 @@ def test_stopping_gives_sessions_their_time(engine):
         c.sendall(b"hello\nbye\n")
         assert read_tls(c) == b"hello\nbye\n"
     assert engine.tlsd.wait(WAIT) == 0
+
+
+@contextlib.contextmanager
+def calling_tlsd(tree):
+    """A connection to qmail-tlsd, as a server's session has."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.settimeout(WAIT)
+        here = os.getcwd()
+        os.chdir(tree.home)
+        try:
+            s.connect("run/qmail-tlsd/socket")
+        finally:
+            os.chdir(here)
+        yield s
+
+
+def test_a_stop_is_heard_while_there_are_no_descriptors(idle):
+    idle.start_engine()
+    idle.run("/usr/bin/prlimit", "--pid", idle.tlsd.pid, "--nofile=3:", check=True)
+    with calling_tlsd(idle):
+        time.sleep(0.3)  # it has begun to try
+        idle.tlsd.send_signal(signal.SIGTERM)
+        assert idle.tlsd.wait(2) == 0
 
 
 # --- keys ---------------------------------------------------------------------------------------------------------------------------
