@@ -256,6 +256,9 @@ take(struct tlsd *d, int control)
 	pid_t parent = getpid(), pid = -1;
 	const char *why = NULL;
 
+	/* not only between turns: 32 forks take long enough for as many connections to end */
+	if (d->children == d->most)
+		reap(d);
 	if (!service_users_have(&d->users, service_socket_peer(control)))
 		why = "a user who may not ask was turned away";
 	else if (d->children == d->most)

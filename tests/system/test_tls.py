@@ -576,6 +576,20 @@ def calling_tlsd(tree):
         yield s
 
 
+def test_a_connection_that_has_ended_counts_no_more(idle):
+    """Though it ended within the turn that takes the next one: strace has each accept of that turn take 0.5 s."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    if idle.run("/usr/bin/strace", "-qq", "-o", "/dev/null", "/bin/true").returncode:
+        pytest.skip("strace is not allowed here")
+    idle.write("slow", f'#!/bin/sh\nexec strace -D -o /dev/null -e trace=accept4 -e inject=accept4:delay_exit=500000 {idle.bin}/qmail-tlsd "$@"\n', 0o755)
+    idle.start_keyd()
+    idle.tlsd = idle.start_daemon("qmail-tlsd", idle.home / "slow", "-c", "1", *idle.users())
+    with calling_tlsd(idle) as first, calling_tlsd(idle) as second:
+        first.close()
+        assert second.recv(100) == b"R"
+
+
 def test_a_stop_is_heard_while_there_are_no_descriptors(idle):
     idle.start_engine()
     idle.run("/usr/bin/prlimit", "--pid", idle.tlsd.pid, "--nofile=3:", check=True)
