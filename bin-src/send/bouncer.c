@@ -511,14 +511,16 @@ bouncer_run(struct send *s)
 			kill(c->pid, SIGKILL);
 			end_child(s, c);
 		}
-		if (!c->pid && b->waiting.len && !s->is_leaving && !start_child(s, c)) {
+		if (!c->pid && b->waiting.len && !s->is_leaving && s->clock >= b->retry_at && !start_child(s, c)) {
 			log_line(&s->log, "warning: unable to start a child for bounces: ", strerror(errno),
 			    "; trying again", NULL);
-			return s->clock + RETRY_MS;
+			b->retry_at = s->clock + RETRY_MS;
 		}
 		if (c->pid && c->deadline < next)
 			next = c->deadline;
 	}
+	if (b->waiting.len && !s->is_leaving && s->clock < b->retry_at && b->retry_at < next)
+		next = b->retry_at;
 	return next;
 }
 

@@ -100,6 +100,7 @@ struct bouncer {
 	int runner;			/* starts the program that submits them (queue/runner.h), -1 none */
 	stralloc waiting;		/* of struct message * */
 	size_t waiting_done;		/* octets of it */
+	int64_t retry_at;		/* monotonic ms: after a child could not be started, none before */
 	struct bouncer_child children[BOUNCER_CHILDREN];
 };
 

@@ -424,8 +424,13 @@ without_a_process_it_is_tried_again(void **state)
 
 	(void)state;
 	forks = FAILING;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		assert_int_equal(bouncer_run(sending), sending->clock + RETRY_MS);
+		/* and not in each turn until then */
+		sending_later(1);
+		assert_int_equal(bouncer_run(sending), sending->clock + RETRY_MS - 1);
+		sending_later(RETRY_MS - 1);
+	}
 	assert_int_equal(sending_descriptors(), descriptors);
 	assert_int_equal(m->in_bounce, 1);
 	assert_int_equal(bouncer_is_busy(sending), 0);
@@ -436,6 +441,7 @@ without_a_process_it_is_tried_again(void **state)
 	watching_fails = 0;
 	assert_int_equal(sending_descriptors(), descriptors);
 	assert_int_equal(sending_logged("warning: unable to start a child for bounces: No space left on device; trying again\n"), 1);
+	sending_later(RETRY_MS);
 	bouncer_run(sending);
 	report(0, 1, 'K', 77, "");
 	sending_expect_about(SEND_END, 1);
