@@ -1,5 +1,5 @@
 #!/bin/sh
-# config: config-fast with the name that the DNS, or else the host itself, has for this host; see config(8).
+# config: config-fast with the name that the DNS, or else the host itself, has for this host; see config-fast(8).
 set -eu
 self=$0
 [ ! -h "$self" ] || self=$(readlink -f "$self")
