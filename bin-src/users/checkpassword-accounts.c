@@ -1,6 +1,7 @@
 /* checkpassword-accounts: check the password of a virtual account and run a program as its user.
  * Trust: name and password on descriptor 3 are anybody's. Reads users/passwords.cdb, never the network, and becomes the user
  * of an account, which is never root, before it runs a program of its command line. */
+#include <errno.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,15 +32,24 @@ die_table(struct login *l)
 	strerr_diefusys(EXIT_TEMP, "read " VIRTUAL_PASSWORDS);
 }
 
+/* Whether accounts were ever made, or that cannot be known. */
+static int
+may_have_accounts(void)
+{
+	return access(VIRTUAL_FILE, F_OK) == 0 || errno != ENOENT;
+}
+
 /* Looks the account up and checks the password. Returns only if it is right. */
 static void
 check(struct login *l, struct virtual_account *v)
 {
 	stralloc decoy = STRALLOC_ZERO;
 	struct table t;
-	int found, ok;
+	int opened = table_open(&t, VIRTUAL_PASSWORDS), found, ok;
 
-	if (table_open(&t, VIRTUAL_PASSWORDS) != 1 || table_get(&t, "", 0, &decoy) < 0 || !stralloc_0(&decoy))
+	if (opened == 0 && !may_have_accounts())
+		refuse(l, LOGIN_REFUSED);
+	if (opened != 1 || table_get(&t, "", 0, &decoy) < 0 || !stralloc_0(&decoy))
 		die_table(l);
 	found = virtual_find(v, &t, l->name, strlen(l->name));
 	if (found < 0)

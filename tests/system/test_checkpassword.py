@@ -146,6 +146,14 @@ def test_what_cannot_be_known_now(accounts):
     assert check(accounts, ANA, PASSWORD, "").returncode == 111
 
 
+def test_where_no_accounts_were_made_there_are_none(accounts):
+    """A guess at one is a failed login, which counts, and no trouble."""
+    for name in ("accounts", "passwords.cdb"):
+        (accounts.home / "users" / name).unlink()
+    done = check(accounts, ANA, PASSWORD, "")
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_nothing_is_setuid_or_setgid(accounts):
     for name in ("checkpassword-accounts", "checkpassword-system", "qmail-account", "qmail-newaccounts"):
         assert (accounts.bin / name).stat().st_mode & (stat.S_ISUID | stat.S_ISGID) == 0
