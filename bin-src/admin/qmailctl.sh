@@ -57,14 +57,20 @@ again() {
 	up "$1" && return $stopped
 }
 
-# each WORD FUNCTION SERVICE...: does it to every one of them
+# each WORD FUNCTION SERVICE...: does it to every one of them that has a supervisor; one that is new may have none yet
 each() {
-	word=$1 act=$2
+	word=$1 act=$2 status=0
 	shift 2
 	for s; do
+		s6-svok "$s" 2>/dev/null || {
+			echo "qmailctl: ${s##*/} has no supervisor, and was left out: s6-svscanctl -a on the scan directory starts one" >&2
+			status=111
+			continue
+		}
 		echo "qmailctl: $word ${s##*/}"
 		$act "$s" || { echo "qmailctl: ${s##*/} did not $word within a minute" >&2; exit 111; }
 	done
+	exit $status
 }
 
 # shellcheck disable=SC2086 # one word a service

@@ -160,6 +160,11 @@ def test_qmailctl(supervised):
     for word in ("doqueue", "flush", "reload", "queue", "cdb", "help", "pause", "cont"):
         ctl(word)
     assert "qmailctl start" in ctl("nonsense", 100)
+    # a service that s6-svscan has not been told of
+    (server.home / "service/a-new-one").mkdir()
+    first = programs(server)["qmail-send"]
+    assert "qmailctl: a-new-one has no supervisor, and was left out" in ctl("restart", 111)
+    assert programs(server)["qmail-send"] != first
 
 
 @pytest.mark.parametrize("name", DOWN)
