@@ -52,6 +52,7 @@ feed_program(const char *const *argv, int home, const char *text, size_t len)
 
 	if (pipe2(fd, O_CLOEXEC) < 0)
 		strerr_diefusys(EXIT_TEMP, "make a pipe");
+	signal(SIGCHLD, SIG_DFL);	/* whoever started us may have ignored it, and the status would be lost */
 	pid = fork();
 	if (pid < 0)
 		strerr_diefusys(EXIT_TEMP, "fork");

@@ -94,6 +94,11 @@ def program_of(pid):
         return None
 
 
+def ignore_children():
+    """A preexec_fn: programs of daemons that ignore SIGCHLD inherit that."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
 def free_port():
     """A TCP port that nobody has at any address. Not one of those that the kernel chooses for others, which may have it a moment later."""
     while True:

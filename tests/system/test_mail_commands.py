@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from conftest import ignore_children
 from injecting import inject, named, own_inject, shared_injecting  # noqa: F401
 
 
@@ -76,6 +77,12 @@ def test_predate_dates_in_english_wherever(inject):
 @pytest.mark.parametrize("script, status", [("exit 7", 7), ("exit 0", 0), ("kill -9 $$", 111), ("exit 100", 100)])
 def test_predate_passes_the_status_on(inject, script, status):
     assert inject.run("x" * 1_000_000, "sh", "-c", script, program="predate").returncode == status
+
+
+@pytest.mark.parametrize("status", [0, 100])
+def test_predate_learns_the_status_where_its_caller_ignores_its_children(inject, status):
+    done = inject.run("x\n", "sh", "-c", f"cat; exit {status}", program="predate", preexec_fn=ignore_children)
+    assert done.returncode == status and done.stdout.endswith(b"\nx\n")
 
 
 def test_predate_without_a_program(inject):
