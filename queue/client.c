@@ -218,6 +218,7 @@ start_by_fork(struct queue_client *q, int ours[RUNNER_PIPES])
 
 	if (!runner_pipes(ours, theirs))
 		return 0;
+	signal(SIGCHLD, SIG_DFL);	/* whoever started us may have ignored it, and the status would be lost */
 	q->pid = fork();
 	if (q->pid == 0)
 		runner_become(q->program.s, q->home, theirs);

@@ -6,7 +6,8 @@
  *                 recipient_parameters?)*, end (or abandon)
  * Blocking        every call may wait; the keeper is tried for QUEUE_CONNECT_WAIT seconds while it restarts, and
  *                 QUEUE_ANSWER_WAIT seconds for its answer
- * Errors          the first trouble is kept; later calls do nothing, and queue_client_end says it */
+ * Errors          the first trouble is kept; later calls do nothing, and queue_client_end says it
+ * Signals         where this process runs the program itself, SIGCHLD is set to its default, and stays so */
 #ifndef QUEUE_CLIENT_H
 #define QUEUE_CLIENT_H
 #include <stddef.h>

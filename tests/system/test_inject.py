@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from conftest import ignore_children
 from injecting import DATE, fields, IDENTIFIER, inject, named, names, own_inject, shared_injecting  # noqa: F401
 
 MINIMAL = "Date: d\nMessage-ID: m\nFrom: f@f.example\n"
@@ -110,6 +111,13 @@ def test_a_queue_program_that_is_missing_or_crashes_is_temporary(inject):
     inject.refused("\n", env={"QMAILQUEUE": "/nonexistent"}, code=111)
     inject.tree.write("crash", "#!/bin/sh\nkill -SEGV $$\n", 0o755)
     inject.refused("\n", env={"QMAILQUEUE": str(inject.home / "crash")}, code=111)
+
+
+@pytest.mark.parametrize("program", ["qmail-inject", "sendmail"])
+def test_the_status_is_known_where_the_caller_ignores_its_children(inject, program):
+    assert inject.queued("\nx", "a@b.example", program=program, preexec_fn=ignore_children)[2] == [b"a@b.example"]
+    inject.tree.write("code", "31")
+    assert inject.run("\nx", "a@b.example", program=program, preexec_fn=ignore_children).returncode == 100
 
 
 def test_QMAILQUEUE_is_one_path_run_in_the_home(inject):

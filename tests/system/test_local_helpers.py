@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from conftest import wait_for
+from conftest import ignore_children, wait_for
 from delivering import MESSAGE, SENDER, Local, envelope, mode_of
 
 DTLINE = "Delivered-To: ana@test.example\n"
@@ -145,6 +145,15 @@ def test_forward_to_a_program(local):
     assert run(local, "forward", "a@b", env={"QMAILQUEUE": script}).returncode == 0
     assert (local.tree.home / "out").read_bytes() == DTLINE.encode() + MESSAGE
     assert (local.tree.home / "out2").read_bytes() == envelope("ana-owner@test.example", "a@b")
+
+
+@pytest.mark.parametrize("name, args, want", [("forward", ["a@b"], 0), ("condredirect", ["a@b", "true"], 99), ("qreceipt", ["ana@test.example"], 0)])
+def test_a_program_where_the_caller_ignores_its_children(local, name, args, want):
+    """What it exits with is known all the same: of a message that is queued nobody hears that it is not."""
+    script = program(local, 'cat >"$HOME/out"; cat <&1 >"$HOME/out2"')
+    message = b"Notice-Requested-Upon-Delivery-To: ana@test.example\n" + MESSAGE
+    assert run(local, name, *args, message=message, env={"QMAILQUEUE": script}, preexec_fn=ignore_children).returncode == want
+    assert (local.tree.home / "out2").read_bytes().endswith(b"\0\0")
 
 
 def test_forward_of_a_pipe(local):
