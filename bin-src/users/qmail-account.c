@@ -3,6 +3,7 @@
  * line, and are wiped. Homes are made as the account's user. */
 #include <errno.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -637,6 +638,7 @@ main(int argc, char **argv)
 	int n;
 
 	PROG = "qmail-account";
+	signal(SIGCHLD, SIG_DFL);	/* whoever started us may have ignored it, and what became of a home would not be known */
 	while (argc > 1 && command < commands + COMMANDS && strcmp(command->name, argv[1]) != 0)
 		command++;
 	if (argc < 2 || command == commands + COMMANDS)

@@ -10,7 +10,7 @@ import termios
 
 import pytest
 
-from conftest import HOST, wait_for
+from conftest import HOST, ignore_children, wait_for
 from test_users import cdb
 
 DOMAIN = "shop.example"
@@ -307,6 +307,16 @@ def test_account_life(domain):
     assert account(domain, "remove", f"Ana@{DOMAIN}").returncode == 0
     assert lines(domain) == [] and cdb(domain.home / "users/passwords.cdb") == [(b"", b"")]
     assert (home / "Maildir").is_dir()
+
+
+def test_account_where_the_caller_ignores_its_children(domain):
+    """What became of the process that made the home, or counted the mail in it, is known all the same."""
+    done = account(domain, "add", "-q", "7C", "-d", "mail/ana", f"ana@{DOMAIN}", password=PASSWORD, preexec_fn=ignore_children)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (domain.home / "mail/ana/Maildir/maildirsize").write_text("7C\n0 0\n")
+    domain.own(domain.home / "mail")
+    done = account(domain, "check", f"ana@{DOMAIN}", preexec_fn=ignore_children)
+    assert done.returncode == 0 and b"0 messages, 0 octets; quota 7C" in done.stdout
 
 
 def test_account_that_is_there_or_not(domain):
