@@ -23,15 +23,18 @@ main(void)
 	PROG = "qmail-newmrh";
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
+	/* its turn first: what was read before may be replaced by now, and its table be written over a newer one */
+	if (!table_make(&table, TABLE, TEMPORARY, 0644))
+		strerr_diefusys(EXIT_TEMP, "make " TEMPORARY);
 	r = control_list(&hosts, LIST);
+	if (r <= 0)
+		table_abandon(&table);
 	if (r < 0)
 		strerr_diefusys(EXIT_TEMP, "read " LIST);
 	if (r == 0)
 		strerr_dief(EXIT_TEMP, "there is no " LIST);
 	if (hosts.len)
 		case_lowerb(hosts.s, hosts.len);
-	if (!table_make(&table, TABLE, TEMPORARY, 0644))
-		strerr_diefusys(EXIT_TEMP, "make " TEMPORARY);
 	for (size_t at = 0; at < hosts.len; at += strlen(hosts.s + at) + 1)
 		if (!table_add(&table, hosts.s + at, strlen(hosts.s + at), "", 0)) {
 			table_abandon(&table);

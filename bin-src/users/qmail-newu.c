@@ -122,12 +122,15 @@ main(void)
 	PROG = "qmail-newu";
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
-	fd = open(ASSIGN, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		strerr_diefusys(EXIT_TEMP, "read " ASSIGN);
-	buffer_init(&in, buffer_read, fd, room, sizeof room);
+	/* its turn first: what was opened before may be replaced by now, and its table be written over a newer one */
 	if (!table_make(&c.table, ACCOUNT_TABLE, TEMPORARY, 0644))
 		strerr_diefusys(EXIT_TEMP, "make " TEMPORARY);
+	fd = open(ASSIGN, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		table_abandon(&c.table);
+		strerr_diefusys(EXIT_TEMP, "read " ASSIGN);
+	}
+	buffer_init(&in, buffer_read, fd, room, sizeof room);
 	compile(&c, &in);
 	if (!table_add(&c.table, "", 0, c.last.s ? c.last.s : "", c.last.len))
 		die_write(&c);

@@ -1,9 +1,13 @@
 """users/assign and its compiler, qmail-newmrh, qmail-pw2u, qmail-getpw: interfaces section 7, stock bug 11."""
+import fcntl
 import os
 import pwd
 import subprocess
+import time
 
 import pytest
+
+from conftest import program_of, wait_for
 
 
 def cdb(path):
@@ -97,6 +101,34 @@ def test_newu_twice_at_once(users):
     for process in running:
         assert (process.communicate()[1], process.returncode) == (b"", 0)
     assert len(cdb(users.home / "users/cdb")) == 3001
+
+
+@pytest.mark.parametrize("program, source, table, temporary, old, new", [
+    ("qmail-newu", "users/assign", "users/cdb", "users/cdb.tmp", "=old:u:1:1:/h:::\n.\n", "=new:u:1:1:/h:::\n.\n"),
+    ("qmail-newmrh", "control/morercpthosts", "control/morercpthosts.cdb", "control/morercpthosts.tmp", "old\n", "new\n"),
+], ids=["qmail-newu", "qmail-newmrh"])
+def test_who_waits_reads_what_is_there_at_its_turn(users, program, source, table, temporary, old, new):
+    """Of several that wait for another any may be the last: what was replaced while it waited is not compiled."""
+    users.write(source, old)
+    with open(users.write(temporary, ""), "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = users.popen(program, stderr=subprocess.PIPE)
+        wait_for(lambda: program_of(process.pid) == program)
+        time.sleep(0.3)
+        assert process.poll() is None
+        users.write(source + ".new", new)
+        os.rename(users.home / f"{source}.new", users.home / source)
+    assert (process.communicate(timeout=30)[1], process.returncode) == (b"", 0)
+    assert b"new" in cdb(users.home / table)[0][0]
+
+
+@pytest.mark.parametrize("program, folder", [("qmail-newu", "users"), ("qmail-newmrh", "control")])
+def test_a_source_that_cannot_be_read_leaves_nothing(users, program, folder):
+    source = {"qmail-newu": "assign", "qmail-newmrh": "morercpthosts"}[program]
+    for prepare in (lambda path: None, os.mkdir):
+        prepare(users.home / folder / source)
+        assert users.run(program).returncode == 111
+        assert not [name for name in os.listdir(users.home / folder) if "tmp" in name]
 
 
 # --- qmail-newmrh ------------------------------------------------------------
