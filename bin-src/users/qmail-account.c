@@ -125,6 +125,19 @@ find_owner(struct choices *c)
 	set_base(c, getpwuid(c->uid));
 }
 
+/* -d: what would end its field or its line makes no home. */
+static void
+set_directory(struct choices *c, const char *home)
+{
+	int ok = *home != '\0';
+
+	for (const char *s = home; *s; s++)
+		ok &= *s != ':' && (unsigned char)*s >= ' ' && *s != 127;
+	if (!ok)
+		strerr_dief(EXIT_PERM, "not a home: it is empty, or has a colon or a control character in it");
+	c->home = home;
+}
+
 /* known: the options of the command, as getopt has them. Returns where the arguments begin. */
 static int
 parse_options(struct choices *c, const char *known, int argc, const char *const *argv)
@@ -135,7 +148,7 @@ parse_options(struct choices *c, const char *known, int argc, const char *const 
 
 	while ((option = subgetopt_r(argc, argv, known, &state)) != -1) {
 		switch (option) {
-		case 'd': c->home = state.arg; break;
+		case 'd': set_directory(c, state.arg); break;
 		case 'f': set_flags(c, state.arg); break;
 		case 'H': c->are_hashes = 1; break;
 		case 'q': set_quota(c, state.arg); break;

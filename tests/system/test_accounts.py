@@ -356,6 +356,18 @@ def test_account_does_not_write_nonsense(domain):
     assert not [name for name in os.listdir(domain.home / "users") if "tmp" in name]
 
 
+@pytest.mark.parametrize("command", ["add", "set", "import"])
+@pytest.mark.parametrize("home", ["", "a:b", "/h::\nevil@shop.example:*:1:1:/h", "a\x7f"], ids=["empty", "colon", "line", "DEL"])
+def test_account_home_that_would_break_its_line(domain, command, home):
+    """It is wrong usage, not a fault of the file, and never a second line."""
+    add(domain, f"ana@{DOMAIN}")
+    before = lines(domain)
+    address = {"add": f"ben@{DOMAIN}", "set": f"ana@{DOMAIN}"}.get(command)
+    done = account(domain, command, *(["-p", "0"] if command == "add" else []), "-d", home, *([address] if address else []),
+                   input=b"eva@shop.example:x\n")
+    assert (done.returncode, lines(domain)) == (100, before) and b"not a home" in done.stderr
+
+
 @pytest.mark.parametrize("args", [
     [], ["ad", "a@x"], ["add"], ["add", "a@x", "b@x"], ["add", "-x", "a@x"], ["add", "-p", "one", "a@x"], ["list", "a", "b"],
     ["import", "a@x"], ["add", "-q", "much", "a@x"], ["add", "-q", "0", "a@x"], ["add", "-f", "lock", "a@x"],
