@@ -172,14 +172,17 @@ static void
 set_home(struct virtual_account *v, stralloc *room, const struct choices *c)
 {
 	const char *at = strchr(v->address, '@');
+	size_t len = (size_t)(at - v->address);
 
 	if (!c->home && !*c->base.s)
 		strerr_dief(EXIT_PERM, "the owner of the mail has no home: -d says where the account's is");
+	if (!c->home && len <= 2 && strspn(v->address, ".") == len)
+		strerr_dief(EXIT_PERM, v->address, ": its home would be the directory of all: -d says where it is");
 	if (c->home)
 		need_memory(stralloc_sets(room, c->home));
 	else
 		need_memory(stralloc_sets(room, c->base.s) && stralloc_cats(room, "/") && stralloc_cats(room, at + 1) &&
-		    stralloc_cats(room, "/") && stralloc_catb(room, v->address, (size_t)(at - v->address)));
+		    stralloc_cats(room, "/") && stralloc_catb(room, v->address, len));
 	need_memory(stralloc_0(room));
 	v->home = room->s;
 }

@@ -368,6 +368,17 @@ def test_account_home_that_would_break_its_line(domain, command, home):
     assert (done.returncode, lines(domain)) == (100, before) and b"not a home" in done.stderr
 
 
+@pytest.mark.parametrize("user", [".", ".."])
+def test_account_whose_name_is_no_directory_of_its_own(domain, user):
+    """domain/.. is the home of the owner, for any domain."""
+    address = f"{user}@{DOMAIN}"
+    for done in (account(domain, "add", address, password=PASSWORD), account(domain, "import", "-d", "mail", input=address.encode() + b":x\n")):
+        assert done.returncode == 100 and b"-d" in done.stderr, done
+    assert not (domain.home / "users/accounts").exists()
+    add(domain, address)
+    assert account(domain, "import", "-d", "mail", input=b"...@shop.example:x\n").returncode == 0
+
+
 @pytest.mark.parametrize("args", [
     [], ["ad", "a@x"], ["add"], ["add", "a@x", "b@x"], ["add", "-x", "a@x"], ["add", "-p", "one", "a@x"], ["list", "a", "b"],
     ["import", "a@x"], ["add", "-q", "much", "a@x"], ["add", "-q", "0", "a@x"], ["add", "-f", "lock", "a@x"],
