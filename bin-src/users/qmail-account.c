@@ -242,8 +242,9 @@ warn_of_route(const char *address)
 
 /* --- passwords ------------------------------------------------------------------------------------------------------------ */
 
+/* whose: "" where that is clear. */
 static void
-check_new(stralloc *password)
+check_new(stralloc *password, const char *whose)
 {
 	const char *fault = password->len > PASSWORD_MAX ? "longer than 128 octets" : password->len ? NULL : "empty";
 
@@ -252,7 +253,7 @@ check_new(stralloc *password)
 			fault = "not to be typed: it has a control character in it";
 	if (fault) {
 		prompt_forget(password);
-		strerr_dief(EXIT_PERM, "the password is ", fault);
+		strerr_dief(EXIT_PERM, whose, *whose ? ": " : "", "the password is ", fault);
 	}
 }
 
@@ -277,7 +278,7 @@ ask_twice(stralloc *password)
 	int is_same;
 
 	ask_password(password, "New password: ");
-	check_new(password);
+	check_new(password, "");
 	ask_password(&again, "The same again: ");
 	is_same = password->len == again.len && memcmp(password->s, again.s, again.len) == 0;
 	prompt_forget(&again);
@@ -307,7 +308,7 @@ get_hash(char hash[PASSWORD_HASH_MAX], const struct choices *c)
 		ask_twice(&password);
 	else {
 		read_password(&password, c->password_fd);
-		check_new(&password);
+		check_new(&password, "");
 	}
 	hash_and_forget(hash, &password);
 }
@@ -573,9 +574,19 @@ check(char *address, struct choices *c)
 	return faults ? EXIT_NO : EXIT_OK;
 }
 
+static void die_line(unsigned int number, const char *fault) __attribute__((noreturn));
+static void
+die_line(unsigned int number, const char *fault)
+{
+	char digits[UINT_FMT];
+
+	digits[uint_fmt(digits, number)] = '\0';
+	strerr_dief(EXIT_PERM, "line ", digits, " of what is imported ", fault);
+}
+
 /* Adds a line "address:secret" to the new ones. */
 static void
-import_line(struct accountlist *new, stralloc *line, const struct choices *c)
+import_line(struct accountlist *new, stralloc *line, unsigned int number, const struct choices *c)
 {
 	stralloc room = STRALLOC_ZERO, secret = STRALLOC_ZERO;
 	char *colon = strchr(line->s, ':');
@@ -583,14 +594,14 @@ import_line(struct accountlist *new, stralloc *line, const struct choices *c)
 	struct virtual_account v;
 
 	if (!colon)
-		strerr_dief(EXIT_PERM, "what is imported is address:password, or with -H address:hash");
+		die_line(number, "is not address:password, or with -H address:hash");
 	*colon = '\0';
 	make_account(&v, line->s, &room, c);
 	need_memory(stralloc_sets(&secret, colon + 1) && stralloc_0(&secret));
 	secret.len--;
 	v.hash = c->are_hashes ? secret.s : hash;
 	if (!c->are_hashes) {
-		check_new(&secret);
+		check_new(&secret, v.address);
 		hash_and_forget(hash, &secret);
 	}
 	need_memory(accountlist_append(new, &v));
@@ -605,16 +616,18 @@ import(char *nothing, struct choices *c)
 	struct virtual_account v = { .address = NULL };
 	struct accountlist new = { .number = 0 }, l;
 	stralloc line = STRALLOC_ZERO;
-	unsigned int before;
+	unsigned int before, number;
 
 	(void)nothing;
 	find_owner(c);
 	if (c->home)
 		need_memory(stralloc_sets(&c->base, c->home) && stralloc_0(&c->base));
 	c->home = NULL;
-	while (prompt_read_line(&line, STDIN_FILENO))
+	for (number = 1; prompt_read_line(&line, STDIN_FILENO); number++)
 		if (line.len && line.s[0] != '#')
-			import_line(&new, &line, c);
+			import_line(&new, &line, number, c);
+	if (errno == EINVAL)
+		die_line(number, "is longer than 1024 octets, or has a NUL in it");
 	if (errno != EPIPE)
 		strerr_diefusys(EXIT_TEMP, "read what is to be imported");
 	prompt_forget(&line);

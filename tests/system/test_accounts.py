@@ -444,11 +444,13 @@ def test_account_import(domain):
 @pytest.mark.parametrize("text, what", [
     (b"eva@shop.example:x\nana@shop.example:x\n", b"new account number 2: the address has a line already"),
     (b"eva@shop.example:x\neva@shop.example:y\n", b"new account number 2: the address has a line already"),
-    (b"eva@shop.example:x\nben\n", b"address:password"),
-    (b"eva@shop.example:x\nben@:x\n", b"no domain"),
-    (b"eva@shop.example:x\nben@shop.example:\n", b"empty"),
-    (b"eva@shop.example:x\nben@shop.example:x\r\n", b"control character"),
-], ids=["there", "twice", "no colon", "no domain", "no password", "CR"])
+    (b"eva@shop.example:x\n\nben\n", b"line 3 of what is imported is not address:password"),
+    (b"eva@shop.example:x\nben@:x\n", b"ben@: what stands behind @ is no domain"),
+    (b"eva@shop.example:x\nben@shop.example:\n", b"ben@shop.example: the password is empty"),
+    (b"eva@shop.example:x\nben@shop.example:x\r\n", b"ben@shop.example: the password is not to be typed: it has a control character"),
+    (b"eva@shop.example:x\n#" + b"x" * 1024 + b"\n", b"line 2 of what is imported is longer than 1024 octets"),
+    (b"eva@shop.example:x\nben@shop.example:x\0y\n", b"line 2 of what is imported is longer than 1024 octets, or has a NUL"),
+], ids=["there", "twice", "no colon", "no domain", "no password", "CR", "long", "NUL"])
 def test_account_import_all_or_nothing(domain, text, what):
     add(domain, f"ana@{DOMAIN}")
     before = lines(domain)
