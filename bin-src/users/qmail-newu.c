@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <skalibs/buffer.h>
+#include <skalibs/djbunix.h>
 #include <skalibs/skamisc.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/strerr.h>
@@ -120,6 +121,8 @@ main(void)
 	int fd;
 
 	PROG = "qmail-newu";
+	if (!fd_sanitize())	/* or the table could be descriptor 2, and a warning be written into it */
+		strerr_diefusys(EXIT_TEMP, "open /dev/null");
 	if (!home_enter())
 		strerr_diefusys(EXIT_TEMP, "enter the qmail home");
 	/* its turn first: what was opened before may be replaced by now, and its table be written over a newer one */

@@ -79,6 +79,14 @@ def test_newu_comments_and_unusable_entries(users):
     assert [key for key, _ in cdb(users.home / "users/cdb")] == [b"!b\0", b""]
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_newu_writes_no_warning_into_the_table(users, closed):
+    """Where nobody gave it a descriptor to write warnings to."""
+    users.write("users/assign", "=b:b:x:1:/b:::\n=ana:ana:1:1:/a:::\n.\n")
+    users.run("/bin/sh", "-c", f'"$0" {closed}', str(users.bin / "qmail-newu"), check=True)
+    assert [key for key, _ in cdb(users.home / "users/cdb")] == [b"!b\0", b"!ana\0", b""]
+
+
 def test_newu_without_assign(users):
     assert users.run("qmail-newu").returncode == 111
 
