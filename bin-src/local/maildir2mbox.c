@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
+#include <skalibs/djbunix.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/strerr.h>
 #include "exitcode.h"
@@ -228,6 +229,8 @@ main(int argc, const char *const *argv)
 
 	(void)argv;
 	PROG = "maildir2mbox";
+	if (!fd_sanitize())	/* or the mbox could be descriptor 2, and a warning be written into it */
+		strerr_diefusys(EXIT_TEMP, "open /dev/null");
 	if (argc != 1)
 		strerr_dieusage(EXIT_PERM, USAGE);
 	maildir = variable("MAILDIR");

@@ -430,6 +430,20 @@ def test_maildir2mbox_makes_the_mbox(local):
     assert mode_of(local.home / "Mailbox") == 0o600 and local.maildir() == []
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_maildir2mbox_writes_no_warning_into_the_mbox(local, closed):
+    """Where nobody gave it a descriptor to write warnings to."""
+    put(local, "new/a", MESSAGE, 1)
+    (local.home / "Maildir/new").chmod(0o500)  # it cannot be removed
+    try:
+        done = local.tree.run("/bin/sh", "-c", f'"$0" {closed}', str(local.tree.bin / "maildir2mbox"), cwd=local.home, env={
+            "MAILDIR": "Maildir", "MAIL": "../Mailbox", "MAILTMP": "../Mailbox.tmp"})
+    finally:
+        (local.home / "Maildir/new").chmod(0o700)
+    assert done.returncode == 0 and len(local.maildir()) == 1
+    assert (local.home / "Mailbox").read_bytes().endswith(b"\n" + MESSAGE + b"\n")
+
+
 def test_maildir2mbox_relative_names_lie_inside_the_maildir(local):
     put(local, "new/a", MESSAGE, 1)
     assert convert(local, MAIL="Mailbox", MAILTMP="temporary").returncode == 0
