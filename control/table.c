@@ -271,13 +271,23 @@ flush_directory(const char *file)
 }
 
 int
-table_finish(struct table_maker *m)
+table_flush(struct table_maker *m)
 {
-	int ok = cdb_make_finish(m->cdb) == 0 && fsync(m->fd) == 0 && rename(m->temporary, m->file) == 0;
+	int ok = cdb_make_finish(m->cdb) == 0 && fsync(m->fd) == 0;
 
 	free(m->cdb);
 	m->cdb = NULL;
-	if (!ok) {
+	if (!ok)
+		table_abandon(m);
+	return ok;
+}
+
+int
+table_finish(struct table_maker *m)
+{
+	if (m->cdb && !table_flush(m))
+		return 0;
+	if (rename(m->temporary, m->file) < 0) {
 		table_abandon(m);
 		return 0;
 	}

@@ -30,7 +30,7 @@ void table_close(struct table *t);
 enum { TABLE_KEY_MAX = 1024 };
 int table_each(struct table *t, void (*each)(void *data, const char *key, size_t len), void *data);
 
-/* Writes a new table: make, add*, then finish or abandon. The old file stays until finish has flushed and renamed the
+/* Writes a new table: make, add*, flush?, then finish or abandon. The old file stays until finish has flushed and renamed the
  * new one. Both names stay the caller's and must outlive m; temporary is in file's directory. Of equal keys the first
  * one added is found. Two makers of one file take turns: table_make waits up to TABLE_WAIT for the other one. The
  * table may be read by all (mode 0644). */
@@ -39,6 +39,8 @@ struct table_maker { int fd; void *cdb; const char *temporary, *file; };
 int table_make(struct table_maker *m, const char *file, const char *temporary, mode_t mode);	/* 1, or 0 with errno set */
 int table_add(struct table_maker *m, const char *key, size_t key_len, const char *value, size_t value_len);	/* as make */
 int table_has(struct table_maker *m, const char *key, size_t len);	/* whether it was added: 1, 0, -1 with errno set */
+int table_flush(struct table_maker *m);	/* where other files change along: 1: all of it is on disk, nothing can be added, and finish
+					 * needs no more room; 0: errno, m is as after table_abandon */
 int table_finish(struct table_maker *m);	/* 1: file is whole and on disk; 0: errno, the old file is as it was,
 						 * m is as after table_abandon (only if the directory could not be
 						 * flushed, the new file may be there already) */

@@ -137,7 +137,8 @@ virtual_tables_compile(struct virtual_tables *t, int fd)
 	t->number = 0;
 	if (!table_add(&t->accounts, "", 0, "", 0) || !table_add(&t->passwords, "", 0, t->sample.s ? t->sample.s : "", t->sample.len))
 		return strerror(errno);
-	return NULL;
+	/* what can lack room does so before anything has changed */
+	return table_flush(&t->passwords) && table_flush(&t->accounts) ? NULL : strerror(errno);
 }
 
 static void

@@ -23,11 +23,11 @@ struct virtual_tables {
 /* Waits until no other one is at work (TABLE_WAIT). Returns 1, or 0 with errno set. */
 int virtual_tables_begin(struct virtual_tables *t);
 
-/* Reads all lines of the file and adds them; the passwords get the file's owner, group and mode.
+/* Reads all lines of the file, adds them, and writes it all to disk under the temporary names; the passwords get the file's owner, group and mode.
  * Returns NULL; or what is wrong, in words: with line t->number, or with the whole if that is 0. The caller then abandons. */
 const char *virtual_tables_compile(struct virtual_tables *t, int fd);
 
-/* Returns 1: both are on disk; or 0 with errno set. */
+/* Gives them their names. Returns 1: both are on disk; or 0 with errno set. */
 int virtual_tables_finish(struct virtual_tables *t);
 
 void virtual_tables_abandon(struct virtual_tables *t);

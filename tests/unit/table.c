@@ -292,6 +292,33 @@ abandoned(void **state)
 	assert_int_equal(ask("key 7"), 1);
 }
 
+/* Flushed, a table is on disk under its temporary name; then it can get its own, or go */
+static void
+flushed(void **state)
+{
+	struct table_maker m;
+	struct stat before, after;
+
+	(void)state;
+	for (int finish = 0; finish < 2; finish++) {
+		make_table();
+		assert_int_equal(table_make(&m, file, temporary, 0644), 1);
+		assert_int_equal(table_add(&m, "a", 1, "b", 1), 1);
+		assert_int_equal(table_flush(&m), 1);
+		assert_int_equal(stat(temporary, &before), 0);
+		assert_int_equal(ask("a"), 0);
+		if (finish)
+			assert_int_equal(table_finish(&m), 1);
+		else
+			table_abandon(&m);
+		assert_int_equal(access(temporary, F_OK), -1);
+		assert_int_equal(ask("a"), finish);
+		assert_int_equal(ask("key 7"), !finish);
+		assert_int_equal(stat(file, &after), 0);
+		assert_int_equal(before.st_ino == after.st_ino && before.st_size == after.st_size, finish);
+	}
+}
+
 /* What was added is known before the table is finished */
 static void
 added_already(void **state)
@@ -397,7 +424,7 @@ main(void)
 		cmocka_unit_test(no_file), cmocka_unit_test(L4_truncated), cmocka_unit_test(L4_zeros),
 		cmocka_unit_test(L4_beyond_the_end), cmocka_unit_test(L4_loop), cmocka_unit_test(L4_random_damage),
 		cmocka_unit_test(L4_replaced), cmocka_unit_test(L4_cut_while_open), cmocka_unit_test(abandoned),
-		cmocka_unit_test(added_already), cmocka_unit_test(secret),
+		cmocka_unit_test(flushed), cmocka_unit_test(added_already), cmocka_unit_test(secret),
 		cmocka_unit_test(left_over), cmocka_unit_test(each_key),
 	};
 	char dir[] = "/tmp/unit-table-XXXXXX";
