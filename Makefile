@@ -6,6 +6,9 @@
 #   make install      programs, manual pages and services below $(DESTDIR)$(QMAIL)
 #   make setup        users, groups, queue and control files of a real server (root)
 
+# the scripts that are run here go to where they lie
+unexport CDPATH
+
 QMAIL   ?= /var/qmail
 DESTDIR ?=
 BUILD   ?= build

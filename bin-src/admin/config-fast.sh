@@ -1,6 +1,7 @@
 #!/bin/sh
 # config-fast NAME: writes the control files of a server whose host name is NAME; see config-fast(8).
 set -eu
+unset CDPATH	# a cd to bin/.. would look for it elsewhere
 fatal() { echo "config-fast: fatal: $1" >&2; exit "${2-100}"; }
 
 [ $# -eq 1 ] || fatal 'usage: config-fast full.host.name'

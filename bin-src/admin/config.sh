@@ -1,6 +1,7 @@
 #!/bin/sh
 # config: config-fast with the name that the DNS, or else the host itself, has for this host; see config-fast(8).
 set -eu
+unset CDPATH	# a cd to bin/.. would look for it elsewhere
 self=$0
 [ ! -h "$self" ] || self=$(readlink -f "$self")
 cd -P "$(dirname "$self")/.." || exit 111

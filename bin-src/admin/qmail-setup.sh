@@ -1,6 +1,7 @@
 #!/bin/sh
 # qmail-setup: makes what a server needs beside its programs; see qmail-setup(8).
 set -eu
+unset CDPATH	# a cd to bin/.. would look for it elsewhere
 fatal() { echo "qmail-setup: fatal: $1" >&2; exit "${2-111}"; }
 say() { echo "qmail-setup: $1"; }
 

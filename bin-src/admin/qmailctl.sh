@@ -1,6 +1,7 @@
 #!/bin/sh
 # qmailctl COMMAND: runs a server day by day; see qmailctl(8).
 set -u
+unset CDPATH	# a cd to bin/.. would look for it elsewhere
 self=$0
 [ ! -h "$self" ] || self=$(readlink -f "$self")
 cd -P "$(dirname "$self")/.." || exit 111

@@ -318,6 +318,20 @@ def test_setup_without_root_says_what_to_do(tree):
     assert done.stdout == b""
 
 
+@pytest.mark.parametrize("command, code", [(["config-fast", "mx.example.org"], 0), (["qmail-setup", "-1", "mx.example.org"], 0),
+                                           (["qmailctl", "cdb"], 111)], ids=lambda c: c[0] if isinstance(c, list) else "")
+def test_a_script_works_on_the_tree_that_it_lies_in(tree, command, code):
+    """Called as bin/NAME by somebody who has a CDPATH in his environment, too."""
+    for name in ("bin", "control", "users", "queue", "run", "service"):
+        tree.write(f"other/{name}/.keep", "")
+    before = sorted(str(p) for p in (tree.home / "other").rglob("*"))
+    tree.write("users/assign", "nonsense\n")
+    done = tree.run("/bin/sh", "-c", '"$@"', "-", f"bin/{command[0]}", *command[1:], env={"CDPATH": str(tree.home / "other")})
+    assert done.returncode == code, done
+    assert sorted(str(p) for p in (tree.home / "other").rglob("*")) == before
+    assert code or (tree.home / "control/me").read_text() == "mx.example.org\n"
+
+
 def test_nothing_is_setuid(installation):
     for p in installation.rglob("*"):
         assert not p.lstat().st_mode & 0o6000, p
