@@ -56,6 +56,26 @@ made(void **state)
 	assert_string_equal(account_home_fault(&v), "everybody can write it");
 }
 
+/* Where somebody lacked room in the middle, or made an empty Maildir. */
+static void
+made_in_part(void **state)
+{
+	struct virtual_account v = account("mail/part");
+
+	(void)state;
+	assert_int_equal(account_home_make(&v), 1);
+	assert_int_equal(rmdir("mail/part/Maildir/tmp"), 0);
+	assert_int_equal(rmdir("mail/part/Maildir/new"), 0);
+	assert_string_equal(account_home_fault(&v), "cur, new or tmp is missing in it, or not as it should be");
+	assert_int_equal(account_home_make(&v), 1);
+	expect("mail/part/Maildir/tmp", 0700);
+	expect("mail/part/Maildir/new", 0700);
+	assert_null(account_home_fault(&v));
+	assert_int_equal(rmdir("mail/part/Maildir/tmp"), 0);
+	directory_write("mail/part/Maildir/tmp", "");
+	assert_non_null(account_home_fault(&v));
+}
+
 /* What maildirsize says, as far as the account's user may read it. */
 static void
 used(void **state)
@@ -124,7 +144,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(made), cmocka_unit_test(used), cmocka_unit_test(nothing_there), cmocka_unit_test(not_as_root),
+		cmocka_unit_test(made), cmocka_unit_test(made_in_part), cmocka_unit_test(used), cmocka_unit_test(nothing_there), cmocka_unit_test(not_as_root),
 	};
 
 	return cmocka_run_group_tests_name("account_home", tests, make, directory_remove);
