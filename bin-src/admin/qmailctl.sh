@@ -94,7 +94,8 @@ cdb)
 	[ ! -e users/accounts ] || bin/qmail-newaccounts || status=111
 	[ ! -e control/morercpthosts ] || bin/qmail-newmrh || status=111
 	for rules in control/tcp.smtp control/tcp.qmtp control/tcp.qmqp control/tcp.pop3 control/tcp.submission; do
-		[ ! -e $rules ] || tcprules $rules.cdb $rules.tmp <$rules || status=111
+		# a name of its own: tcprules takes no lock, and a second one would cut off what the first is about to rename
+		[ ! -e $rules ] || tcprules $rules.cdb $rules.tmp.$$ <$rules || { rm -f $rules.tmp.$$; status=111; }
 	done
 	exit $status
 	;;

@@ -226,6 +226,23 @@ def test_qmailctl_cdb_compiles_the_rules_of_all_services(tree):
         assert b"192.0.2.1" in (tree.home / f"control/{name}.cdb").read_bytes(), name
 
 
+def test_qmailctl_cdb_twice_at_once(tree):
+    """Neither writes into the file that the other one is about to rename; what fails leaves nothing."""
+    tree.write("control/tcp.smtp", "192.0.2.1:deny\n")
+    tree.write("slow/tcprules", """#!/bin/sh
+set -C
+cat >"$2" || exit 111
+until [ "$(ls control/tcp.smtp.tmp* | wc -l)" = 2 ] || [ -e control/tcp.smtp.cdb ]; do sleep 0.05; done
+mv "$2" "$1"
+""", 0o755)
+    path = {"PATH": f"{tree.home}/slow:{os.environ['PATH']}"}
+    running = [tree.popen("qmailctl", "cdb", env=path, stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.wait(60) for process in running] == [0, 0], [process.stderr.read() for process in running]
+    tree.write("slow/tcprules", "#!/bin/sh\ncat >$2\nexit 111\n", 0o755)
+    assert tree.run("qmailctl", "cdb", env=path).returncode == 111
+    assert not list(tree.control.glob("*.tmp*"))
+
+
 def test_svc_of_daemontools(supervised):
     """Where daemontools' svc is installed, its letters act on the service directories."""
     server = supervised
