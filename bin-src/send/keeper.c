@@ -185,8 +185,6 @@ notice_hello(struct send *s, const char *p, size_t len)
 	uint64_unpack_big(p, &tried);
 	/* later than now: the clock was set back since */
 	s->keeper.last_tried = (int64_t)tried < s->now ? (int64_t)tried : s->now;
-	s->keeper.trouble = 0;
-	s->keeper.retry_ms = RETRY_MS;
 	introduce(s);
 	return 1;
 }
@@ -315,6 +313,9 @@ notice_all(struct send *s)
 	uint32_t at = 0;
 
 	s->keeper.is_listing = 0;
+	/* no sooner: one that greets and ends, for it has no memory or process for its list, would be followed by the next at once */
+	s->keeper.trouble = 0;
+	s->keeper.retry_ms = RETRY_MS;
 	while ((m = message_next(&s->messages, &at)))
 		if (!m->is_named && !m->is_ended)
 			m->is_lost = 1;
