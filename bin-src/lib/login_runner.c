@@ -120,6 +120,7 @@ serve_one(char *const *argv, int socket)
 static void
 serve(char *const *argv, int socket, unsigned int tries)
 {
+	signal(SIGCHLD, SIG_DFL);	/* whoever started us may have ignored it, and the exit codes would be lost */
 	while (tries-- && serve_one(argv, socket))
 		;
 	_exit(EXIT_OK);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -58,6 +59,17 @@ codes(void **state)
 		assert_int_equal(try_secret("secret", -1, -1), rows[i].want);
 		finish();
 	}
+}
+
+static void
+codes_though_children_are_ignored(void **state)
+{
+	signal(SIGCHLD, SIG_IGN);
+	start("#!/bin/sh\nexit 1\n", 1);
+	signal(SIGCHLD, SIG_DFL);
+	(void)state;
+	assert_int_equal(try_secret("secret", -1, -1), 1);
+	finish();
 }
 
 static void
@@ -208,6 +220,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(codes, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(codes_though_children_are_ignored, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(what_the_program_finds, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(variables, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(what_is_no_packet_of_ours, directory_make, directory_remove),
