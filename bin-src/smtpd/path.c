@@ -116,22 +116,23 @@ take_local_part(struct scan *c)
 	return c->at > start;
 }
 
-/* sub-domain, or U-label. */
+/* sub-domain, or U-label: of that only its form in ASCII, which is not looked for here, has to fit into the DNS. */
 static int
 take_label(struct scan *c)
 {
-	size_t start = c->at;
+	size_t start = c->at, most = PATH_LABEL_MAX;
 	int o, first = peek(c), last = -1;
 
 	while ((o = peek(c)) > 127 || is_alphanumeric(o) || o == '-' || o == '_') {
 		if (o > 127) {
 			if (!take_utf8(c))
 				return 0;
+			most = PATH_ULABEL_MAX;
 		} else
 			put(c, c->s + c->at++, 1);
 		last = o;
 	}
-	return c->at > start && c->at - start <= PATH_LABEL_MAX && first != '-' && last != '-';
+	return c->at > start && c->at - start <= most && first != '-' && last != '-';
 }
 
 /* What is between the brackets: an IPv4 address, or "IPv6:" and one (RFC 5321 section 4.1.3). */

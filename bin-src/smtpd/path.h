@@ -13,6 +13,7 @@ enum {
 	PATH_ADDRESS_MAX = 900,	/* octets of an address, as stored; stock qmail's limit, which lets long VERP senders pass */
 	PATH_DOMAIN_MAX = 255,	/* RFC 5321 section 4.5.3.1.2 */
 	PATH_LABEL_MAX = 63,
+	PATH_ULABEL_MAX = 252,	/* of one that is not ASCII, RFC 5890 section 4.2 */
 };
 
 enum path_kind { PATH_REVERSE, PATH_FORWARD };	/* only a reverse-path may be "<>" */

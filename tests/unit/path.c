@@ -12,6 +12,8 @@
 #define X10 "xxxxxxxxxx"
 #define X60 X10 X10 X10 X10 X10 X10
 #define LABEL X60 "."
+/* 21 octets; a label of four of it is one of 40 in the DNS */
+#define THAI "\xe0\xb8\xa0\xe0\xb8\xb2\xe0\xb8\xa9\xe0\xb8\xb2\xe0\xb9\x84\xe0\xb8\x97\xe0\xb8\xa2"
 
 /* want: the address as stored, "malformed" or "too long"; rest: what is left for the parameters. */
 static const struct path_row { const char *rule, *input, *want, *rest; enum path_kind kind; } rows[] = {
@@ -75,6 +77,11 @@ static const struct path_row { const char *rule, *input, *want, *rest; enum path
 	{ "literal, empty", "<a@[]>", "malformed", "", PATH_FORWARD },
 	{ "UTF-8", "<\xc3\xbc@b\xc3\xbc.example>", "\xc3\xbc@b\xc3\xbc.example", "", PATH_FORWARD },
 	{ "UTF-8, quoted", "<\"\xe2\x82\xac \"@x>", "\xe2\x82\xac @x", "", PATH_FORWARD },
+	{ "UTF-8, a label of 84 octets", "<\xc3\xbc@" THAI THAI THAI THAI ".x>", "\xc3\xbc@" THAI THAI THAI THAI ".x", "", PATH_FORWARD },
+	{ "UTF-8, a label of 252 octets", "<\xc3\xbc@" THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI ">",
+	    "\xc3\xbc@" THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI, "", PATH_FORWARD },
+	{ "UTF-8, a label of 253 octets", "<\xc3\xbc@" THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI THAI "x>",
+	    "malformed", "", PATH_FORWARD },
 	{ "UTF-8, cut off", "<\xc3>", "malformed", "", PATH_FORWARD },
 	{ "UTF-8, overlong", "<\xc0\xaf@x>", "malformed", "", PATH_FORWARD },
 	{ "UTF-8, surrogate", "<\xed\xa0\x80@x>", "malformed", "", PATH_FORWARD },
