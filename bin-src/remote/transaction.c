@@ -472,15 +472,18 @@ do_data(struct exchange *x, unsigned int step)
 	}
 }
 
-/* Whether a refusal says that there were too many recipients: 452, or 552 from servers of RFC 821 (RFC 5321 section
- * 4.5.3.1.10), with x.5.3 (RFC 3463) if anything. */
+/* Whether the refusal of a recipient says that there were too many: by x.5.3 (RFC 3463), or without such a code by 452, or by 552, from
+ * servers of RFC 821 (RFC 5321 section 4.5.3.1.10). A full mailbox is 552, too: so it counts where nobody was taken before. */
 static int
-is_too_many(const struct smtp_reply *reply)
+is_too_many(const struct exchange *x)
 {
+	const struct smtp_reply *reply = &x->session->reply;
 	const char *status;
 	size_t len = smtp_reply_status(reply, &status);
 
-	return len ? reply->code >= 400 && len == 5 && memcmp(status + 1, ".5.3", 4) == 0 : reply->code == 452;
+	if (len)
+		return reply->code >= 400 && len == 5 && memcmp(status + 1, ".5.3", 4) == 0;
+	return reply->code == 452 || (reply->code == 552 && x->accepted);
 }
 
 /* The reply to RCPT for the nth of the group. Returns 0 if the session makes no sense any more. */
@@ -500,7 +503,7 @@ judge_recipient(struct exchange *x, unsigned int n)
 		return 1;
 	}
 	p->own_text = said_refusal(x, "", " does not like recipient.\n");
-	if (is_too_many(reply)) {
+	if (is_too_many(x)) {
 		p->own = 's';
 		x->later[x->later_len++] = x->group[n];
 	}

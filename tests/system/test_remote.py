@@ -298,7 +298,7 @@ def test_refusals(tree, remote, extensions, stage, what, code, letter):
     assert server.commands[-1] == b"QUIT"
 
 
-@pytest.mark.parametrize("reply", [b"452 4.5.3 too many recipients", b"452 too many", b"552 5.5.3 too many"])
+@pytest.mark.parametrize("reply", [b"452 4.5.3 too many recipients", b"452 too many", b"552 too many", b"552 5.5.3 too many"])
 @WAYS
 def test_too_many_recipients_get_further_transactions(tree, remote, extensions, reply):
     server = remote(lambda session, verb, line: reply if verb == "RCPT" and len(session.recipients) >= 10 else None, extensions)
@@ -312,6 +312,14 @@ def test_no_further_transaction_where_nobody_was_accepted(tree, remote):
     server = remote(at("RCPT", b"452 4.5.3 too many recipients"))
     assert [r[0] for r in send(tree, "a@dest.example", "b@dest.example")] == ["s", "s", "D"]
     assert len([c for c in server.commands if c.startswith(b"MAIL")]) == 1
+
+
+@pytest.mark.parametrize("status, transactions", [(b"", 2), (b"5.2.2 ", 1)])
+def test_a_full_mailbox_is_no_lack_of_room(tree, remote, status, transactions):
+    """552 says both: he is asked for again alone, if the status does not tell them apart."""
+    server = remote(refuse({b"<b@": b"552 %sover quota" % status, b"<c@": b"552 %sover quota" % status}))
+    assert [r[0] for r in send(tree, "b@dest.example", "a@dest.example", "c@dest.example")] == ["h", "r", "h", "K"]
+    assert len([c for c in server.commands if c.startswith(b"MAIL")]) == transactions
 
 
 def test_a_full_mailbox_is_not_asked_again(tree, remote):
