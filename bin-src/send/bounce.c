@@ -603,10 +603,31 @@ put_original(const struct bounce *b, const struct survey *v, const char *field, 
 	stralloc_free(&decoded);
 }
 
+/* The address with its type (RFC 3464 section 2.1.2, RFC 6533 section 3), in the form that a path has. */
+static void
+put_final(const struct bounce *b, const struct survey *v, const char *address)
+{
+	stralloc quoted = STRALLOC_ZERO;
+	const char *s = quote_address(&quoted, address, strlen(address)) && stralloc_0(&quoted) ? quoted.s : address;
+	size_t len = strlen(s);
+
+	if (!utf8_is_8bit(s, len) || !utf8_is_valid(s, len)) {
+		puts_to(b, "rfc822; ");
+		put_ascii(b, s);
+	} else {
+		puts_to(b, "utf-8; ");
+		if (v->is_global)
+			put_visible(b, s);
+		else
+			put_xtext(b, s);
+	}
+	stralloc_free(&quoted);
+}
+
 static void
 put_addresses(const struct bounce *b, const struct survey *v, const struct bounce_recipient *r)
 {
-	size_t len, original_len = 0;
+	size_t original_len = 0;
 	const char *original = envelope_parameter(r->parameters, "ORCPT=", &original_len);
 	const char *semicolon = original ? memchr(original, ';', original_len) : NULL;
 
@@ -614,17 +635,7 @@ put_addresses(const struct bounce *b, const struct survey *v, const struct bounc
 	if (semicolon && semicolon > original)
 		put_original(b, v, "Original-Recipient: ", original, (size_t)(semicolon + 1 - original), original_len);
 	puts_to(b, "Final-Recipient: ");
-	len = strlen(r->address);
-	if (utf8_is_8bit(r->address, len) && utf8_is_valid(r->address, len)) {
-		puts_to(b, "utf-8; ");
-		if (v->is_global)
-			put_visible(b, r->address);
-		else
-			put_xtext(b, r->address);
-	} else {
-		puts_to(b, "rfc822; ");
-		put_ascii(b, r->address);
-	}
+	put_final(b, v, r->address);
 }
 
 static const char *
