@@ -219,6 +219,7 @@ struct survey {
 	int message_8bit;
 	uint32_t first_index;	/* of the first recipient */
 	int is_global;		/* RFC 6533: the sender's address is not ASCII */
+	int returns_global;	/* what is returned is of a type for headers in UTF-8 */
 };
 
 /* Looks at all recipients. Returns 1, or 0 with errno. */
@@ -240,9 +241,9 @@ survey_recipients(struct survey *v, const struct bounce *b)
 	return found == 0;
 }
 
-/* The octets of the header section, without the empty line, cut at BOUNCE_HEADER_MAX; 0 with errno on an error. */
+/* Looks at the header section, without the empty line, cut at BOUNCE_HEADER_MAX. Returns 1, or 0 with errno. */
 static int
-find_header(struct survey *v, const struct bounce *b)
+survey_header(struct survey *v, const struct bounce *b, int is_smtputf8)
 {
 	static char s[BOUNCE_HEADER_MAX];
 	size_t len = b->size < sizeof s ? (size_t)b->size : sizeof s, from = 0;
@@ -255,7 +256,10 @@ find_header(struct survey *v, const struct bounce *b)
 	/* a header without an end, or a message that is nothing else */
 	if (from == 0 && len && s[0] != '\n')
 		from = len;
-	v->returned = from;
+	if (v->header_only)
+		v->returned = from;
+	/* message/rfc822 has a header in ASCII; RFC 6532 section 3.7 */
+	v->returns_global |= is_smtputf8 && utf8_is_8bit(s, from) && utf8_is_valid(s, from);
 	return 1;
 }
 
@@ -312,14 +316,14 @@ wants_header(const struct bounce *b)
 static int
 survey(struct survey *v, const struct bounce *b)
 {
-	size_t sender_len = strlen(b->sender);
-	int r = 2;
+	size_t sender_len = strlen(b->sender), len;
+	int r = 2, is_smtputf8 = !b->without_message && envelope_parameter(b->parameters, "SMTPUTF8", &len);
 
 	*v = (struct survey){ .returned = b->without_message ? 0 : b->size };
-	v->is_global = utf8_is_8bit(b->sender, sender_len) && utf8_is_valid(b->sender, sender_len);
+	v->is_global = v->returns_global = utf8_is_8bit(b->sender, sender_len) && utf8_is_valid(b->sender, sender_len);
 	v->header_only = !b->without_message && (b->report != BOUNCE_FAILED || wants_header(b) ||
 	    (b->settings->max && b->size > b->settings->max));
-	if (!survey_recipients(v, b) || (v->header_only && !find_header(v, b)))
+	if (!survey_recipients(v, b) || ((v->header_only || is_smtputf8) && !survey_header(v, b, is_smtputf8)))
 		return 0;
 	for (unsigned int i = 0; i < BOUNDARY_TRIES && r == 2; i++)
 		if (!make_boundary(v->boundary) || !(r = survey_message(v, b)))
@@ -738,9 +742,9 @@ put_returned(const struct bounce *b, const struct survey *v)
 		return 1;
 	put_delimiter(b, v, "\nContent-Type: ");
 	if (v->header_only)
-		puts_to(b, v->is_global ? "message/global-headers" : "text/rfc822-headers");
+		puts_to(b, v->returns_global ? "message/global-headers" : "text/rfc822-headers");
 	else
-		puts_to(b, v->is_global ? "message/global" : "message/rfc822");
+		puts_to(b, v->returns_global ? "message/global" : "message/rfc822");
 	puts_to(b, v->message_8bit || v->is_global ? "\nContent-Transfer-Encoding: 8bit\n\n" : "\n\n");
 	return put_message(b, v);
 }

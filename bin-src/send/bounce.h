@@ -71,7 +71,7 @@ struct bounce {
 	int64_t birth, now;		/* wall clock: when the message came, and now */
 	int64_t until;			/* when it will be given up */
 	const char *sender;		/* of the message */
-	const char *parameters;		/* RET and ENVID count; NUL-terminated, NULL: none */
+	const char *parameters;		/* RET, ENVID and SMTPUTF8 count; NUL-terminated, NULL: none */
 	uint64_t size;			/* of the message, in octets */
 	int without_message;		/* return nothing of it */
 	void *data;			/* for the functions: */

@@ -465,6 +465,35 @@ header_only_beyond_the_limit(void **state)
 	stralloc_free(&in.out);
 }
 
+/* RFC 6532 section 3.7: a message whose header is in UTF-8 is no message/rfc822, whoever gets it. */
+static void
+a_header_in_UTF_8_for_an_ASCII_sender(void **state)
+{
+	static const struct { const char *parameters, *message, *type; } returned[] = {
+		{ "SMTPUTF8", "Subject: caf\xc3\xa9\n\nx\n", "message/global\nContent-Transfer-Encoding: 8bit\n" },
+		{ "SMTPUTF8 RET=HDRS", "Subject: caf\xc3\xa9\n\nx\n", "message/global-headers\nContent-Transfer-Encoding: 8bit\n" },
+		{ "SMTPUTF8", "Subject: x\n\ncaf\xc3\xa9\n", "message/rfc822\nContent-Transfer-Encoding: 8bit\n" },
+		{ "SMTPUTF8", "Subject: caf\xe9\n\nx\n", "message/rfc822\nContent-Transfer-Encoding: 8bit\n" },
+		{ "BODY=8BITMIME", "Subject: caf\xc3\xa9\n\nx\n", "message/rfc822\nContent-Transfer-Encoding: 8bit\n" },
+		{ "SMTPUTF8", "Subject: x\n\nx\n", "message/rfc822\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof returned / sizeof *returned; i++) {
+		struct input in = input_of(&ann, 1, returned[i].message);
+		char *parts[5], want[200];
+
+		parameters_of_sender = returned[i].parameters;
+		assert_int_equal(write_bounce(&in, "bob@here.example", BOUNCE_SINGLE), 1);
+		parameters_of_sender = NULL;
+		assert_int_equal(cut(in.out.s, parts), 4);
+		assert_non_null(strstr(parts[0], "report-type=delivery-status;\n"));
+		snprintf(want, sizeof want, "Content-Type: %s\nReturn-Path: ", returned[i].type);
+		assert_memory_equal(parts[3], want, strlen(want));
+		stralloc_free(&in.out);
+	}
+}
+
 static void
 a_header_without_end(void **state)
 {
@@ -682,7 +711,7 @@ main(void)
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test(report_parts),
 		cmocka_unit_test(header_only_beyond_the_limit),
-		cmocka_unit_test(a_header_without_end),
+		cmocka_unit_test(a_header_in_UTF_8_for_an_ASCII_sender), cmocka_unit_test(a_header_without_end),
 		cmocka_unit_test(odd_messages_come_back_as_they_are),
 		cmocka_unit_test(without_the_message),
 		cmocka_unit_test(a_message_that_cannot_be_read),
