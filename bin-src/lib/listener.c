@@ -104,8 +104,13 @@ on_signal(int sig)
 int
 listener_config_init(struct listener_config *c)
 {
+	static stralloc me;
+
 	*c = (struct listener_config){ .most = LISTENER_MOST, .most_address = LISTENER_MOST_ADDRESS,
 	    .most_prefix = LISTENER_MOST_PREFIX };
+	if (control_line(&me, "control/me") < 0 || !stralloc_0(&me))
+		return 0;
+	c->host = *me.s ? me.s : NULL;
 	return control_number(&c->most, "control/concurrencyincoming", LISTENER_LIMIT_MAX) >= 0 &&
 	    control_number(&c->most_address, "control/concurrencyaddress", LISTENER_LIMIT_MAX) >= 0 &&
 	    control_number(&c->most_prefix, "control/concurrencyprefix", LISTENER_LIMIT_MAX) >= 0;
@@ -762,8 +767,8 @@ start(struct listener *l)
 	if (!l->children || l->epoll < 0 ||
 	    !client_limits_init(&l->limits, l->config->most, l->config->most_address, l->config->most_prefix))
 		strerr_diefusys(EXIT_TEMP, "prepare for connections");
-	if (!endpoint_clear_environment())
-		strerr_diefusys(EXIT_TEMP, "clear the environment");
+	if (!endpoint_clear_environment() || (l->config->host && setenv("TCPLOCALHOST", l->config->host, 1) < 0))
+		strerr_diefusys(EXIT_TEMP, "set the environment");
 	rules_init(&l->rules, l->config->rules, l->config->rules_may_lack);
 	rules_refresh(&l->rules);
 	trap_signals(l);

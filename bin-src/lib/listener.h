@@ -29,6 +29,7 @@ struct listener_config {
 	int rules_may_lack;	/* 1: everybody may connect while the file does not exist; 0: nobody */
 	unsigned long most, most_address, most_prefix;
 	unsigned int notify;	/* descriptor on which readiness is told by a newline, 0 none; closed then */
+	const char *host;	/* the name of this host, control/me; NULL: it has none */
 	const char *busy;	/* what a client over a limit is told before it is closed, such as "421 ...\r\n"; NULL nothing */
 	unsigned int reuse;	/* connections that one child may serve, one after another; 0 and 1: one */
 	/* Called in the parent before each fork, NULL none: what the child needs may be read anew there, where that is due. */
@@ -41,7 +42,7 @@ struct listener_config {
 #define LISTENER_OPTIONS "a:c:d:n:x:X"
 #define LISTENER_USAGE "[ -c most ] [ -a most-of-an-address ] [ -n most-of-a-network ] [ -x rules.cdb ] [ -X ] [ -d notification-fd ]"
 
-/* Sets the defaults, with the limits from the control files; the current directory is the home. 1, or 0 with errno set
+/* Sets the defaults, with the limits and the name from the control files; the current directory is the home. 1, or 0 with errno set
  * (a control file that cannot be read). */
 int listener_config_init(struct listener_config *c);
 
@@ -54,7 +55,8 @@ int listener_is(int fd);
 /* Serves until SIGTERM, and then ends the process. Returns only in a child, with
  *   0 and 1   the connection; 2 as it was
  *   environment   PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP, TCPLOCALPORT, for IPv6 also TCP6REMOTEIP and so on
- *             (an IPv4 address in IPv6 clothes is IPv4); no TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALHOST; the rule's variables
+ *             (an IPv4 address in IPv6 clothes is IPv4); TCPLOCALHOST is config->host; no TCPREMOTEHOST, TCPREMOTEINFO; the rule's
+ *             variables
  *   signals   SIGTERM sets what listener_is_stopping tells, and interrupts system calls; SIGCHLD default, SIGPIPE ignored
  * Descriptors that the caller opened stay open. Trouble at the start is said with strerr, and ends the process with
  * EXIT_TEMP. */

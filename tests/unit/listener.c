@@ -358,6 +358,11 @@ limits_of_control_files(void **state)
 	assert_int_equal(c.most_address, LISTENER_MOST_ADDRESS);
 	assert_int_equal(c.most_prefix, LISTENER_MOST_PREFIX);
 	assert_null(c.rules);
+	assert_null(c.host);
+	directory_write("control/me", "me.test\nx\n");
+	assert_int_equal(listener_config_init(&c), 1);
+	assert_string_equal(c.host, "me.test");
+	unlink("control/me");
 	directory_write("control/concurrencyincoming", "100001\n");
 	directory_write("control/concurrencyaddress", "5\n");
 	assert_int_equal(listener_config_init(&c), 1);
@@ -429,6 +434,19 @@ a_process_knows_its_client_and_nothing_of_others(void **state)
 	unsetenv("TCPREMOTEINFO");
 	unsetenv("TCPLOCALHOST");
 	unsetenv("TCP6REMOTEIP");
+}
+
+static void
+a_process_knows_the_name_of_this_host(void **state)
+{
+	struct client c;
+
+	(void)state;
+	config.host = "me.test";
+	start();
+	come_from(&c, "127.0.0.2");
+	expect(&c, "TCPLOCALHOST", "me.test");
+	leave(&c);
 }
 
 static void
@@ -980,7 +998,8 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	const struct CMUnitTest others[] = {
 		TEST(limits_of_control_files), TEST(which_descriptor_listens), TEST(a_process_that_nobody_made_gets_no_connection),
-		TEST(a_process_knows_its_client_and_nothing_of_others), TEST(a_process_has_its_connection_and_what_the_caller_opened),
+		TEST(a_process_knows_its_client_and_nothing_of_others), TEST(a_process_knows_the_name_of_this_host),
+		TEST(a_process_has_its_connection_and_what_the_caller_opened),
 		TEST(signals_are_those_of_a_session), TEST(what_is_due_is_prepared_before_each_process),
 		TEST(readiness_is_told_once_and_its_descriptor_closed), TEST(a_table_that_is_replaced_counts_from_the_next_connection_on),
 		TEST(without_a_table_nobody_comes_in_unless_it_may_lack), TEST(a_table_that_is_damaged_lets_nobody_in),
