@@ -80,14 +80,17 @@ peer_read(struct peer *peer)
 {
 	static const char host[] = "-._:%[]", info[] = "-._:@%+/=[]";
 	ip46 local;
+	int is_6;
 
 	*peer = (struct peer){ .port = read_port(get("REMOTEPORT")), .local_port = read_port(get("LOCALPORT")) };
 	peer->is_known = read_address(&peer->address, peer->ip, get("REMOTEIP"));
 	if (!peer->is_known)
 		copy(peer->ip, sizeof peer->ip, "unknown", "");
-	read_address(&local, peer->local_ip, get("LOCALIP"));
+	is_6 = read_address(&local, peer->local_ip, get("LOCALIP")) && ip46_is6(&local);
 	copy(peer->local_host, sizeof peer->local_host, get("LOCALHOST"), host);
-	if (!peer->local_host[0])
+	if (!peer->local_host[0] && is_6)
+		snprintf(peer->local_host, sizeof peer->local_host, "[IPv6:%s]", peer->local_ip);	/* no name has a colon */
+	else if (!peer->local_host[0])
 		copy(peer->local_host, sizeof peer->local_host, peer->local_ip[0] ? peer->local_ip : "unknown", host);
 	copy(peer->host, sizeof peer->host, get("REMOTEHOST"), host);
 	if (!peer->host[0])

@@ -14,7 +14,7 @@ struct peer {
 	unsigned int port;		/* 0 unknown */
 	char local_ip[PEER_IP_MAX];	/* "" unknown */
 	unsigned int local_port;
-	char local_host[PEER_HOST_MAX];	/* TCPLOCALHOST, else local_ip, else "unknown" */
+	char local_host[PEER_HOST_MAX];	/* TCPLOCALHOST, else local_ip (of IPv6 as [IPv6:...]), else "unknown" */
 	char host[PEER_HOST_MAX];	/* TCPREMOTEHOST, "unknown" if there is none */
 	char info[PEER_INFO_MAX];	/* TCPREMOTEINFO, "" if there is none */
 };

@@ -15,7 +15,7 @@ static const struct row { const char *rule, *variables, *want; } rows[] = {
 	{ "tcpserver", "PROTO=TCP TCPREMOTEIP=192.0.2.1 TCPREMOTEPORT=1234 TCPLOCALIP=192.0.2.2 TCPLOCALPORT=25 TCPLOCALHOST=me.example "
 	    "TCPREMOTEHOST=h.example TCPREMOTEINFO=ana", "192.0.2.1 1234 192.0.2.2 25 me.example h.example ana" },
 	{ "ucspi-tcp6", "PROTO=TCP6 TCP6REMOTEIP=2001:db8::1 TCP6REMOTEPORT=1 TCPREMOTEIP=192.0.2.9 TCP6LOCALIP=::1 TCP6LOCALPORT=25",
-	    "2001:db8::1 1 ::1 25 ::1 unknown -" },
+	    "2001:db8::1 1 ::1 25 [IPv6:::1] unknown -" },
 	{ "s6-tcpserver", "PROTO=TCP TCPREMOTEIP=2001:db8::1 TCPREMOTEPORT=5", "2001:db8::1 5 - 0 unknown unknown -" },
 	{ "TCP6 alone, without PROTO", "TCP6REMOTEIP=2001:db8::1", "2001:db8::1 0 - 0 unknown unknown -" },
 	{ "plain names win under TCP", "PROTO=TCP TCP6REMOTEIP=::1 TCPREMOTEIP=192.0.2.1", "192.0.2.1 0 - 0 unknown unknown -" },
