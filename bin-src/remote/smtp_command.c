@@ -222,7 +222,9 @@ is_declared_8bit(const char *parameters)
 int
 smtp_command_mail(stralloc *to, const struct smtp_command_mail *m)
 {
-	int ok = add_path(to, "MAIL FROM:", m->sender, m->extensions);
+	/* qmail's sender of a double bounce is no path, and bounces no more than the null one */
+	const char *sender = strcmp(m->sender, "#@[]") == 0 ? "" : m->sender;
+	int ok = add_path(to, "MAIL FROM:", sender, m->extensions);
 
 	if (m->extensions & SESSION_SIZE)
 		ok = ok && add_number(to, " SIZE=", m->size);

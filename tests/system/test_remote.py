@@ -138,6 +138,13 @@ def test_an_address_that_SMTP_cannot_carry(tree, remote, address):
         assert only[0] == "D" and "(#5.1.7)" in only[1] and len(server.messages) == 1
 
 
+def test_the_sender_of_a_double_bounce_is_the_null_one(tree, remote):
+    """<#@[]> is no path (RFC 5321 section 4.1.2): most servers refuse it."""
+    server = remote()
+    assert send(tree, sender="#@[]")[-1][0] == "K"
+    assert server.commands[1] == b"MAIL FROM:<>"
+
+
 def test_null_sender(tree, remote):
     server = remote()
     assert send(tree, sender="")[-1][0] == "K"
