@@ -213,7 +213,7 @@ is_mail_taken(struct session *s, const struct path *path, const struct parameter
 		error(s, 550, "5.6.7", "such an address needs SMTPUTF8");
 	else if (most && parameters->size > most)	/* RFC 1870 section 6.1 */
 		reply_put(&s->reply, 552, "5.3.4", "sorry, that message size exceeds my databytes limit");
-	else if (path->len == 0 && s->settings->numbers[NUMBER_REJECTNULL])
+	else if ((path->len == 0 || strcmp(path->address, "#@[]") == 0) && s->settings->numbers[NUMBER_REJECTNULL])
 		reply_put(&s->reply, 553, "5.7.1", "sorry, no mail from the null sender is taken here");
 	else if (auth_takes_sender(s, path->address))
 		return 1;

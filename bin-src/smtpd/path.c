@@ -219,6 +219,21 @@ take_mailbox(struct scan *c)
 	return take_domain(c);
 }
 
+/* "#@[]", the sender of double bounces of qmail, which sends them so. */
+static int
+take_double_bounce(struct scan *c)
+{
+	static const char sender[] = "#@[]";
+	size_t len = sizeof sender - 1;
+
+	if (c->len - c->at <= len || memcmp(c->s + c->at, sender, len) != 0 || c->s[c->at + len] != '>')
+		return 0;
+	put(c, sender, len);
+	c->path->at = 1;
+	c->at += len;
+	return 1;
+}
+
 enum path_result
 path_parse(struct path *path, const char *s, size_t len, enum path_kind kind)
 {
@@ -233,7 +248,7 @@ path_parse(struct path *path, const char *s, size_t len, enum path_kind kind)
 	if (bracketed && peek(&c) == '>') {
 		if (kind == PATH_FORWARD)
 			return PATH_MALFORMED;
-	} else if (!take_mailbox(&c))
+	} else if (!(bracketed && kind == PATH_REVERSE && take_double_bounce(&c)) && !take_mailbox(&c))
 		return PATH_MALFORMED;
 	if (bracketed && !take(&c, '>'))
 		return PATH_MALFORMED;

@@ -16,7 +16,7 @@ enum {
 	PATH_ULABEL_MAX = 252,	/* of one that is not ASCII, RFC 5890 section 4.2 */
 };
 
-enum path_kind { PATH_REVERSE, PATH_FORWARD };	/* only a reverse-path may be "<>" */
+enum path_kind { PATH_REVERSE, PATH_FORWARD };	/* only a reverse-path may be "<>", or "<#@[]>" */
 
 enum path_result {
 	PATH_OK,

@@ -349,6 +349,7 @@ null_senders_may_be_refused(void **state)
 	(void)state;
 	*number(NUMBER_REJECTNULL) = 1;
 	expect("MAIL FROM:<>", "553 sorry, no mail from the null sender is taken here (#5.7.1)");
+	expect("MAIL FROM:<#@[]>", "553 sorry, no mail from the null sender is taken here (#5.7.1)");
 	expect(MAIL, "250 ");
 }
 
