@@ -72,6 +72,20 @@ has_engine(void)
 	return stat(TLS_ENGINE_SOCKET, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+/* The engine may be there for other users only (qmail-tlsd's arguments): a client that was promised TLS would come back in vain. */
+static int
+is_served(struct server_tls *t)
+{
+	int is = tls_engine_reach(&t->engine, -1);
+
+	if (is)
+		tls_engine_close(&t->engine);
+	else
+		snprintf(t->text, sizeof t->text, "no TLS is offered: %s", t->engine.text);
+	t->engine.control = -1;
+	return is;
+}
+
 void
 server_tls_find(struct server_tls *t, int accepts)
 {
@@ -85,7 +99,7 @@ server_tls_find(struct server_tls *t, int accepts)
 			t->by = SERVER_TLS_UCSPI;
 	} else if (!accepts && getenv("SSL_PROTOCOL"))
 		take_environment(t);
-	else if (!is_off && has_engine() && (accepts || server_tls_is_one_socket()))
+	else if (!is_off && has_engine() && (accepts || (server_tls_is_one_socket() && is_served(t))))
 		t->by = SERVER_TLS_ENGINE;
 }
 

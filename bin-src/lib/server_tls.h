@@ -8,7 +8,8 @@
  *           read and not used is thrown away; then server_tls_start. With TLS from the beginning nothing is said
  * After     0 and 1 are the plain ends, and no octet can go past TLS. What belongs to the descriptors, such as time limits, is to be
  *           set anew. The caller forgets what the client has said
- * Cost      finding looks at one file, and connects to nothing: an engine that died is only found out by reaching it
+ * Cost      where this program accepts for itself, finding looks at one file, and connects to nothing: an engine that died is only
+ *           found out by reaching it. Else the engine is asked whether it serves this user: who is started by others may be any
  * Trust     as tls_engine.h; a UCSPI-TLS server's answer is bounded and cleaned in the same way
  * Sandbox   server_tls_find before; the rest in sandbox_session */
 #ifndef SERVER_TLS_H
@@ -28,7 +29,7 @@ struct server_tls {
 	char text[TLS_ENGINE_TEXT_MAX + 32];	/* why there is none, for a log: printable ASCII */
 };
 
-/* Fills *t. accepts: this program accepts for itself. */
+/* Fills *t. accepts: this program accepts for itself. Where there is an engine that does not serve, t->text says why, else it is "". */
 void server_tls_find(struct server_tls *t, int accepts);
 
 /* Whether clients may be told that there is TLS. */

@@ -186,6 +186,8 @@ serve(struct popup *p)
 	struct authorization *a = &authorization;
 
 	server_tls_find(&tls, p->is_listening);
+	if (*tls.text)
+		strerr_warnw(tls.text);
 	if (!p->is_listening)
 		join_ends(&tls);
 	p->settings.needs_tls = needs_tls(p) || tls.is_required;

@@ -137,6 +137,8 @@ begin(struct service *v, struct preparation *p)
 	v->session.own = &p->own;
 	v->session.auth = &v->auth;
 	server_tls_find(&v->tls, p->is_listening);
+	if (*v->tls.text)
+		strerr_warnw(v->tls.text);
 	v->session.tls = &v->tls;
 	v->session.is_immediate = getenv("SMTPS") != NULL;
 }

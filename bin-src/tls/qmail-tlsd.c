@@ -254,14 +254,17 @@ static void
 take(struct tlsd *d, int control)
 {
 	pid_t parent = getpid(), pid = -1;
-	const char *why = NULL;
+	const char *why = NULL, *answer = "the TLS engine is busy";
+	uid_t uid = service_socket_peer(control);
 
 	/* not only between turns: 32 forks take long enough for as many connections to end */
 	if (d->children == d->most)
 		reap(d);
-	if (!service_users_have(&d->users, service_socket_peer(control)))
+	/* root has the keys anyway */
+	if (uid && !service_users_have(&d->users, uid)) {
 		why = "a user who may not ask was turned away";
-	else if (d->children == d->most)
+		answer = "the TLS engine does not serve this user";
+	} else if (d->children == d->most)
 		why = "as many connections as there may be: one was turned away";
 	else if ((pid = fork()) < 0)
 		why = "unable to fork: a connection was turned away";
@@ -270,7 +273,7 @@ take(struct tlsd *d, int control)
 	if (pid > 0)
 		d->children++;
 	if (why) {
-		service_socket_say(control, 'B', "the TLS engine is busy");
+		service_socket_say(control, 'B', answer);
 		say(d, why);
 	}
 	close(control);

@@ -195,6 +195,19 @@ def test_without_an_engine_it_is_not_offered(idle, queue):
         assert s.message().startswith("250 ")
 
 
+def test_an_engine_for_other_users(idle, queue):
+    """Under tcpserver qmail-smtpd may be any user; a client that was promised TLS would come back for it in vain."""
+    idle.start_keyd(idle.uid)
+    idle.users = lambda: [12345]
+    idle.start_tlsd()
+    with Smtp(idle) as s:
+        assert "STARTTLS" not in s.ehlo()
+        assert s.command("STARTTLS").startswith("502 ")
+        s.message()
+    assert protocol(queue.messages[0][0]) == "ESMTP"
+    assert "a user who may not ask was turned away" in idle.errors("qmail-tlsd")
+
+
 @pytest.mark.parametrize("which", ["tlsd", "keyd"])
 def test_an_engine_that_died(smtpd, engine, queue, which):
     """It is offered, because nobody looks; whoever asks is told, and the session goes on."""

@@ -121,13 +121,15 @@ passes(int fd, int to)
 
 /* --- who does it --------------------------------------------------------------------------------------------------------------- */
 
-enum { ENGINE = 1 << 0, ACCEPTS = 1 << 1, PIPES = 1 << 2, DESCRIPTORS = 1 << 3, BAD_DESCRIPTORS = 1 << 4, DONE = 1 << 5, DISABLED = 1 << 6 };
+enum { ENGINE = 1 << 0, ACCEPTS = 1 << 1, PIPES = 1 << 2, DESCRIPTORS = 1 << 3, BAD_DESCRIPTORS = 1 << 4, DONE = 1 << 5, DISABLED = 1 << 6, REFUSES = 1 << 7 };
 
 static const struct row { const char *rule; unsigned int has; const char *ucspitls; enum server_tls_by by; int is_required, is_on; } rows[] = {
 	{ "nobody", 0, NULL, SERVER_TLS_NOBODY, 0, 0 },
 	{ "the engine", ENGINE, NULL, SERVER_TLS_ENGINE, 0, 0 },
 	{ "the engine, where the program accepts", ENGINE | ACCEPTS, NULL, SERVER_TLS_ENGINE, 0, 0 },
 	{ "not the engine behind pipes", ENGINE | PIPES, NULL, SERVER_TLS_NOBODY, 0, 0 },
+	{ "not an engine that does not serve this user", ENGINE | REFUSES, NULL, SERVER_TLS_NOBODY, 0, 0 },
+	{ "it is not asked where the program accepts", ENGINE | REFUSES | ACCEPTS, NULL, SERVER_TLS_ENGINE, 0, 0 },
 	{ "UCSPITLS offers", ENGINE, "", SERVER_TLS_ENGINE, 0, 0 },
 	{ "UCSPITLS switches off", ENGINE, "-", SERVER_TLS_NOBODY, 0, 0 },
 	{ "UCSPITLS requires", ENGINE, "!", SERVER_TLS_ENGINE, 1, 0 },
@@ -176,6 +178,7 @@ found_as_the_row_says(void **state)
 	assert_int_equal(pipe2(in_out, O_CLOEXEC), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	set_environment(row);
+	engine.is_ready = !(row->has & REFUSES);
 	dup2(row->has & PIPES ? in_out[0] : pair[0], STDIN_FILENO);
 	dup2(row->has & PIPES ? in_out[1] : pair[0], STDOUT_FILENO);
 	server_tls_find(&t, (row->has & ACCEPTS) != 0);
@@ -186,6 +189,7 @@ found_as_the_row_says(void **state)
 	}
 	close(listener);
 	assert_int_equal(t.by, row->by);
+	assert_string_equal(t.text, (row->has & (REFUSES | ACCEPTS)) == REFUSES ? "no TLS is offered: busy" : "");
 	assert_int_equal(t.is_required, row->is_required);
 	assert_int_equal(t.is_on, row->is_on);
 	assert_int_equal(server_tls_is_offered(&t), row->by != SERVER_TLS_NOBODY);
