@@ -64,6 +64,8 @@ loop_wait(struct loop *l, int timeout_ms)
 	if (n < 0)
 		return errno == EINTR;
 	held_signals_let_in(&none);
+	if (l->awake)
+		l->awake(l->context);
 	for (int i = 0; i < n; i++) {
 		struct loop_source *source = events[i].data.ptr;
 

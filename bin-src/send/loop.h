@@ -13,7 +13,8 @@ struct loop_source {
 struct loop {
 	int fd;
 	int highest;		/* descriptor that was ever watched */
-	void *context;		/* for every ready */
+	void *context;		/* for every ready, and for awake */
+	void (*awake)(void *context);	/* what comes first when a wait is over; NULL: nothing */
 };
 
 /* Returns 1, or 0 with errno. */
@@ -25,7 +26,7 @@ int loop_add(struct loop *l, struct loop_source *source, uint32_t events);
 void loop_change(struct loop *l, struct loop_source *source, uint32_t events);	/* cheap if nothing changes */
 void loop_remove(struct loop *l, struct loop_source *source);	/* harmless if it is not watched; trouble ends the process */
 
-/* Waits for at most timeout_ms (-1: without end) and calls ready for what is. Signals interrupt it; those of blocked
+/* Waits for at most timeout_ms (-1: without end), calls awake, and ready for what is. Signals interrupt it; those of blocked
  * are let in only here. Returns 1, or 0 with errno. */
 int loop_wait(struct loop *l, int timeout_ms);
 

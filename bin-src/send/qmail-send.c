@@ -80,11 +80,12 @@ read_clocks(struct send *s)
 	s->now = t.tv_sec;
 }
 
-/* The same within the loop. Events are handled with the clocks of before the wait, so what they made due is due too late if the
- * wall clock was set back meanwhile, as is all that waits. */
+/* The same within the loop, and as soon as a wait is over, or all that was waited for would have taken no time. What waits is due
+ * too late if the wall clock was set back meanwhile. */
 static void
-read_clocks_again(struct send *s)
+read_clocks_again(void *context)
 {
+	struct send *s = context;
 	int64_t clock = s->clock, now = s->now;
 
 	read_clocks(s);
@@ -248,6 +249,7 @@ init(struct send *s)
 	file_limit_raise(FILES);
 	if (!loop_init(&s->loop, s) || !destinations_init(&s->destinations, JOB_BATCH) || !owners_init(&s->owners))
 		cannot_start(s, "unable to start");
+	s->loop.awake = read_clocks_again;
 	heap_init(&s->due, offsetof(struct message, heap_at));
 	load_settings(s);
 	lock_queue(s);

@@ -105,6 +105,28 @@ only_what_is_ready_is_called(void **state)
 	assert_int_equal(pairs[1].events, EPOLLIN);
 }
 
+static void
+awake(void *given)
+{
+	assert_ptr_equal(given, &context);
+	assert_int_equal(pairs[0].calls, 0);
+	context++;
+}
+
+/* Whoever is called looks at a clock that was read after the wait. */
+static void
+awake_comes_before_what_is_ready(void **state)
+{
+	(void)state;
+	watch(0, EPOLLIN);
+	wake(0);
+	context = 0;
+	loop.awake = awake;
+	assert_int_equal(loop_wait(&loop, -1), 1);
+	assert_int_equal(context, 1);
+	assert_int_equal(pairs[0].calls, 1);
+}
+
 /* Both are ready, and whichever comes first removes the other. */
 static void
 what_an_earlier_one_of_the_turn_removed_is_not_called(void **state)
@@ -298,7 +320,7 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(only_what_is_ready_is_called), TEST(what_an_earlier_one_of_the_turn_removed_is_not_called),
+		TEST(only_what_is_ready_is_called), TEST(awake_comes_before_what_is_ready), TEST(what_an_earlier_one_of_the_turn_removed_is_not_called),
 		TEST(one_may_remove_itself), TEST(more_than_a_turn_takes_are_all_served),
 		TEST(events_that_are_not_waited_for_any_more), TEST(an_end_is_always_told),
 		TEST(a_change_that_changes_nothing_is_cheap), TEST(what_is_not_watched_may_be_removed_and_changed),
