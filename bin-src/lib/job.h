@@ -41,7 +41,7 @@ enum {
 	JOB_TEXT_MAX = 10000,		/* octets of an answer's text; longer ones are cut by the worker */
 	JOB_WORKER_FD = 3,		/* a worker's socket, and a spawner's */
 	JOB_WORKER_JOBS = 1000,		/* a worker is thrown away after as many messages */
-	JOB_PATIENCE_MS = 10 * 1000,	/* a program of one local job runs so long: then the worker gives the others back */
+	JOB_PATIENCE_MS = 2 * 1000,	/* a program of one local job runs so long: then the worker gives the others back */
 	JOB_WORKER_SECONDS = 600,	/* or gets no more after this time; it ends by itself when it has got none for as long */
 };
 

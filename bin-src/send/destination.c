@@ -130,6 +130,17 @@ forget(struct destinations *all, struct destination *d)
 
 /* --- limits ------------------------------------------------------------------------- */
 
+/* Workers that a user whose deliveries are slow may have busy: as with programs in qmail, nobody waits for another's end while
+ * there is room. */
+static uint32_t
+allowed_slow(const struct destination_channel *c, const struct destination *d)
+{
+	uint32_t limit = c->limit / 2 > c->per_destination ? c->limit / 2 : c->per_destination;
+	uint32_t wanted = d->busy + d->queued;
+
+	return wanted < limit ? wanted : limit;
+}
+
 /* Workers that d may have busy now. */
 static uint32_t
 allowed(const struct destinations *all, const struct destination *d)
@@ -141,13 +152,9 @@ allowed(const struct destinations *all, const struct destination *d)
 
 	if (d->failures)
 		return 1;
+	if (d->slow_for)
+		return allowed_slow(c, d);
 	return wanted < limit ? wanted : limit;
-}
-
-static uint32_t
-depth(const struct destination *d)
-{
-	return d->failures ? 1 : d->depth;
 }
 
 /* Nothing of it is in use. */
@@ -192,7 +199,7 @@ destination_update(struct destinations *all, struct destination *d, int64_t now)
 		line_leave(d);
 	else if (d->busy + d->starting < allowed(all, d))
 		line_join(d, &c->waiting);
-	else if (d->given < d->busy * depth(d))
+	else if (d->given < d->busy * destination_depth(d))
 		line_join(d, &c->filling);
 	else
 		line_leave(d);
@@ -241,7 +248,7 @@ destination_share(const struct destinations *all, const struct destination *d)
 
 	more = more > d->busy ? more - d->busy : 1;
 	share = (d->queued + more - 1) / more;
-	return share < depth(d) ? share : depth(d);
+	return share < destination_depth(d) ? share : destination_depth(d);
 }
 
 /* --- events -------------------------------------------------------------------------- */
@@ -281,6 +288,14 @@ destination_gave(struct destination *d, uint32_t jobs, int64_t now)
 	d->progress = now;
 }
 
+static void
+be_slow(struct destination *d, int is_held_up)
+{
+	d->depth = 1;
+	if (d->channel == ROUTE_LOCAL)
+		d->slow_for = is_held_up || d->slow_for > DESTINATION_SLOW_FEW ? DESTINATION_SLOW_MANY : DESTINATION_SLOW_FEW;
+}
+
 void
 destination_answered(struct destinations *all, struct destination *d, int64_t took_ms, int64_t now)
 {
@@ -288,9 +303,19 @@ destination_answered(struct destinations *all, struct destination *d, int64_t to
 	d->progress = now;
 	d->stalls = 0;
 	if (took_ms > DESTINATION_SLOW_MS)
-		d->depth = 1;
-	else if (d->depth < all->batch)
+		be_slow(d, 0);
+	else {
 		d->depth = 2 * d->depth < all->batch ? 2 * d->depth : all->batch;
+		if (d->slow_for)
+			d->slow_for--;
+	}
+	destination_update(all, d, now);
+}
+
+void
+destination_held_up(struct destinations *all, struct destination *d, int64_t now)
+{
+	be_slow(d, 1);
 	destination_update(all, d, now);
 }
 
@@ -354,8 +379,11 @@ destinations_tick(struct destinations *all, int64_t now)
 			continue;
 		}
 		/* at most 40 times: then the next end is a century away */
-		if (d->queued && d->not_before <= now && stall_end(d) <= now)
+		if (d->queued && d->not_before <= now && stall_end(d) <= now) {
 			d->stalls++;
+			if (d->busy && d->channel == ROUTE_LOCAL)
+				be_slow(d, 0);
+		}
 		destination_update(all, d, now);
 	}
 	return d ? when : INT64_MAX;

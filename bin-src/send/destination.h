@@ -8,10 +8,12 @@
  * Limits     of busy workers: for the channel (control/concurrencylocal, concurrencyremote), for a destination that is no
  *            relay (DESTINATION_LOCAL, control/concurrencydestination). A destination gets one worker, and one more for each
  *            DESTINATION_PER_LOCAL or _REMOTE recipients that wait, and one more when none of its workers answered for
- *            1, 2, 4, 8 ... seconds
+ *            1, 2, 4, 8 ... seconds. A user whose deliveries are slow, as programs may be, gets one for each recipient that
+ *            waits, up to half of the channel's if that is more
  * Depth      how many jobs a worker may hold unanswered: 1 at first, twice as many after each quick answer, up to
  *            JOB_BATCH; 1 again after an answer that took longer than DESTINATION_SLOW_MS, so that little is stuck behind
- *            a slow delivery
+ *            a slow delivery. For a user it stays 1 then until some quick answers have come in a row: few after a slow answer,
+ *            which may have been the disk's, many after a program has held up what was behind it
  * Back-off   after a failure of the whole destination (no connection, no worker) its mail waits: 30 s for a remote one,
  *            5 s for a local one, twice as long each time it fails again, at most 900 and 100 s. Then one worker tries
  *            one job. A success ends all this
@@ -28,7 +30,9 @@ enum {
 	DESTINATION_REMOTE = 5,		/* sessions with one domain, default of control/concurrencydestination */
 	DESTINATION_PER_LOCAL = 16,
 	DESTINATION_PER_REMOTE = 4,
-	DESTINATION_SLOW_MS = 2000,
+	DESTINATION_SLOW_MS = 1000,
+	DESTINATION_SLOW_FEW = 4,	/* quick answers in a row; so the first of a batch that waited for the disk does not end batches */
+	DESTINATION_SLOW_MANY = 64,
 	DESTINATION_STALL_MS = 1000,
 	DESTINATION_KEEP_MS = 600 * 1000,	/* a destination without mail and workers is remembered so long */
 	DESTINATION_KEEP_FAILED_MS = 7200 * 1000,	/* the same for one that failed */
@@ -51,6 +55,7 @@ struct destination {
 	enum route_channel channel;
 	uint8_t is_kept;			/* counted among those without mail */
 	uint8_t strangers;			/* workers that came last and were another user's */
+	uint8_t slow_for;			/* deliveries to this user take long, until as many quick answers have come in a row */
 	uint8_t is_relay;			/* the administrator chose it for many domains: not limited as one */
 	char name[];				/* NUL-terminated */
 };
@@ -104,6 +109,16 @@ enum destination_step destination_next(struct destinations *all, enum route_chan
 /* A worker that was asked for has come (and is counted as idle): it is d's turn, which stood first when it was asked
  * for. Without this, others would take the place of each worker that comes, for workers of their own. */
 void destination_arrived(struct destinations *all, struct destination *d, int64_t now);
+
+/* How many jobs a worker may hold now. */
+static inline uint32_t
+destination_depth(const struct destination *d)
+{
+	return d->failures || d->slow_for ? 1 : d->depth;
+}
+
+/* A program of its user keeps a worker, which gave back what it had not begun. */
+void destination_held_up(struct destinations *all, struct destination *d, int64_t now);
 
 /* How many recipients one worker should get now. */
 uint32_t destination_share(const struct destinations *all, const struct destination *d);

@@ -272,7 +272,7 @@ worker_idle(struct destination *d)
 struct worker *
 worker_roomy(struct destination *d, uint32_t *room)
 {
-	uint32_t depth = d->failures ? 1 : d->depth;
+	uint32_t depth = destination_depth(d);
 	struct worker *best = NULL;
 
 	for (struct worker *w = d->workers; w; w = w->next)
@@ -369,8 +369,8 @@ take_back(struct send *s, struct worker *w, struct delivery *job)
 	w->in_flight--;
 	w->is_worn = 1;
 	d->given--;
-	d->depth = 1;
 	delivery_take_back(s, d, job, held_up);
+	destination_held_up(&s->destinations, d, s->clock);
 	free(job);
 }
 

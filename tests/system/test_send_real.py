@@ -139,7 +139,7 @@ def test_a_keeper_that_stands_still(server, stopped_processes):
 
 
 def test_a_program_that_takes_long_holds_up_its_own_message_only(server, stopped_processes):
-    """What its worker was given besides goes to others, after ten seconds."""
+    """What its worker was given besides goes to others, after two seconds."""
     server.write("home/ana/.qmail-slow", f"|while ! test -e {server.home}/go; do sleep 0.1; done\n./Maildir/\n")
     server.write("home/ana/.qmail-quick", "|cat >/dev/null\n./Maildir/\n")
     go = server.write("go", "")
@@ -159,6 +159,23 @@ def test_a_program_that_takes_long_holds_up_its_own_message_only(server, stopped
         server.write("go", "")
     server.arrived(27, "ana")
     assert server.logged("end msg", 27).count("success: did_1+0+1/") == 27
+
+
+def test_slow_programs_of_one_user_run_beside_each_other(server):
+    """As where one user delivers a whole domain's mail and a filter takes its time: half of concurrencylocal, whoever got quick mail before."""
+    server.write("home/ana/.qmail-slow", f"|echo >>started; while ! test -e {server.home}/go; do sleep 0.1; done\n./Maildir/\n")
+    server.write("home/ana/.qmail-quick", "|cat >/dev/null\n./Maildir/\n")
+    started = server.home / "home/ana/started"
+    submit(server, range(9), "ana-quick@mail.test.example")
+    server.arrived(9, "ana")
+    submit(server, range(9, 21), "ana-slow@mail.test.example")
+    try:
+        wait_for(lambda: started.exists() and len(started.read_text()) == 5, what=f"5 programs:\n{server.log()[-3000:]}")
+    finally:
+        server.write("go", "")
+    server.arrived(21, "ana")
+    assert subjects(server, "ana") == list(range(21))
+    assert "report mangled" not in server.log()
 
 
 # -- processes that end ------------------------------------------------------------------------------------------------

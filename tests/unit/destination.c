@@ -14,6 +14,7 @@ enum { BATCH = 16, WORKERS = 64 };
 /* Workers of the simulation: jobs that each holds, 0 none; -1: the slot is unused. */
 struct crew {
 	struct destinations all;
+	enum route_channel channel;
 	int64_t now;
 	struct { struct destination *d; int jobs; } workers[WORKERS];
 	struct recipient *recipients;
@@ -26,6 +27,7 @@ crew_init(struct crew *c, uint32_t limit, uint32_t per_destination)
 {
 	memset(c, 0, sizeof *c);
 	c->now = 1000000;
+	c->channel = ROUTE_REMOTE;
 	c->room = 200000;
 	c->recipients = calloc(c->room, sizeof *c->recipients);
 	assert_int_equal(destinations_init(&c->all, BATCH), 1);
@@ -53,7 +55,7 @@ crew_free(struct crew *c)
 static struct destination *
 mail(struct crew *c, const char *name, unsigned int count)
 {
-	struct destination *d = destination_get(&c->all, ROUTE_REMOTE, name, strlen(name));
+	struct destination *d = destination_get(&c->all, c->channel, name, strlen(name));
 
 	assert_non_null(d);
 	while (count--) {
@@ -81,7 +83,7 @@ static int
 step(struct crew *c)
 {
 	struct destination *d = NULL;
-	enum destination_step what = destination_next(&c->all, ROUTE_REMOTE, &d);
+	enum destination_step what = destination_next(&c->all, c->channel, &d);
 	uint32_t share;
 	unsigned int w;
 
@@ -91,11 +93,11 @@ step(struct crew *c)
 	assert_in_range(share, 1, BATCH);
 	if (what == DESTINATION_FILL) {
 		for (w = 0; w < WORKERS && !(c->workers[w].d == d && c->workers[w].jobs > 0 &&
-		    c->workers[w].jobs < (int)d->depth); w++)
+		    c->workers[w].jobs < (int)destination_depth(d)); w++)
 			;
 		assert_true(w < WORKERS);
-		if (share > d->depth - (uint32_t)c->workers[w].jobs)
-			share = d->depth - (uint32_t)c->workers[w].jobs;
+		if (share > destination_depth(d) - (uint32_t)c->workers[w].jobs)
+			share = destination_depth(d) - (uint32_t)c->workers[w].jobs;
 		give(c, w, share);
 		return 1;
 	}
@@ -111,9 +113,9 @@ step(struct crew *c)
 	}
 	assert_true(w < WORKERS);
 	d->busy++;
-	c->all.channels[ROUTE_REMOTE].busy++;
-	assert_true(c->all.channels[ROUTE_REMOTE].busy <= c->all.channels[ROUTE_REMOTE].limit);
-	assert_true(d->busy <= c->all.channels[ROUTE_REMOTE].per_destination);
+	c->all.channels[c->channel].busy++;
+	assert_true(c->all.channels[c->channel].busy <= c->all.channels[c->channel].limit);
+	assert_true(d->busy <= c->all.channels[c->channel].per_destination || d->slow_for);
 	give(c, w, share);
 	return 1;
 }
@@ -137,7 +139,7 @@ answer(struct crew *c, unsigned int w, int64_t took)
 		return;
 	d->busy--;
 	d->idle++;
-	c->all.channels[ROUTE_REMOTE].busy--;
+	c->all.channels[c->channel].busy--;
 	destination_update(&c->all, d, c->now);
 }
 
@@ -330,6 +332,68 @@ depth_follows_the_answers(void **state)
 	crew_free(&c);
 }
 
+/* A user whose programs take long: nobody waits for another's end, up to half of the channel. */
+static void
+slow_users_get_more(void **state)
+{
+	struct destination *d, *other;
+	struct crew c;
+
+	(void)state;
+	crew_init(&c, 20, DESTINATION_LOCAL);
+	c.channel = ROUTE_LOCAL;
+	d = mail(&c, "ana", 3);
+	steps(&c);
+	assert_int_equal(d->busy, 1);
+	answer(&c, worker_of(&c, d), DESTINATION_SLOW_MS + 1);
+	steps(&c);
+	assert_int_equal(d->busy, 2);
+	mail(&c, "ana", 100);
+	steps(&c);
+	assert_int_equal(d->busy, 10);
+	assert_int_equal(d->given, 10);
+	other = mail(&c, "luis", 1);
+	steps(&c);
+	assert_int_equal(other->busy, 1);
+	/* a quick one does not end it, some in a row do */
+	for (int i = 0; i < DESTINATION_SLOW_FEW; i++, steps(&c)) {
+		assert_int_equal(d->given, 10);
+		answer(&c, worker_of(&c, d), 10);
+	}
+	assert_int_equal(destination_depth(d), BATCH);
+	/* more of them where a program was seen to hold up others; then a slow answer counts for as much */
+	destination_held_up(&c.all, d, c.now);
+	answer(&c, worker_of(&c, d), 10);
+	answer(&c, worker_of(&c, d), DESTINATION_SLOW_MS + 1);
+	for (int i = 0; i < DESTINATION_SLOW_MANY; i++) {
+		assert_int_equal(destination_depth(d), 1);
+		destination_answered(&c.all, d, 10, c.now);
+		d->given++;
+	}
+	assert_int_equal(destination_depth(d), BATCH);
+	crew_free(&c);
+}
+
+/* No answer for a while is as slow; also in a channel whose half is less than what everybody may have. */
+static void
+a_user_where_nothing_moves_is_slow(void **state)
+{
+	struct destination *d;
+	struct crew c;
+
+	(void)state;
+	crew_init(&c, 6, DESTINATION_LOCAL);
+	c.channel = ROUTE_LOCAL;
+	d = mail(&c, "ana", 10);
+	steps(&c);
+	assert_int_equal(d->busy, 1);
+	c.now += DESTINATION_STALL_MS;
+	destinations_tick(&c.all, c.now);
+	steps(&c);
+	assert_int_equal(d->busy, DESTINATION_LOCAL);
+	crew_free(&c);
+}
+
 static void
 back_off(void **state)
 {
@@ -452,6 +516,8 @@ main(void)
 		cmocka_unit_test(workers_by_backlog),
 		cmocka_unit_test(one_more_when_nothing_moves),
 		cmocka_unit_test(depth_follows_the_answers),
+		cmocka_unit_test(slow_users_get_more),
+		cmocka_unit_test(a_user_where_nothing_moves_is_slow),
 		cmocka_unit_test(back_off),
 		cmocka_unit_test(hurry_ends_back_offs),
 		cmocka_unit_test(forgotten_after_a_while),
