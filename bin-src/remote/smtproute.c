@@ -32,7 +32,7 @@ put(char *to, size_t size, const char *from, size_t len)
 	return 1;
 }
 
-/* "|USER|PASSWORD"; a password may hold more of '|'. */
+/* "|USER|PASSWORD", or blanks in the place of each '|'; a password may hold more of them. */
 static int
 take_login(struct smtproute *route, const char *s)
 {
@@ -40,6 +40,12 @@ take_login(struct smtproute *route, const char *s)
 
 	if (!*s)
 		return 1;
+	if (*s != '|') {
+		s += strspn(s, " \t");
+		end = s + strcspn(s, " \t");
+		return *end && put(route->user, sizeof route->user, s, (size_t)(end - s)) &&
+		    put(route->password, sizeof route->password, end + strspn(end, " \t"), strlen(end + strspn(end, " \t")));
+	}
 	end = strchr(s + 1, '|');
 	return end && end > s + 1 && put(route->user, sizeof route->user, s + 1, (size_t)(end - s - 1)) &&
 	    put(route->password, sizeof route->password, end + 1, strlen(end + 1));
@@ -93,6 +99,8 @@ smtproute_find(const struct smtproutes *routes, const char *domain, const char *
 	route->port = SMTPROUTE_PORT;
 	if (!entry)
 		return 0;
-	relay_len = strcspn(entry, "|");
+	relay_len = strcspn(entry, "| \t");
+	if (!relay_len && *entry && *entry != '|')
+		return -1;
 	return take_relay(route, entry, relay_len) && take_login(route, entry + relay_len) ? 1 : -1;
 }

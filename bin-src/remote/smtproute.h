@@ -1,8 +1,8 @@
 /* smtproute: control/smtproutes, which host takes the mail for which domains, instead of the MX hosts of the DNS.
- * Grammar   DOMAIN:RELAY[:PORT][|USER|PASSWORD], one a line. DOMAIN is a whole domain, .SUFFIX for all domains below it,
- *           or empty for all the rest; the longest match counts, of equal lines the last. RELAY is a name, an IPv4
- *           address (in brackets or not) or an IPv6 address in brackets; empty: the MX hosts as usual, which exempts a
- *           domain from a shorter entry
+ * Grammar   DOMAIN:RELAY[:PORT][|USER|PASSWORD], one a line; as an older patch has it, blanks may stand for each '|'.
+ *           DOMAIN is a whole domain, .SUFFIX for all domains below it, or empty for all the rest; the longest match counts,
+ *           of equal lines the last. RELAY is a name, an IPv4 address (in brackets or not) or an IPv6 address in brackets;
+ *           empty: the MX hosts as usual, which exempts a domain from a shorter entry
  * Letters   a domain in other letters than ASCII is looked for as it is, then in its form for the DNS ("xn--")
  * Port      25 without one; 465 is TLS from the first octet (RFC 8314 3.3)
  * Trust     the file is the administrator's; the domain that is looked up is anybody's */

@@ -36,6 +36,10 @@ static const char table[] =
 	"bare.example:2001:db8::1\n"
 	"noaddress.example:[relay.example]\n"
 	"tail.example:[192.0.2.1]x\n"
+	"blanks.example:relay.example:587 ann sec ret\n"
+	"tabs.example:192.0.2.1\t ann\t\tse|cret\n"
+	"blankuser.example:relay.example ann\n"
+	"blankrelay.example: relay.example ann secret\n"
 	"nopassword.example:relay.example|ann\n"
 	"nouser.example:relay.example||x\n"
 	"b\xc3\xbc" "cher.example:utf8.example\n"
@@ -62,6 +66,10 @@ static const struct route_row { const char *rule, *domain, *want; } rows[] = {
 	{ "IPv6 with a port", "sixport.example", "2001:db8::1 literal 587" },
 	{ "user and password, with colons and bars in it", "login.example", "relay.example 587 ann se:cr|et" },
 	{ "an empty password", "loginonly.example", "relay.example 25 ann " },
+	{ "user and password behind blanks", "blanks.example", "relay.example 587 ann sec ret" },
+	{ "behind tabs", "tabs.example", "192.0.2.1 literal 25 ann se|cret" },
+	{ "a user behind a blank without a password", "blankuser.example", "nonsense" },
+	{ "a blank before the relay", "blankrelay.example", "nonsense" },
 	{ "of equal keys the last", "twice.example", "second.example 25" },
 	{ "an address literal", "[192.0.2.9]", "literal.example 25" },
 	{ "a literal has no suffixes", "[192.0.2.9.example]", "none" },
