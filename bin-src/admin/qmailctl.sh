@@ -90,12 +90,18 @@ reload|hup) supervised; for s in qmail-rcptd qmail-keyd qmail-send; do $as s6-sv
 queue) bin/qmail-qstat && bin/qmail-qread ;;
 cdb)
 	status=0
+	umask 022	# who reads the tables is not who makes them
+	rules='control/tcp.smtp control/tcp.qmtp control/tcp.qmqp control/tcp.pop3 control/tcp.submission'
+	# qmail's run files, which may have stayed, have them in /etc; no private server's business
+	[ "${owner%%:*}" != 0 ] || for table in /etc/tcp.*.cdb; do
+		[ ! -w "$table" ] || rules="$rules ${table%.cdb}"
+	done
 	[ ! -e users/assign ] || bin/qmail-newu || status=111
 	[ ! -e users/accounts ] || bin/qmail-newaccounts || status=111
 	[ ! -e control/morercpthosts ] || bin/qmail-newmrh || status=111
-	for rules in control/tcp.smtp control/tcp.qmtp control/tcp.qmqp control/tcp.pop3 control/tcp.submission; do
+	for file in $rules; do
 		# a name of its own: tcprules takes no lock, and a second one would cut off what the first is about to rename
-		[ ! -e $rules ] || tcprules $rules.cdb $rules.tmp.$$ <$rules || { rm -f $rules.tmp.$$; status=111; }
+		[ ! -e "$file" ] || tcprules "$file.cdb" "$file.tmp.$$" <"$file" || { rm -f "$file.tmp.$$"; status=111; }
 	done
 	exit $status
 	;;

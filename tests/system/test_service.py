@@ -226,6 +226,26 @@ def test_qmailctl_cdb_compiles_the_rules_of_all_services(tree):
         assert b"192.0.2.1" in (tree.home / f"control/{name}.cdb").read_bytes(), name
 
 
+@pytest.mark.skipif(not shutil.which("tcprules"), reason="ucspi-tcp is not installed")
+def test_qmailctl_cdb_compiles_the_rules_of_run_files_that_stayed(real_server):  # noqa: F811
+    """Those of qmail have them in /etc, and qmail's own qmailctl compiled them. The private server of another user leaves /etc alone."""
+    etc = real_server.path("/etc")
+    for name in ("smtp", "pop3", "none"):
+        (etc / f"tcp.{name}").write_text("192.0.2.1:deny\n")
+    for name in ("smtp", "pop3", "gone"):
+        (etc / f"tcp.{name}.cdb").write_text("")
+    os.chown(real_server.home / "service", 12345, 12345)
+    assert real_server.run("qmailctl", "cdb").returncode == 0
+    assert (etc / "tcp.smtp.cdb").read_bytes() == b""
+    os.chown(real_server.home / "service", 0, 0)
+    done = real_server.run("/bin/sh", "-c", f"umask 077; exec {real_server.bin}/qmailctl cdb")
+    assert done.returncode == 0, done.stderr
+    for name in ("smtp", "pop3"):
+        assert b"192.0.2.1" in (etc / f"tcp.{name}.cdb").read_bytes()
+        assert (etc / f"tcp.{name}.cdb").stat().st_mode & 0o777 == 0o644
+    assert (etc / "tcp.gone.cdb").read_bytes() == b"" and not (etc / "tcp.none.cdb").exists()
+
+
 def test_qmailctl_cdb_twice_at_once(tree):
     """Neither writes into the file that the other one is about to rename; what fails leaves nothing."""
     tree.write("control/tcp.smtp", "192.0.2.1:deny\n")
