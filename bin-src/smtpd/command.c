@@ -108,10 +108,26 @@ is_helo_name(const char *arg, size_t len)
 	return arg[0] != '[' || is_helo_literal(arg, len);
 }
 
+/* A name that is none, made one that can be told: printers and scanners say words, or nothing. Returns its length. */
+static size_t
+clean_helo(char *arg, size_t len)
+{
+	if (len > PATH_DOMAIN_MAX)
+		len = PATH_DOMAIN_MAX;
+	for (size_t i = 0; i < len; i++)
+		if (arg[i] < 33 || arg[i] > 126)
+			arg[i] = '?';
+	return len;
+}
+
 static int
 take_helo(struct session *s, char *arg, size_t len)
 {
-	if (!is_helo_name(arg, len)) {
+	int is_name = is_helo_name(arg, len);
+
+	if (!is_name && s->relayclient)	/* who may relay is known by the address */
+		len = clean_helo(arg, len);
+	else if (!is_name) {
 		error(s, 501, "5.5.4", "syntax error in the name");
 		return 0;
 	}

@@ -152,6 +152,25 @@ the_longest_name_and_one_octet_more(void **state)
 	assert_int_equal(smtpd->helo.len, PATH_DOMAIN_MAX + 1);
 }
 
+/* Printers and scanners. */
+static void
+who_may_relay_says_any_name(void **state)
+{
+	char line[PATH_DOMAIN_MAX + 7] = "HELO ";
+
+	(void)state;
+	smtpd->relayclient = "";
+	expect("HELO", "250 me.test");
+	assert_string_equal(smtpd->helo.s, "");
+	expect("HELO my \tprinter\xe9", "250 me.test");
+	assert_string_equal(smtpd->helo.s, "my??printer?");
+	expect("EHLO [not an address]", "250-me.test");
+	assert_string_equal(smtpd->helo.s, "[not?an?address]");
+	memset(line + 5, 'x', PATH_DOMAIN_MAX + 1);
+	expect(line, "250 me.test");
+	assert_int_equal(smtpd->helo.len, PATH_DOMAIN_MAX + 1);
+}
+
 static void
 EHLO_offers_the_limits_that_count(void **state)
 {
@@ -592,7 +611,7 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, smtpd_begin, smtpd_end)
 	const struct CMUnitTest others[] = {
-		TEST(the_longest_name_and_one_octet_more), TEST(EHLO_offers_the_limits_that_count), TEST(EHLO_says_limits_that_can_be_said),
+		TEST(the_longest_name_and_one_octet_more), TEST(who_may_relay_says_any_name), TEST(EHLO_offers_the_limits_that_count), TEST(EHLO_says_limits_that_can_be_said),
 		TEST(a_client_that_does_not_wait_for_the_last_of_a_group), TEST(recipients_of_a_message),
 		TEST(recipients_above_the_limit_count_through_all_of_a_session), TEST(messages_of_a_session),
 		TEST(a_MAIL_that_is_refused_is_no_message), TEST(commands_for_nothing),
