@@ -20,9 +20,11 @@
 #include "queue/ring.h"
 
 enum {
-	SUBMITTERS_MAX = 1000,		/* connections at once */
+	SUBMITTERS_MAX = 1250,		/* connections at once */
+	SUBMITTERS_NETWORK_MAX = 1000,	/* of them by qmaild, whose clients may be many and slow */
 	SUBMITTERS_UID_MAX = 250,	/* of them by one uid that is none of the mail system's */
-	LARGE_MAX = 256,		/* children that make large messages: more than one network may have, whose clients may be slow */
+	LARGE_MAX = 320,		/* children that make large messages */
+	LARGE_NETWORK_MAX = 256,	/* of them for qmaild: more than one network may have */
 	LARGE_UID_MAX = 64,		/* of them for one uid that is none of the mail system's */
 	SUBMIT_IDLE = 300,		/* seconds between two messages on a connection */
 	SUBMIT_STALL = 3600,		/* seconds without an octet within a message */
@@ -176,7 +178,8 @@ void submit_answer(struct keeper *k, struct submitter *s, unsigned int code, uin
 void submit_next(struct keeper *k, struct submitter *s);	/* goes on reading after an answer */
 void submit_expire(struct keeper *k);	/* now and then: cuts off who stalls, starts what could not start */
 void submit_free_dead(struct keeper *k);
-int submit_is_own(const struct keeper *k, uid_t uid);	/* whether it is of the mail system: such a one crowds out nobody */
+/* How much of something a uid may have at once. */
+unsigned int submit_share(const struct keeper *k, uid_t uid, unsigned int of_user, unsigned int of_network, unsigned int all);
 void submit_kill(struct keeper *k, struct submitter *s);	/* gone at the end of the turn */
 size_t submit_received_field(char *out, size_t room, const struct keeper *k, uid_t uid, uint64_t number, uint64_t now);
 

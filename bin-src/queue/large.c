@@ -257,17 +257,17 @@ has_child(const struct submitter *s)
 	return s->state == SUBMIT_IS_LARGE && s->report.fd >= 0;
 }
 
-/* Whether one more child may work for the uid: a user can only crowd out himself. */
+/* Whether one more child may work for the uid. */
 static int
 has_room(const struct keeper *k, uid_t uid)
 {
-	unsigned int n = 0;
+	unsigned int share = submit_share(k, uid, LARGE_UID_MAX, LARGE_NETWORK_MAX, LARGE_MAX), n = 0;
 
-	if (submit_is_own(k, uid))
+	if (k->large_len < share)
 		return 1;
 	for (const struct submitter *s = k->submitters; s; s = s->next)
 		n += s->uid == uid && has_child(s);
-	return n < LARGE_UID_MAX;
+	return n < share;
 }
 
 int

@@ -24,17 +24,22 @@ connections_of(const struct keeper *k, uid_t uid)
 	return n;
 }
 
-int
-submit_is_own(const struct keeper *k, uid_t uid)
+/* The mail system's own users may have all: a user can only crowd out himself. But qmaild has clients, who have what they submit take
+ * as long as they like: what comes from this host finds room beside them. */
+unsigned int
+submit_share(const struct keeper *k, uid_t uid, unsigned int of_user, unsigned int of_network, unsigned int all)
 {
-	return uid == 0 || uid == k->qmaild || uid == k->qmails || uid == k->alias || uid == geteuid();
+	if (uid == 0 || uid == k->qmails || uid == k->alias || uid == geteuid())
+		return all;
+	return uid == k->qmaild ? of_network : of_user;
 }
 
-/* The mail system's own users may use all connections: a user can only crowd out himself. */
 static int
 has_room(const struct keeper *k, uid_t uid)
 {
-	return k->submitters_len < SUBMITTERS_MAX && (submit_is_own(k, uid) || connections_of(k, uid) < SUBMITTERS_UID_MAX);
+	unsigned int share = submit_share(k, uid, SUBMITTERS_UID_MAX, SUBMITTERS_NETWORK_MAX, SUBMITTERS_MAX);
+
+	return k->submitters_len < SUBMITTERS_MAX && (k->submitters_len < share || connections_of(k, uid) < share);
 }
 
 static struct submitter *

@@ -287,7 +287,7 @@ one_more_than_there_are_children_for_waits(void **state)
 	struct channel all[LARGE_MAX], more;
 
 	(void)state;
-	keeper_peer = keeper.qmaild;
+	keeper_peer = keeper.qmails;
 	for (int i = 0; i < LARGE_MAX; i++) {
 		keeper_connect(&all[i], &keeper.submit_listener);
 		begin(&all[i]);
@@ -306,6 +306,37 @@ one_more_than_there_are_children_for_waits(void **state)
 	for (int i = 0; i < LARGE_MAX; i++)
 		channel_free(&all[i]);
 	channel_free(&more);
+	children_end();
+}
+
+/* However many clients of the network are slow, this host's own mail has a child, and theirs when one of them is done. */
+static void
+the_network_has_not_all_the_children(void **state)
+{
+	struct channel all[LARGE_NETWORK_MAX + 1], other;
+
+	(void)state;
+	keeper_peer = keeper.qmaild;
+	for (int i = 0; i <= LARGE_NETWORK_MAX; i++) {
+		keeper_connect(&all[i], &keeper.submit_listener);
+		begin(&all[i]);
+	}
+	assert_int_equal(keeper.large_len, LARGE_NETWORK_MAX);
+	keeper_peer = 54321;
+	keeper_connect(&other, &keeper.submit_listener);
+	begin(&other);
+	assert_int_equal(keeper.large_len, LARGE_NETWORK_MAX + 1);
+	end(&other, ENVELOPE, sizeof ENVELOPE);
+	while (!keeper_answered(&other, QUEUE_OK, NULL))
+		keeper_event();
+	assert_int_equal(keeper.large_len, LARGE_NETWORK_MAX);
+	end(&all[5], ENVELOPE, sizeof ENVELOPE);
+	while (!keeper_answered(&all[5], QUEUE_OK, NULL))
+		keeper_event();
+	assert_int_equal(keeper.large_len, LARGE_NETWORK_MAX);	/* the turn of the last one */
+	for (int i = 0; i <= LARGE_NETWORK_MAX; i++)
+		channel_free(&all[i]);
+	channel_free(&other);
 	children_end();
 }
 
@@ -417,7 +448,7 @@ main(void)
 		TEST(a_submitter_that_breaks_the_rules_leaves_nothing), TEST(a_child_that_is_killed_leaves_nothing),
 		TEST(an_envelope_that_is_not_one_is_answered_and_leaves_nothing), TEST(a_flush_that_fails_is_temporary_and_leaves_nothing),
 		TEST(a_full_disk_is_temporary_and_leaves_nothing), TEST(one_more_than_there_are_children_for_waits),
-		TEST(a_user_has_not_all_the_children), TEST(one_for_which_no_child_comes_free_is_refused_for_now),
+		TEST(the_network_has_not_all_the_children), TEST(a_user_has_not_all_the_children), TEST(one_for_which_no_child_comes_free_is_refused_for_now),
 		TEST(a_number_is_below_the_limit_that_is_on_disk), TEST(one_that_could_not_start_is_started_later),
 	};
 

@@ -94,7 +94,7 @@ all_together_have_a_limit_too(void **state)
 	unsigned int few = keeper.submitters_len;
 
 	(void)state;
-	keeper_peer = keeper.qmaild;
+	keeper_peer = keeper.qmails;
 	keeper.submitters_len = SUBMITTERS_MAX - 1;
 	keeper_connect(&last, &keeper.submit_listener);
 	assert_int_equal(keeper_hears(&last, &f), 0);
@@ -103,6 +103,46 @@ all_together_have_a_limit_too(void **state)
 	keeper.submitters_len = few + 1;
 	channel_free(&last);
 	channel_free(&more);
+}
+
+/* So many sessions of qmaild's, in the midst of a message; a descriptor for each would be too many here. */
+static void
+add_sessions(unsigned int n)
+{
+	while (n--) {
+		struct submitter *s = calloc(1, sizeof *s);
+
+		assert_non_null(s);
+		*s = (struct submitter){ .source.fd = -1, .report.fd = -1, .uid = keeper.qmaild, .next = keeper.submitters };
+		channel_init(&s->channel, -1, 0);
+		channel_init(&s->report_channel, -1, 0);
+		channel_init(&s->relay, -1, 0);
+		s->next->previous = s;
+		keeper.submitters = s;
+		keeper.submitters_len++;
+	}
+}
+
+/* Clients of the network that take their time leave room for mail of this host. */
+static void
+the_network_has_not_all_connections(void **state)
+{
+	const uid_t others[] = { 5000, keeper.qmails, keeper.alias, 0 };
+	struct channel more;
+	struct channel_frame f;
+
+	(void)state;
+	add_sessions(SUBMITTERS_NETWORK_MAX);
+	keeper_peer = keeper.qmaild;
+	keeper_connect(&more, &keeper.submit_listener);
+	assert_int_equal(keeper_hears(&more, &f), -1);
+	channel_free(&more);
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+		keeper_peer = others[i];
+		keeper_connect(&more, &keeper.submit_listener);
+		assert_int_equal(keeper_hears(&more, &f), 0);
+		channel_free(&more);
+	}
 }
 
 static void
@@ -393,7 +433,7 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(another_user_may_have_so_many_connections), TEST(all_together_have_a_limit_too),
-		TEST(without_a_descriptor_the_keeper_accepts_later), TEST(nobody_to_accept_is_no_trouble), TEST(who_is_idle_or_stalls_is_cut_off),
+		TEST(the_network_has_not_all_connections), TEST(without_a_descriptor_the_keeper_accepts_later), TEST(nobody_to_accept_is_no_trouble), TEST(who_is_idle_or_stalls_is_cut_off),
 		TEST(who_waits_for_the_answer_is_not), TEST(what_breaks_the_rules),
 		TEST(an_envelope_that_is_not_one_is_refused_and_the_next_message_taken), TEST(the_rest_of_a_refused_message_takes_no_memory),
 		TEST(room_for_a_large_message_is_given_back), TEST(message_and_envelope_of_exactly_the_limit_go_into_the_ring),
