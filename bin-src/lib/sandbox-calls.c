@@ -68,8 +68,8 @@ static const struct allowed {
 	int calls[24];
 } allowed[] = {
 	/* descriptors that are open */
-	{ ALWAYS, { CALL(read), CALL(readv), CALL(pread64), CALL(write), CALL(writev), CALL(close), CALL(lseek), CALL(fcntl),
-	    CALL(fstat), END } },
+	{ ALWAYS, { CALL(read), CALL(readv), CALL(pread64), CALL(write), CALL(writev), CALL(close), CALL(lseek), CALL(fstat),
+	    END } },
 	/* waiting and the clock */
 	{ ALWAYS, { CALL(poll), CALL(ppoll), CALL(clock_gettime), CALL(gettimeofday), CALL(time), CALL(nanosleep),
 	    CALL(clock_nanosleep), CALL(alarm), CALL(setitimer), CALL(restart_syscall), END } },
@@ -115,6 +115,13 @@ static const struct limited {
 	uint64_t mask, value;
 } limited[] = {
 	{ ALWAYS, CALL(mmap), 2, PROT_EXEC, 0 },
+	/* not F_SETOWN and F_SETSIG, by which a socket sends any signal to every process of the user, nor leases */
+	{ ALWAYS, CALL(fcntl), 1, UINT32_MAX, F_DUPFD },
+	{ ALWAYS, CALL(fcntl), 1, UINT32_MAX, F_DUPFD_CLOEXEC },
+	{ ALWAYS, CALL(fcntl), 1, UINT32_MAX, F_GETFD },
+	{ ALWAYS, CALL(fcntl), 1, UINT32_MAX, F_SETFD },
+	{ ALWAYS, CALL(fcntl), 1, UINT32_MAX, F_GETFL },
+	{ ALWAYS, CALL(fcntl), 1, UINT32_MAX, F_SETFL },
 	{ ALWAYS, CALL(newfstatat), 3, AT_EMPTY_PATH, AT_EMPTY_PATH },	/* fstat of glibc 2.36 */
 	{ ALWAYS, CALL(ioctl), 1, UINT32_MAX, TCGETS },	/* isatty */
 	{ ALWAYS, CALL(ioctl), 1, UINT32_MAX, TCGETS2 },	/* isatty of a newer glibc */

@@ -200,6 +200,19 @@ static int try_kill_child(void)
 	return pid > 0 && kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid ? 0 : errno;
 }
 
+static int try_set_owner(void) { return fcntl(CONNECTED, F_SETOWN, getppid()) < 0 ? errno : 0; }	/* of its SIGIO, or another signal */
+static int try_set_signal(void) { return fcntl(CONNECTED, F_SETSIG, SIGKILL) < 0 ? errno : 0; }
+static int try_set_lease(void) { return fcntl(PARENT_FILE, F_SETLEASE, F_WRLCK) < 0 ? errno : 0; }
+
+static int
+try_descriptor_flags(void)
+{
+	int copy = fcntl(CONNECTED, F_DUPFD_CLOEXEC, 14);
+
+	return copy < 0 || fcntl(copy, F_GETFD) != FD_CLOEXEC || fcntl(copy, F_SETFD, 0) < 0 ||
+	    fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK) < 0 || fcntl(copy, F_DUPFD, 14) < 0 ? errno : 0;
+}
+
 static int try_kill_parent(void) { return kill(getppid(), 0) < 0 ? errno : 0; }
 static int try_ptrace(void) { return ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 ? errno : 0; }
 static int try_namespace(void) { return syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0) < 0 ? errno : 0; }
@@ -272,6 +285,10 @@ static const struct row {
 	{ "client: no TCP over a socket made before", &client, try_connect_tcp, EACCES, 4 },
 	{ "client: no abstract socket", &client, try_connect_abstract, EPERM, 6 },
 	{ "client: no signal", &client, try_kill_parent, KILLED, 0 },
+	{ "client: flags and copies of descriptors", &client, try_descriptor_flags, 0, 0 },
+	{ "client: no signal by way of a socket", &client, try_set_owner, KILLED, 0 },
+	{ "client: nor another one than SIGIO", &client, try_set_signal, KILLED, 0 },
+	{ "client: no lease", &client, try_set_lease, KILLED, 0 },
 	{ "client: no ptrace", &client, try_ptrace, KILLED, 0 },
 	{ "client: no namespace", &client, try_unshare, KILLED, 0 },
 	{ "client: no executable memory", &client, try_executable_memory, KILLED, 0 },
@@ -330,6 +347,7 @@ static const struct row {
 	{ "maildrop: does not fork", &maildrop, try_fork, KILLED, 0 },
 	{ "maildrop: runs no program", &maildrop, try_exec, KILLED, 0 },
 	{ "maildrop: no signal", &maildrop, try_kill_parent, KILLED, 0 },
+	{ "maildrop: no signal by way of a socket", &maildrop, try_set_owner, KILLED, 0 },
 
 	{ "remote: memory, clock, signals, open descriptors", &remote, try_base, 0, 0 },
 	{ "remote: UDP, bound, with options", &remote, try_udp, 0, 0 },
