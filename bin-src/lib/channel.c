@@ -7,6 +7,7 @@
 #include <skalibs/types.h>
 #include <skalibs/uint32.h>
 #include "channel.h"
+#include "lingering.h"
 #include "shortage.h"
 
 enum { SHORTAGE_TRIES = 50, SHORTAGE_MS = 20 };	/* a second in all */
@@ -18,13 +19,21 @@ channel_init(struct channel *c, int fd, size_t frame_max)
 }
 
 void
+channel_guard(struct channel *c)
+{
+	c->is_guarded = 1;
+}
+
+void
 channel_free(struct channel *c)
 {
 	for (unsigned int i = 0; i < c->in_fds_len; i++)
 		close(c->in_fds[i]);
 	for (unsigned int i = 0; i < c->out_fds_len; i++)
 		close(c->out_fds[i].fd);
-	if (c->fd >= 0)
+	if (c->fd >= 0 && c->is_guarded)
+		lingering_close(c->fd);
+	else if (c->fd >= 0)
 		close(c->fd);
 	stralloc_free(&c->in);
 	stralloc_free(&c->out);
@@ -103,7 +112,12 @@ channel_receive(struct channel *c)
 		return -1;
 	}
 	v.iov_base = c->in.s + c->in.len;
-	r = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC);
+	if (c->is_guarded) {
+		msg.msg_control = NULL;	/* what comes is dropped by the kernel, which says so */
+		msg.msg_controllen = 0;
+		r = lingering_recvmsg(c->fd, &msg, 0);
+	} else
+		r = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC);
 	if (r < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -1;
 	if (!keep_descriptors(c, &msg)) {

@@ -26,6 +26,7 @@ struct channel {
 	unsigned int in_fds_len;
 	struct channel_fd { size_t at; int fd; } out_fds[CHANNEL_FDS_MAX];	/* at: offset of its frame in out */
 	unsigned int out_fds_len;
+	int is_guarded;		/* channel_guard */
 };
 
 struct channel_frame {
@@ -37,11 +38,15 @@ struct channel_frame {
 /* Starts on fd, which the channel owns from now on. frame_max: the largest payload that is taken from the peer. */
 void channel_init(struct channel *c, int fd, size_t frame_max);
 
+/* The peer belongs to a user, and the socket does not wait: a descriptor that comes is an error and is never taken, and nothing that was passed
+ * holds up who reads or closes (lib/lingering.h). */
+void channel_guard(struct channel *c);
+
 /* Closes the socket and all descriptors not taken, frees the buffers; c->fd becomes -1. Harmless on fd -1. */
 void channel_free(struct channel *c);
 
 /* Reads once. Returns 1 if octets came, 0 if none are there now (or EINTR), -1 at the end (errno 0) or on an error:
- * ENOMEM (for a second), EPROTO (too many descriptors), what recvmsg gives. */
+ * ENOMEM (for a second), EPROTO (too many descriptors, or any on a guarded channel), what recvmsg gives. */
 int channel_receive(struct channel *c);
 
 /* Takes the next whole frame out of what was received.

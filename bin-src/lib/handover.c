@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "handover.h"
+#include "lingering.h"
 
 int
 handover_share(int shared[2])
@@ -69,7 +70,7 @@ handover_hear(int shared, pid_t *who, int *end)
 	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control };
 
 	m.msg_controllen = sizeof control.room;
-	if (recvmsg(shared, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0)
+	if (lingering_recvmsg(shared, &m, MSG_CMSG_CLOEXEC) < 0)
 		return 0;
 	take_word(&m, who, end);
 	return 1;

@@ -21,6 +21,7 @@
 #include "exitcode.h"
 #include "handover.h"
 #include "held_signals.h"
+#include "lingering.h"
 #include "listener.h"
 #include "monotonic.h"
 #include "place.h"
@@ -211,7 +212,7 @@ find_child(struct listener *l, pid_t pid)
 static void
 forget_idle(struct listener *l, unsigned int i)
 {
-	close(l->idle[i].fd);
+	lingering_close(l->idle[i].fd);
 	memmove(l->idle + i, l->idle + i + 1, (l->idle_len - i - 1) * sizeof *l->idle);
 	l->idle_len--;
 }
@@ -293,7 +294,7 @@ hear_idle(struct listener *l)
 		if (fd < 0)
 			continue;
 		if (!child || child->state != IN_SESSION) {
-			close(fd);
+			lingering_close(fd);
 			continue;
 		}
 		client_limits_give(&l->limits, &child->remote.address);

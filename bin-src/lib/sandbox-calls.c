@@ -73,6 +73,8 @@ static const struct allowed {
 	/* waiting and the clock */
 	{ ALWAYS, { CALL(poll), CALL(ppoll), CALL(clock_gettime), CALL(gettimeofday), CALL(time), CALL(nanosleep),
 	    CALL(clock_nanosleep), CALL(alarm), CALL(setitimer), CALL(restart_syscall), END } },
+	/* lib/lingering.h */
+	{ ALWAYS, { CALL(timer_create), CALL(timer_settime), END } },
 	/* memory; qsort of glibc 2.36 asks sysinfo how much there is */
 	{ ALWAYS, { CALL(brk), CALL(munmap), CALL(mremap), CALL(madvise), CALL(futex), CALL(getrandom), CALL(sysinfo), END } },
 	/* the process itself */

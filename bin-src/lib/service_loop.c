@@ -3,6 +3,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "held_signals.h"
+#include "lingering.h"
 #include "monotonic.h"
 #include "service_loop.h"
 #include "service_socket.h"
@@ -54,7 +55,7 @@ service_loop_accept(struct service_loop *l, const struct service_users *users)
 	int fd = l->has_caller ? accept4(l->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
 
 	if (fd >= 0 && !service_users_have(users, service_socket_peer(fd))) {
-		close(fd);
+		lingering_close(fd);
 		return -1;
 	}
 	if (fd < 0 && l->has_caller && is_shortage(errno))

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "lingering.h"
 #include "monotonic.h"
 #include "service_socket.h"
 
@@ -207,7 +208,7 @@ service_socket_receive(int fd, void *s, size_t len, int *passed)
 			m.msg_control = &control;
 			m.msg_controllen = CMSG_LEN(sizeof got);
 		}
-		r = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		r = lingering_recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
 	} while (r < 0 && errno == EINTR);
 	c = passed && r >= 0 ? CMSG_FIRSTHDR(&m) : NULL;
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof got))
@@ -246,7 +247,7 @@ service_socket_receive_from(int fd, void *s, size_t len, uid_t *from)
 	do {
 		m.msg_control = &control;
 		m.msg_controllen = sizeof control;
-		r = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		r = lingering_recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
 	} while (r < 0 && errno == EINTR);
 	c = r >= 0 ? CMSG_FIRSTHDR(&m) : NULL;
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len == CMSG_LEN(sizeof who))

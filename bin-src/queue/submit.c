@@ -10,6 +10,7 @@
 #include "date822.h"
 #include "queue/record.h"
 #include "keeper.h"
+#include "lingering.h"
 #include "shortage.h"
 
 static void ready(struct keeper *k, struct source *s, uint32_t events);
@@ -56,6 +57,7 @@ new_submitter(struct keeper *k, int fd, uid_t uid)
 	channel_init(&s->report_channel, -1, 0);
 	channel_init(&s->relay, -1, 0);
 	channel_init(&s->channel, fd, QUEUE_FRAME_MAX);
+	channel_guard(&s->channel);
 	s->next = k->submitters;
 	if (s->next)
 		s->next->previous = s;
@@ -89,17 +91,17 @@ submit_accept(struct keeper *k, struct source *listener, uint32_t events)
 	}
 	k->is_short = 0;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
-		close(fd);
+		lingering_close(fd);
 		return;
 	}
 	if (!has_room(k, peer.uid)) {
 		keeper_log("warning", "too many connections, one more closed; uid", peer.uid, 0);
-		close(fd);
+		lingering_close(fd);
 		return;
 	}
 	s = new_submitter(k, fd, peer.uid);
 	if (!s) {
-		close(fd);
+		lingering_close(fd);
 		return;
 	}
 	if (!keeper_watch(k, &s->source, EPOLLIN))

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
+#include "lingering.h"
 #include "monotonic.h"
 #include "service_socket.h"
 #include "shortage.h"
@@ -65,7 +66,7 @@ remember_failure(struct sts_service *s, const char *domain, const char *id)
 static void
 drop(struct sts_service *s, struct sts_asking *c)
 {
-	close(c->fd);
+	lingering_close(c->fd);
 	*c = (struct sts_asking){ .fd = -1 };
 	while (s->clients_len && s->clients[s->clients_len - 1].fd < 0)
 		s->clients_len--;
@@ -273,7 +274,7 @@ turn_away(struct sts_service *s, int fd, const char *why, uid_t uid)
 {
 	char digits[UINT_FMT];
 
-	close(fd);
+	lingering_close(fd);
 	if (s->said && s->now - s->said < SAY_MS)
 		return;
 	s->said = s->now;

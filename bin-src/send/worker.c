@@ -421,7 +421,7 @@ worker_ready(void *context, void *owner, uint32_t events)
 		return;
 	r = channel_receive(&w->channel);
 	if (r < 0) {
-		lose(s, w, crashed);
+		lose(s, w, errno == EPROTO ? mangled : crashed);
 		return;
 	}
 	while ((r = channel_next(&w->channel, &f)) == 1)
@@ -429,7 +429,7 @@ worker_ready(void *context, void *owner, uint32_t events)
 			r = -1;
 			break;
 		}
-	if (r < 0 || w->channel.in_fds_len)
+	if (r < 0)
 		lose(s, w, mangled);
 	else if (w->state == WORKER_BUSY && !w->in_flight)
 		rest(s, w);
@@ -497,6 +497,7 @@ worker_came(struct send *s, struct spawner *p, struct worker *w, const struct ch
 		return;
 	}
 	channel_init(&w->channel, fd, ANSWER_HEADER + JOB_TEXT_MAX);
+	channel_guard(&w->channel);
 	w->source = (struct loop_source){ .fd = fd, .ready = worker_ready, .owner = w };
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || !loop_add(&s->loop, &w->source, EPOLLIN)) {
 		static const char text[] = "The worker's socket cannot be used. (#4.3.0)\n";

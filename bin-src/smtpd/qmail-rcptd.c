@@ -21,6 +21,7 @@
 #include "exitcode.h"
 #include "home.h"
 #include "known.h"
+#include "lingering.h"
 #include "monotonic.h"
 #include "deliverable.h"
 #include "fresh_routes.h"
@@ -107,7 +108,7 @@ drop(struct rcptd *p, unsigned int i)
 
 	if (c->waits)
 		slow_lookup_forget(&p->slow, name_of(p, i));
-	close(c->fd);
+	lingering_close(c->fd);
 	free(c->address);
 	c->address = NULL;
 	c->fd = -1;
@@ -226,7 +227,9 @@ take_question(struct rcptd *p, unsigned int i)
 	char packet[NUMBER + RCPTCHECK_ADDRESS_MAX + 1];
 	struct verdict v;
 	uint32_t number;
-	ssize_t n = recv(p->clients[i].fd, packet, sizeof packet - 1, MSG_DONTWAIT | MSG_TRUNC);
+	struct iovec room = { packet, sizeof packet - 1 };
+	struct msghdr m = { .msg_iov = &room, .msg_iovlen = 1 };
+	ssize_t n = lingering_recvmsg(p->clients[i].fd, &m, MSG_TRUNC);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -274,7 +277,7 @@ refuse(struct rcptd *p, int fd, const char *why, uid_t uid)
 {
 	char digits[UINT_FMT];
 
-	close(fd);
+	lingering_close(fd);
 	if (p->refusal_said && p->now - p->refusal_said < SAY_MS)
 		return;
 	p->refusal_said = p->now;

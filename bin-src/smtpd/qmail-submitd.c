@@ -13,6 +13,7 @@
 #include "allowance.h"
 #include "exitcode.h"
 #include "home.h"
+#include "lingering.h"
 #include "monotonic.h"
 #include "readiness.h"
 #include "sandbox.h"
@@ -161,7 +162,7 @@ hear(struct submitd *d, struct client *c, uint64_t now)
 static void
 forget(struct submitd *d, unsigned int i)
 {
-	close(d->clients[i].fd);
+	lingering_close(d->clients[i].fd);
 	free(d->clients[i].account);
 	d->clients[i] = d->clients[--d->len];
 }

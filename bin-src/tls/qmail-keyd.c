@@ -21,6 +21,7 @@
 #include "home.h"
 #include "key_client.h"
 #include "keystore.h"
+#include "lingering.h"
 #include "monotonic.h"
 #include "readiness.h"
 #include "sandbox.h"
@@ -194,7 +195,7 @@ accept_some(struct worker *w)
 			return;
 		rights = rights_of(w->keyd, fd);
 		if (fd >= CLIENTS_MAX || !rights || !watch(w, EPOLL_CTL_ADD, fd, EPOLLIN)) {
-			close(fd);
+			lingering_close(fd);
 			continue;
 		}
 		w->rights[fd] = (unsigned char)rights;
@@ -245,7 +246,7 @@ turn(struct worker *w)
 		else if (fd == w->keyd->listener)
 			accept_some(w);
 		else if (!answer(w, fd)) {
-			close(fd);
+			lingering_close(fd);
 			w->clients--;
 		}
 	}

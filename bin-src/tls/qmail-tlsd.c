@@ -19,6 +19,7 @@
 #include "held_signals.h"
 #include "home.h"
 #include "key_client.h"
+#include "lingering.h"
 #include "monotonic.h"
 #include "readiness.h"
 #include "sandbox.h"
@@ -276,7 +277,7 @@ take(struct tlsd *d, int control)
 		service_socket_say(control, 'B', answer);
 		say(d, why);
 	}
-	close(control);
+	lingering_close(control);
 }
 
 static void

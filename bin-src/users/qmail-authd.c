@@ -18,6 +18,7 @@
 #include "exitcode.h"
 #include "file_limit.h"
 #include "home.h"
+#include "lingering.h"
 #include "login.h"
 #include "login_chain.h"
 #include "login_throttle.h"
@@ -98,7 +99,7 @@ static void
 close_if_open(int fd)
 {
 	if (fd >= 0)
-		close(fd);
+		lingering_close(fd);
 }
 
 /* Ends what is known here of the ith attempt; the last one takes its place. */

@@ -21,6 +21,7 @@ import pytest
 from conftest import Server, processes_of, wait_for
 from fake_keeper import frame
 from probe import is_sanitized
+from slow_to_close import passes
 from smtp_session import Smtp
 
 MIB = 1 << 20
@@ -716,6 +717,23 @@ def test_L3_descriptors_that_nobody_asked_for(keeper):
             assert closes(s)
     keeper.check()
     assert len(os.listdir(f"/proc/{keeper.server.keeper.pid}/fd")) <= before + 2
+
+
+def test_L3_a_descriptor_that_is_slow_to_close(keeper):
+    """It is the last holding of a socket with SO_LINGER: who reads the message, or closes the connection in which it lies, closes it."""
+    begun, kept = time.monotonic(), []
+    for octets in frame("M", b"x"), b"\xff\xff\xff\xff" + b"M" * 10:  # the latter is no frame: the second is not read any more
+        with keeper.connect() as s:
+            keeper.server.keeper.send_signal(signal.SIGSTOP)
+            kept += [passes(s, octets) for _ in range(3)]
+            keeper.server.keeper.send_signal(signal.SIGCONT)
+            keeper.good()
+            assert closes(s)
+    keeper.good()
+    assert time.monotonic() - begun < 20
+    for s in kept:
+        s.close()
+    keeper.check()
 
 
 def test_L3_nonsense_on_the_socket_of_qmail_send(keeper):

@@ -15,6 +15,7 @@ import subprocess
 import pytest
 
 import fake_smtp
+import slow_to_close
 from conftest import BUILD, HOST, program_of, wait_for
 from probe import KILLED, call, is_sanitized, need, opens
 from real_server import identity, only
@@ -589,6 +590,46 @@ def test_whom_the_keeper_hears(running, user, may):
     finally:
         authd.kill()
         authd.wait()
+
+
+# --- services and those who may not ask ----------------------------------------------------------------------------------------
+
+ANSWERED = {"qmail-authd": b"Cana\0ana\0\0", "qmail-keyd": b"C\x0f", "qmail-mtastsd": b"a.example\0", "qmail-rcptd": b"\0\0\0\1ana@mail.test.example",
+            "qmail-submitd": b"Sx", "qmail-tlsd": b""}
+ASKERS = {"qmail-keyd": "qmailt:nofiles", "qmail-mtastsd": "qmailr:nofiles"}
+ASKS = ("import socket, sys\ns = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\ns.settimeout(20)\ns.connect('run/%s/socket')\n"
+        "s.send(%r) if %r else None\nprint(len(s.recv(1000)))")
+
+
+@pytest.fixture
+def services(running, tls, policies, submitd):
+    rcptd = running.start("qmail-rcptd", user="qmailp:nofiles")
+    yield running
+    rcptd.kill()
+    rcptd.wait()
+
+
+@pytest.mark.parametrize("user", ["ana", "qmaild:nofiles"])
+@pytest.mark.parametrize("service", sorted(ANSWERED))
+def test_nobody_holds_a_service_up(services, service, user):
+    """Not by passing it a descriptor whose close takes a minute, which the service does not even take."""
+    machine, pids = services.machine, services.named(service)
+    with contextlib.ExitStack() as stack:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            stack.callback(os.kill, pid, signal.SIGCONT)
+        for _ in range(3):
+            hostile = machine.popen("/usr/bin/python3", "-c", pathlib.Path(slow_to_close.__file__).read_text(), f"run/{service}/socket",
+                                    int(socket.SOCK_SEQPACKET), user=user, stdout=subprocess.PIPE)
+            stack.callback(hostile.wait)
+            stack.callback(hostile.kill)
+            stack.enter_context(hostile.stdout)
+            assert hostile.stdout.readline() == b"passed\n"
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        question = ANSWERED[service]
+        done = machine.run("/usr/bin/python3", "-c", ASKS % (service, question, question), user=ASKERS.get(service, "qmaild:nofiles"))
+        assert int(done.stdout or 0) > 0, done.stderr
 
 
 # --- submission ----------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "channel.h"
+#include "monotonic.h"
+#include "slow_to_close.h"
 #include "unsendable.h"
 
 static struct channel a, b;
@@ -190,6 +192,30 @@ peer_goes_away(void **state)
 	assert_int_equal(errno, EPIPE);
 }
 
+/* And nobody waits for it to be closed: neither who reads, nor who closes what was not read. */
+static void
+a_guarded_channel_takes_no_descriptor(void **state)
+{
+	struct channel_frame f;
+	uint64_t begun = monotonic_ms();
+	int peer[2];
+
+	(void)state;
+	channel_guard(&b);
+	assert_int_equal(channel_receive(&b), 0);
+	assert_true(channel_put1(&a, 'x', "one", 3) && channel_flush(&a) == 1);
+	assert_int_equal(channel_receive(&b), 1);
+	assert_int_equal(channel_next(&b, &f), 1);
+	peer[0] = slow_to_close_pass(a.fd);
+	peer[1] = slow_to_close_pass(a.fd);
+	assert_int_equal(channel_receive(&b), -1);
+	assert_int_equal(errno, EPROTO);
+	channel_free(&b);
+	assert_true(monotonic_ms() - begun < 1000);
+	close(peer[0]);
+	close(peer[1]);
+}
+
 int
 main(void)
 {
@@ -200,6 +226,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(large_frames_and_a_slow_reader, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(descriptors_come_with_their_frames, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(flood_of_descriptors, open_pair, close_pair),
+		cmocka_unit_test_setup_teardown(a_guarded_channel_takes_no_descriptor, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(without_memory_it_is_tried_again, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(peer_goes_away, open_pair, close_pair),
 	};

@@ -16,6 +16,7 @@
 #include "monotonic.h"
 #include "process.h"
 #include "service_socket.h"
+#include "slow_to_close.h"
 
 #define PATH "folder/socket"
 
@@ -343,6 +344,23 @@ only_users_of_the_list_are_allowed(void **state)
 	assert_int_equal(service_socket_allows(users, 2, (uid_t)-1), 0);
 }
 
+static void
+nobody_waits_for_what_was_passed_to_be_closed(void **state)
+{
+	uint64_t begun = monotonic_ms();
+	char got[10];
+	int peer[2];
+
+	(void)state;
+	peer[0] = slow_to_close_pass(pair[0]);
+	assert_int_equal(service_socket_receive(pair[1], got, sizeof got, NULL), 1);
+	peer[1] = slow_to_close_pass(pair[0]);
+	assert_int_equal(service_socket_receive_from(pair[1], got, sizeof got, &(uid_t){ 0 }), 1);
+	assert_true(monotonic_ms() - begun < 1000);
+	close(peer[0]);
+	close(peer[1]);
+}
+
 int
 main(void)
 {
@@ -358,6 +376,7 @@ main(void)
 		cmocka_unit_test(a_descriptor_comes_with_its_packet),
 		cmocka_unit_test(descriptors_that_are_not_wanted_are_closed),
 		cmocka_unit_test(only_one_descriptor_is_taken),
+		cmocka_unit_test(nobody_waits_for_what_was_passed_to_be_closed),
 		cmocka_unit_test(waiting_ends_at_its_deadline),
 		cmocka_unit_test(nobody_listens),
 	};
