@@ -33,10 +33,11 @@ def refusing(recipient):
     return recipient.endswith("@refuse.example") or recipient == f"ana-fails@{DOMAIN}"
 
 
-def private_memory(pid):
-    """KiB that a process has for itself."""
+def memory(pid):
+    """KiB that a process has for itself, and KiB that it has made: the latter it may share with children, as many as there just are."""
     with open(f"/proc/{pid}/smaps_rollup") as lines:
-        return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty", "Private_Clean")))
+        kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if rest.endswith("kB\n")}
+    return kib["Private_Dirty"] + kib["Private_Clean"], kib["Anonymous"]
 
 
 class Samples:
@@ -49,7 +50,8 @@ class Samples:
         look = {}
         for pid, program in self.server.processes().items():
             try:
-                look[pid] = program, private_memory(pid), len(os.listdir(f"/proc/{pid}/fd"))
+                private, made = memory(pid)
+                look[pid] = program, private, len(os.listdir(f"/proc/{pid}/fd")), made
             except OSError:
                 pass
         self.looks.append(look)
@@ -74,7 +76,7 @@ class Samples:
         early, late = self.thirds()
         wrong = []
         for pid in set.intersection(*(set(look) for look in early + late)):
-            before, after = ([statistics.median(look[pid][i] for look in looks) for i in (1, 2)] for looks in (early, late))
+            before, after = ([statistics.median(look[pid][i] for look in looks) for i in (3, 2)] for looks in (early, late))
             if after[0] > before[0] * GROWTH + ROOM:
                 wrong.append(f"{late[-1][pid][0]} grew from {before[0]} to {after[0]} KiB")
             if after[1] > before[1] + DESCRIPTORS:
