@@ -132,6 +132,12 @@ destination_failed(struct destinations *all, struct destination *d, int64_t now)
 }
 
 void
+destination_held_up(struct destinations *all, struct destination *d, int64_t now)
+{
+	(void)all, (void)d, (void)now;
+}
+
+void
 destination_gave(struct destination *d, uint32_t n, int64_t now)
 {
 	(void)now;
