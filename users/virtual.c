@@ -121,11 +121,11 @@ is_hash(const char *s)
 	return 1;
 }
 
-static int
-is_path(const char *s)
+int
+virtual_is_home(const char *s)
 {
 	for (const char *c = s; *c; c++)
-		if (is_control(*c))
+		if (is_control(*c) || *c == ':')
 			return 0;
 	return *s != '\0';
 }
@@ -170,7 +170,7 @@ virtual_parse(struct virtual_account *v, const char *line, size_t len)
 		return "no password hash";
 	if (!parse_id(&uid, field[2]) || !parse_id(&gid, field[3]))
 		return "uid and gid are to be numbers, and not 0";
-	if (!is_path(field[4]))
+	if (!virtual_is_home(field[4]))
 		return "no home";
 	if (!virtual_is_quota(field[5]))
 		return "a quota is OCTETSS, MESSAGESC or both with a comma between them";

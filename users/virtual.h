@@ -54,6 +54,9 @@ int virtual_format(stralloc *line, const struct virtual_account *v, int with_has
 /* The flags of a comma-separated list of their names. Returns 1, or 0 if there is another word in it. */
 int virtual_flags(unsigned int *flags, const char *list);
 
+/* Whether s can stand in a line as a home: it is not empty, and would end neither its field nor its line. */
+int virtual_is_home(const char *s);
+
 /* Whether s is a quota as Maildir++ has it: "" or OCTETS "S" and MESSAGES "C", one or both, a comma between them. */
 int virtual_is_quota(const char *s);
 

@@ -219,19 +219,30 @@ maildir_abandon(struct maildir *m, struct maildir_file *f)
 	maildir_finish(f);
 }
 
+const char *const maildir_folders[MAILDIR_FOLDERS] = { "cur", "new", "tmp" };
+
+/* may_exist: a directory that is there already is no hindrance. */
+static int
+make_folders(const char *path, int may_exist)
+{
+	int dir = open_directory(AT_FDCWD, path, O_PATH), ok = 1;
+
+	if (dir < 0)
+		return 0;
+	for (int i = 0; i < MAILDIR_FOLDERS; i++)
+		ok = ok && (mkdirat(dir, maildir_folders[i], 0700) == 0 || (may_exist && errno == EEXIST));
+	close(dir);
+	return ok;
+}
+
 int
 maildir_make(const char *path)
 {
-	static const char *const folders[] = { "cur", "new", "tmp" };
-	int dir, ok = 1;
+	return mkdir(path, 0700) == 0 && make_folders(path, 0);
+}
 
-	if (mkdir(path, 0700) < 0)
-		return 0;
-	dir = open_directory(AT_FDCWD, path, O_PATH);
-	if (dir < 0)
-		return 0;
-	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-		ok = ok && mkdirat(dir, folders[i], 0700) == 0;
-	close(dir);
-	return ok;
+int
+maildir_complete(const char *path)
+{
+	return make_folders(path, 1);
 }

@@ -81,4 +81,11 @@ int maildir_move(int from, const char *old, int to, const char *new);
 /* Makes a maildir: path, path/tmp, path/new, path/cur, mode 0700. */
 int maildir_make(const char *path);
 
+/* Makes those of its directories that are missing; the maildir itself is there. */
+int maildir_complete(const char *path);
+
+/* The names of these directories. */
+enum { MAILDIR_FOLDERS = 3 };
+extern const char *const maildir_folders[MAILDIR_FOLDERS];
+
 #endif

@@ -10,9 +10,6 @@
 #include "maildir_quota.h"
 #include "stralloc_set.h"
 
-static const char *const folders[] = { "cur", "new", "tmp" };
-enum { FOLDERS = sizeof folders / sizeof *folders };
-
 /* Makes each directory on the way and enters the last one. What cannot be made may be there: entering tells. */
 static int
 enter(const char *path)
@@ -36,20 +33,6 @@ enter(const char *path)
 	return chdir(path) == 0;
 }
 
-/* Makes what is missing of Maildir: whoever was to make it may have lacked room in the middle. */
-static int
-make_maildir(void)
-{
-	if (maildir_make("Maildir"))
-		return 1;
-	if (errno != EEXIST || chdir("Maildir") < 0)
-		return 0;
-	for (int i = 0; i < FOLDERS; i++)
-		if (mkdir(folders[i], 0700) < 0 && errno != EEXIST)
-			return 0;
-	return 1;
-}
-
 /* In the child. Returns 0, or what went wrong. */
 static int
 make(const struct virtual_account *v)
@@ -57,7 +40,8 @@ make(const struct virtual_account *v)
 	umask(0);
 	if (!become(v->uid, v->gid) || !enter(v->home))
 		return errno;
-	return make_maildir() ? 0 : errno;
+	/* whoever was to make it may have lacked room in the middle */
+	return maildir_make("Maildir") || (errno == EEXIST && maildir_complete("Maildir")) ? 0 : errno;
 }
 
 /* Returns 1 if a child ended with 0; else 0 with what it ended with in errno. */
@@ -141,9 +125,9 @@ account_home_fault(const struct virtual_account *v)
 		return strerror(ENOMEM);
 	fault = directory_fault(path.s, v->uid);
 	len = path.len - 1;
-	for (int i = 0; i < FOLDERS && !fault; i++) {
+	for (int i = 0; i < MAILDIR_FOLDERS && !fault; i++) {
 		path.s[len] = '/';
-		memcpy(path.s + len + 1, folders[i], sizeof "cur");
+		memcpy(path.s + len + 1, maildir_folders[i], sizeof "cur");
 		if (directory_fault(path.s, v->uid))
 			fault = "cur, new or tmp is missing in it, or not as it should be";
 	}

@@ -129,11 +129,7 @@ find_owner(struct choices *c)
 static void
 set_directory(struct choices *c, const char *home)
 {
-	int ok = *home != '\0';
-
-	for (const char *s = home; *s; s++)
-		ok &= *s != ':' && (unsigned char)*s >= ' ' && *s != 127;
-	if (!ok)
+	if (!virtual_is_home(home))
 		strerr_dief(EXIT_PERM, "not a home: it is empty, or has a colon or a control character in it");
 	c->home = home;
 }

@@ -62,6 +62,22 @@ class Listening:
             return read_all(c)
 
 
+def call(tree, service):
+    """A socket that is connected to run/SERVICE/socket."""
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(WAIT)
+    here = os.getcwd()
+    os.chdir(tree.home)  # a socket path is short
+    try:
+        s.connect(f"run/{service}/socket")
+    except OSError:
+        s.close()
+        raise
+    finally:
+        os.chdir(here)
+    return s
+
+
 class Tcpserver(Listening):
     """tcpserver, at a free port, in front of a command line. Use as a context manager: at the end its sessions have ended, too."""
 

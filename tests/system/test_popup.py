@@ -19,7 +19,7 @@ import pytest
 from conftest import HOST, SOURCE, WAIT, processes_of, wait_for
 from pop3 import deliver, message
 from probe import is_sanitized
-from serving import Service, Tcpserver, read_all
+from serving import Service, Tcpserver, call, read_all
 from test_smtpd_tls import Ucspi, chain  # noqa: F401 (a fixture)
 from test_tls import Tls, new_context, pem, read_tls
 
@@ -475,27 +475,13 @@ def test_fail2ban_reads_the_log(popup, keeper):
 
 # --- the keeper's socket -----------------------------------------------------------------------------------------------------
 
-@contextlib.contextmanager
-def calling(keeper):
-    """A connection to qmail-authd."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        s.settimeout(WAIT)
-        here = os.getcwd()
-        os.chdir(keeper.home)
-        try:
-            s.connect("run/qmail-authd/socket")
-        finally:
-            os.chdir(here)
-        yield s
-
-
 def test_who_is_slowed_down_makes_room(pop3):
     """Attempts that only wait for the failures before them do not keep others out, where there is no place for more."""
     pop3.start_authd("-c", "4")
     for _ in range(5):  # these cost nothing
         assert ask(pop3, b"Ceva\0wrong\0\0") == b"N"
     with contextlib.ExitStack() as stack:
-        callers = [stack.enter_context(calling(pop3)) for _ in range(24)]
+        callers = [stack.enter_context(call(pop3, "qmail-authd")) for _ in range(24)]
         for s in callers:
             s.send(b"Ceva\0wrong\0\0")
         # a second more for each of them, 15 for the last ones: the first make room, but for what was checked meanwhile
@@ -522,7 +508,7 @@ def test_who_waits_longest_is_checked_first(pop3):
     pop3.start_authd("-n", "1", check=[pop3.write("check", textwrap.dedent(ONE_AFTER_ANOTHER.format(home=str(pop3.home))), 0o755)])
     logins = ["first", *(f"user{i}" for i in range(6))]
     with contextlib.ExitStack() as stack:
-        callers = [stack.enter_context(calling(pop3)) for _ in logins]
+        callers = [stack.enter_context(call(pop3, "qmail-authd")) for _ in logins]
         for s, login in zip(callers, logins):
             s.send(f"C{login}\0x\0\0".encode())
             wait_for(lambda: (pop3.home / "order").read_text())
@@ -545,7 +531,7 @@ def files_of(process):
 
 def wait_all_at_once(pop3, stack, attempts):
     """So many attempts with a connection each, behind one that is being checked and takes its time."""
-    callers = [stack.enter_context(calling(pop3)) for _ in range(attempts + 1)]
+    callers = [stack.enter_context(call(pop3, "qmail-authd")) for _ in range(attempts + 1)]
     callers[0].send(b"Cslow\0x\0\0")
     wait_for(lambda: (pop3.home / "given").exists() and pop3.given().startswith(b"slow"))
     for i, s in enumerate(callers[1:]):  # each of another account, which no failure slows down
@@ -580,7 +566,7 @@ def test_the_hard_limit_of_files_leaves_fewer_attempts(pop3):
 
 def ask(keeper, packet, descriptor=None):
     """What qmail-authd answers to a packet; b"" where it closes."""
-    with calling(keeper) as s:
+    with call(keeper, "qmail-authd") as s:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))] if descriptor is not None else []
         with contextlib.suppress(BrokenPipeError):
             s.sendmsg([packet], rights)
@@ -637,13 +623,7 @@ def test_who_is_not_named_is_not_heard(pop3):
 
 def test_a_checkpassword_program_that_hangs_stops_nobody(keeper):
     """And is killed with the keeper, so that no session begins that its caller knows nothing of."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        here = os.getcwd()
-        os.chdir(keeper.home)
-        try:
-            s.connect("run/qmail-authd/socket")
-        finally:
-            os.chdir(here)
+    with call(keeper, "qmail-authd") as s:
         s.send(b"Cslow\0x\0\0")
         wait_for(lambda: (keeper.home / "given").exists() and keeper.given().startswith(b"slow"))
         assert ask(keeper, b"C" + GOOD) == b"Kana"

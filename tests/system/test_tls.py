@@ -22,7 +22,7 @@ import pytest
 from certificates import authority, openssl, pem
 from conftest import BUILD, HOST, SOURCE, WAIT, Server, processes_of, wait_for
 from probe import is_sanitized
-from serving import read_all
+from serving import call, read_all
 
 OTHER = "smtp.other.example"
 
@@ -562,20 +562,6 @@ def test_stopping_gives_sessions_their_time(engine):
     assert engine.tlsd.wait(WAIT) == 0
 
 
-@contextlib.contextmanager
-def calling_tlsd(tree):
-    """A connection to qmail-tlsd, as a server's session has."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-        s.settimeout(WAIT)
-        here = os.getcwd()
-        os.chdir(tree.home)
-        try:
-            s.connect("run/qmail-tlsd/socket")
-        finally:
-            os.chdir(here)
-        yield s
-
-
 def test_a_connection_that_has_ended_counts_no_more(idle):
     """Though it ended within the turn that takes the next one: strace has each accept of that turn take 0.5 s."""
     if not shutil.which("strace"):
@@ -585,7 +571,7 @@ def test_a_connection_that_has_ended_counts_no_more(idle):
     idle.write("slow", f'#!/bin/sh\nexec strace -D -o /dev/null -e trace=accept4 -e inject=accept4:delay_exit=500000 {idle.bin}/qmail-tlsd "$@"\n', 0o755)
     idle.start_keyd()
     idle.tlsd = idle.start_daemon("qmail-tlsd", idle.home / "slow", "-c", "1", *idle.users())
-    with calling_tlsd(idle) as first, calling_tlsd(idle) as second:
+    with call(idle, "qmail-tlsd") as first, call(idle, "qmail-tlsd") as second:
         first.close()
         assert second.recv(100) == b"R"
 
@@ -593,7 +579,7 @@ def test_a_connection_that_has_ended_counts_no_more(idle):
 def test_a_stop_is_heard_while_there_are_no_descriptors(idle):
     idle.start_engine()
     idle.run("/usr/bin/prlimit", "--pid", idle.tlsd.pid, "--nofile=3:", check=True)
-    with calling_tlsd(idle):
+    with call(idle, "qmail-tlsd"):
         time.sleep(0.3)  # it has begun to try
         idle.tlsd.send_signal(signal.SIGTERM)
         assert idle.tlsd.wait(2) == 0
@@ -670,14 +656,7 @@ class Asking:
     """Somebody who asks qmail-keyd, or hands over to qmail-tlsd, by the protocol, or not."""
 
     def __init__(self, server, name):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(WAIT)
-        here = os.getcwd()
-        os.chdir(server.home)  # a socket path is short
-        try:
-            self.socket.connect(f"run/{name}/socket")
-        finally:
-            os.chdir(here)
+        self.socket = call(server, name)
 
     def __enter__(self):
         return self

@@ -80,6 +80,18 @@ with_an_idle_worker(void)
 	return worker_idle(destination(ROUTE_REMOTE, "far.example"));
 }
 
+/* A message to ana@here.example, for which a worker was asked. */
+static void
+with_a_local_start(void)
+{
+	sending_connect();
+	sending_message(1, "s@x", "ana@here.example", NULL);
+	sending_turn();
+	sending_answer_who();
+	sending_turn();
+	sending_turn();
+}
+
 /* --- what a worker says ----------------------------------------------------------- */
 
 static void
@@ -414,12 +426,7 @@ with_a_program_that_takes_long(struct job jobs[2])
 	struct destination *d;
 	struct job job;
 
-	sending_connect();
-	sending_message(1, "s@x", "ana@here.example", NULL);
-	sending_turn();
-	sending_answer_who();
-	sending_turn();
-	sending_turn();
+	with_a_local_start();
 	sending_start(ROUTE_LOCAL, &worker);
 	sending_turn();
 	job = sending_job(&worker);
@@ -663,18 +670,6 @@ the_one_that_was_used_last_is_used_again(void **state)
 }
 
 /* --- the user tables change ------------------------------------------------------------------- */
-
-/* A message to ana@here.example, for which a worker was asked. */
-static void
-with_a_local_start(void)
-{
-	sending_connect();
-	sending_message(1, "s@x", "ana@here.example", NULL);
-	sending_turn();
-	sending_answer_who();
-	sending_turn();
-	sending_turn();
-}
 
 static void
 tables_change(void)
