@@ -10,7 +10,7 @@
 int
 log_init(struct log *log, int fd)
 {
-	*log = (struct log){ .fd = fd, .buffer = malloc(LOG_BUFFER), .line = malloc(LOG_LINE_MAX) };
+	*log = (struct log){ .fd = fd, .buffer = malloc(LOG_BUFFER), .line = malloc(LOG_LINE_MAX), .due = INT64_MAX };
 	if (log->buffer && log->line)
 		return 1;
 	log_free(log);
@@ -136,9 +136,20 @@ is_writable(int fd)
 	return poll(&p, 1, 0) > 0;
 }
 
+int64_t
+log_due(struct log *log, int64_t clock)
+{
+	if (!log->len)
+		return INT64_MAX;
+	if (log->due == INT64_MAX)
+		log->due = clock + LOG_GATHER_MS;
+	return log->len < LOG_PIECE ? log->due : clock;
+}
+
 int
 log_flush(struct log *log)
 {
+	log->due = INT64_MAX;
 	for (;;) {
 		size_t n = LOG_BUFFER - log->start < log->len ? LOG_BUFFER - log->start : log->len;
 		ssize_t r;

@@ -309,13 +309,22 @@ work(struct send *s)
 static void
 flush(struct send *s)
 {
-	int r;
-
 	worker_flush(s);
 	keeper_flush(s);
 	delivery_status(s);
-	r = log_flush(&s->log);
-	loop_change(&s->loop, &s->log_source, r ? 0 : EPOLLOUT);
+}
+
+/* Returns when it is to be called again. */
+static int64_t
+flush_log(struct send *s)
+{
+	int64_t due = log_due(&s->log, s->clock);
+
+	/* a reader that was too slow gets more as soon as it can */
+	if (due > s->clock && !s->log_source.events)
+		return due;
+	loop_change(&s->loop, &s->log_source, log_flush(&s->log) ? 0 : EPOLLOUT);
+	return INT64_MAX;
 }
 
 /* 1 if everything has ended. */
@@ -376,6 +385,7 @@ run(struct send *s, int ready_fd)
 		flush(s);
 		/* after the flush, which may have lost the keeper */
 		next = earlier(next, keeper_tick(s));
+		next = earlier(next, flush_log(s));
 		if (s->keeper.said_hello)
 			announce(&ready_fd);
 		if (is_over(s, &leaving_since))

@@ -108,6 +108,31 @@ slow_reader(void **state)
 }
 
 static void
+gathering(void **state)
+{
+	struct log log;
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	log_init(&log, ends[1]);
+	assert_true(log_due(&log, 1000) == INT64_MAX);
+	log_line(&log, "first", NULL);
+	assert_int_equal(log_due(&log, 1000), 1000 + LOG_GATHER_MS);
+	log_line(&log, "second", NULL);
+	assert_int_equal(log_due(&log, 1001), 1000 + LOG_GATHER_MS);
+	assert_int_equal(log_flush(&log), 1);
+	assert_true(log_due(&log, 1002) == INT64_MAX);
+	while (log.len < LOG_PIECE) {
+		log_line(&log, "many", NULL);
+		assert_int_equal(log_due(&log, 2000), log.len < LOG_PIECE ? 2000 + LOG_GATHER_MS : 2000);
+	}
+	log_free(&log);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void
 reader_gone(void **state)
 {
 	struct log log;
@@ -154,7 +179,7 @@ int
 main(void)
 {
 	enum { ROWS = sizeof rows / sizeof *rows };
-	struct CMUnitTest tests[ROWS + 3];
+	struct CMUnitTest tests[ROWS + 4];
 	size_t n = 0;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -162,6 +187,7 @@ main(void)
 		tests[n] = (struct CMUnitTest){ .name = rows[n].rule, .test_func = quoting,
 		    .initial_state = (void *)(uintptr_t)&rows[n] };
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(slow_reader);
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(gathering);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(reader_gone);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(long_line);
 	return cmocka_run_group_tests_name("log", tests, NULL, NULL);
