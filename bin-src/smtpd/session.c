@@ -108,7 +108,7 @@ flush(void *data)
 	struct session *s = data;
 
 	reply_flush(&s->reply);
-	session_log_flush(s);
+	session_log_gather(s);
 }
 
 static void

@@ -21,7 +21,11 @@
 #include "settings.h"
 #include "localaddress.h"
 
-enum { SESSION_LOG_SIZE = 4096 };	/* PIPE_BUF: writes of several sessions to one pipe do not mix */
+enum {
+	SESSION_LOG_SIZE = 4096,	/* PIPE_BUF: writes of several sessions to one pipe do not mix */
+	SESSION_LOG_GATHER_MS = 5,
+	SESSION_LOG_HELD_MS = 100,
+};
 
 /* Where a mail transaction is. */
 enum session_phase {
@@ -93,6 +97,7 @@ struct session {
 	struct completion completion;	/* of the message of one who has logged in */
 	struct author author;		/* of that message, or of the one before */
 	size_t log_len;
+	uint64_t log_since;	/* monotonic_ms, of the first line of log */
 	struct reply reply;
 	struct input in;
 	char log[SESSION_LOG_SIZE];	/* lines that are not written yet */
@@ -135,14 +140,20 @@ void delivery_chunk(struct session *s, uint64_t size, int is_last);
 /* Forgets a message that has begun to go into the queue; harmless if there is none. */
 void delivery_abandon(struct session *s);
 
-/* session_log.c: lines on descriptor 2, "key=value" parted by blanks; hostile octets become '?'. They are gathered, and leave
- * in one write, behind the replies that they belong to. message and refusal: what came of it; number 0: not queued. */
+/* session_log.c: lines on descriptor 2, "key=value" parted by blanks; hostile octets become '?'. They are gathered
+ * (each write wakes up who reads them), and leave in one, behind the replies that they belong to.
+ * message and refusal: what came of it; number 0: not queued. */
 void session_log_message(struct session *s, const char *result, uint64_t number, const char *reason);
 void session_log_refusal(struct session *s, const char *command, const char *argument, const char *reason);
 void session_log_end(struct session *s);
 
 /* A wrong login, in the words of qmail-authd(8). */
 void session_log_failure(struct session *s, const char *login);
+
+/* Writes the lines, if the first of them is SESSION_LOG_HELD_MS old or the client says nothing for SESSION_LOG_GATHER_MS. */
+void session_log_gather(struct session *s);
+
+/* Writes them now. */
 void session_log_flush(struct session *s);
 
 #endif

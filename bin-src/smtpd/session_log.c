@@ -123,12 +123,23 @@ session_log_flush(struct session *s)
 	s->log_len = 0;
 }
 
+void
+session_log_gather(struct session *s)
+{
+	if (!s->log_len)
+		return;
+	if (monotonic_ms() - s->log_since >= SESSION_LOG_HELD_MS || !input_comes(&s->in, SESSION_LOG_GATHER_MS))
+		session_log_flush(s);
+}
+
 static void
 finish(struct line *l, struct session *s)
 {
 	l->s[l->len++] = '\n';
 	if (s->log_len + l->len > sizeof s->log)
 		session_log_flush(s);
+	if (!s->log_len)
+		s->log_since = monotonic_ms();
 	memcpy(s->log + s->log_len, l->s, l->len);
 	s->log_len += l->len;
 }

@@ -283,6 +283,33 @@ lines_leave_together_and_whole(void **state)
 }
 
 static void
+lines_wait_while_the_client_goes_on(void **state)
+{
+	int client[2], own = smtpd->in.fd;
+
+	(void)state;
+	assert_int_equal(pipe(client), 0);
+	smtpd->in.fd = client[0];
+	session_log_gather(smtpd);	/* nothing to write, and nothing to wait for */
+	session_log_refusal(smtpd, "MAIL", "a@x.test", "no");
+	assert_int_equal(write(client[1], "N", 1), 1);
+	session_log_gather(smtpd);
+	assert_int_equal(written(), 0);
+	smtpd->log_since -= SESSION_LOG_HELD_MS;
+	session_log_gather(smtpd);
+	assert_true(written() > 0);
+	session_log_refusal(smtpd, "MAIL", "a@x.test", "no");
+	session_log_gather(smtpd);
+	assert_true(smtpd->log_len > 0);
+	assert_int_equal(read(client[0], &(char){ 0 }, 1), 1);
+	session_log_gather(smtpd);
+	assert_int_equal(smtpd->log_len, 0);
+	smtpd->in.fd = own;
+	close(client[0]);
+	close(client[1]);
+}
+
+static void
 the_end_of_a_session_is_written_at_once(void **state)
 {
 	static const char *const ends[] = { [SESSION_QUIT] = "quit", [SESSION_CLOSED] = "closed", [SESSION_TIMEOUT] = "timeout",
@@ -328,7 +355,7 @@ main(void)
 		TEST(any_octet_of_anybody_leaves_a_line_whole), TEST(what_is_not_known_is_a_dash),
 		TEST(how_the_connection_is_protected), TEST(info_counts_only_where_the_client_has_logged_in), TEST(the_longest_of_everything_leaves_the_result_in_its_line),
 		TEST(a_long_list_of_recipients_is_cut_between_two_and_counted), TEST(a_short_list_of_recipients_is_whole),
-		WRITES(lines_leave_together_and_whole), WRITES(the_end_of_a_session_is_written_at_once), WRITES(a_log_that_is_gone_keeps_nothing),
+		WRITES(lines_leave_together_and_whole), WRITES(lines_wait_while_the_client_goes_on), WRITES(the_end_of_a_session_is_written_at_once), WRITES(a_log_that_is_gone_keeps_nothing),
 	};
 	struct CMUnitTest tests[ROWS + sizeof others / sizeof *others];
 
