@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "destination.h"
+#include "job.h"
+#include "verp.h"
 
 static const struct patience { int64_t first_ms, last_ms; } patience[] = {
 	[ROUTE_LOCAL] = { 5 * 1000, 100 * 1000 },
@@ -141,12 +143,19 @@ allowed_slow(const struct destination_channel *c, const struct destination *d)
 	return wanted < limit ? wanted : limit;
 }
 
+/* Jobs that wait, as far as can be told before they are made. */
+static uint32_t
+jobs_waiting(const struct destination *d)
+{
+	return d->channel == ROUTE_LOCAL ? d->queued : d->groups + d->queued / JOB_RECIPIENTS_MAX;
+}
+
 /* Workers that d may have busy now. */
 static uint32_t
 allowed(const struct destinations *all, const struct destination *d)
 {
 	uint32_t per = d->channel == ROUTE_LOCAL ? DESTINATION_PER_LOCAL : DESTINATION_PER_REMOTE;
-	uint32_t wanted = 1 + d->queued / per + d->stalls;
+	uint32_t wanted = 1 + jobs_waiting(d) / per + d->stalls;
 	const struct destination_channel *c = &all->channels[d->channel];
 	uint32_t limit = d->is_relay ? c->limit : c->per_destination;
 
@@ -247,15 +256,25 @@ destination_share(const struct destinations *all, const struct destination *d)
 	uint32_t more = allowed(all, d), share;
 
 	more = more > d->busy ? more - d->busy : 1;
-	share = (d->queued + more - 1) / more;
+	share = (jobs_waiting(d) + more - 1) / more;
 	return share < destination_depth(d) ? share : destination_depth(d);
 }
 
-/* --- events -------------------------------------------------------------------------- */
+/* --- the queue ------------------------------------------------------------------------ */
+
+/* Whether r and the one behind it, NULL if there is none, may share a job; each of VERP has a sender of its own. */
+static int
+share_a_job(const struct destination *d, struct recipient *r, struct recipient *next)
+{
+	struct message *m = recipient_message(r);
+
+	return d->channel == ROUTE_REMOTE && next && recipient_message(next) == m && !verp_is(message_sender(m));
+}
 
 void
 destination_append(struct destinations *all, struct destination *d, struct recipient *r, int64_t now)
 {
+	d->groups += !d->queue.first || !share_a_job(d, d->queue.last, r);
 	recipient_list_append(&d->queue, r);
 	if (!d->queued++)
 		d->progress = now;
@@ -265,6 +284,7 @@ destination_append(struct destinations *all, struct destination *d, struct recip
 void
 destination_prepend(struct destinations *all, struct destination *d, struct recipient *r, int64_t now)
 {
+	d->groups += !share_a_job(d, r, d->queue.first);
 	recipient_list_prepend(&d->queue, r);
 	if (!d->queued++)
 		d->progress = now;
@@ -276,10 +296,14 @@ destination_take(struct destination *d)
 {
 	struct recipient *r = recipient_list_take(&d->queue);
 
-	if (r)
+	if (r) {
 		d->queued--;
+		d->groups -= !share_a_job(d, r, d->queue.first);
+	}
 	return r;
 }
+
+/* --- events -------------------------------------------------------------------------- */
 
 void
 destination_gave(struct destination *d, uint32_t jobs, int64_t now)

@@ -7,8 +7,8 @@
  *            on. So a flood for one destination costs the others at most one batch of it a turn.
  * Limits     of busy workers: for the channel (control/concurrencylocal, concurrencyremote), for a destination that is no
  *            relay (DESTINATION_LOCAL, control/concurrencydestination). A destination gets one worker, and one more for each
- *            DESTINATION_PER_LOCAL or _REMOTE recipients that wait, and one more when none of its workers answered for
- *            1, 2, 4, 8 ... seconds. A user whose deliveries are slow, as programs may be, gets one for each recipient that
+ *            DESTINATION_PER_LOCAL or _REMOTE jobs that wait, and one more when none of its workers answered for
+ *            1, 2, 4, 8 ... seconds. A remote job takes neighbours in the queue that are recipients of one message. A user whose deliveries are slow, as programs may be, gets one for each recipient that
  *            waits, up to half of the channel's if that is more
  * Depth      how many jobs a worker may hold unanswered: 1 at first, twice as many after each quick answer, up to
  *            JOB_BATCH; 1 again after an answer that took longer than DESTINATION_SLOW_MS, so that little is stuck behind
@@ -45,6 +45,7 @@ struct destination {
 	struct destination_line *line;		/* NULL: in none */
 	struct recipient_list queue;
 	uint32_t queued;
+	uint32_t groups;			/* recipients in queue; neighbours that may share a job are one */
 	void *workers;				/* for the caller: its list of workers */
 	uint32_t idle, busy, starting;		/* workers */
 	uint32_t given;				/* jobs that its busy workers have not answered */
@@ -120,7 +121,7 @@ destination_depth(const struct destination *d)
 /* A program of its user keeps a worker, which gave back what it had not begun. */
 void destination_held_up(struct destinations *all, struct destination *d, int64_t now);
 
-/* How many recipients one worker should get now. */
+/* How many jobs one worker should get now. */
 uint32_t destination_share(const struct destinations *all, const struct destination *d);
 
 /* Counts: jobs given and answered; took_ms: between both. */

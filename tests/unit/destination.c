@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "bin-src/send/destination.h"
+#include "job.h"
 
 enum { BATCH = 16, WORKERS = 64 };
 
@@ -17,7 +18,7 @@ struct crew {
 	enum route_channel channel;
 	int64_t now;
 	struct { struct destination *d; int jobs; } workers[WORKERS];
-	struct recipient *recipients;
+	struct message **messages;
 	size_t used, room;
 	uint32_t served;	/* jobs given */
 };
@@ -29,7 +30,8 @@ crew_init(struct crew *c, uint32_t limit, uint32_t per_destination)
 	c->now = 1000000;
 	c->channel = ROUTE_REMOTE;
 	c->room = 200000;
-	c->recipients = calloc(c->room, sizeof *c->recipients);
+	c->messages = calloc(c->room, sizeof *c->messages);
+	assert_non_null(c->messages);
 	assert_int_equal(destinations_init(&c->all, BATCH), 1);
 	for (unsigned int i = 0; i < ROUTE_CHANNELS; i++) {
 		c->all.channels[i].limit = limit;
@@ -49,19 +51,47 @@ crew_free(struct crew *c)
 		}
 	free(c->all.slots);
 	heap_free(&c->all.timers);
-	free(c->recipients);
+	while (c->used)
+		free(c->messages[--c->used]);
+	free(c->messages);
 }
 
+static struct message *
+new_message(struct crew *c, const char *sender, unsigned int recipients)
+{
+	struct message *m = calloc(1, sizeof *m + recipients * sizeof *m->recipients + strlen(sender) + 1);
+
+	assert_non_null(m);
+	assert_true(c->used < c->room);
+	c->messages[c->used++] = m;
+	m->recipients_len = recipients & 0xffffff;
+	for (unsigned int i = 0; i < recipients; i++)
+		m->recipients[i].position = i & 0xffffff;
+	memcpy(m->recipients + recipients, sender, strlen(sender) + 1);
+	return m;
+}
+
+/* A message for so many recipients there. */
+static struct destination *
+mail_from(struct crew *c, const char *name, const char *sender, unsigned int recipients)
+{
+	struct destination *d = destination_get(&c->all, c->channel, name, strlen(name));
+	struct message *m = new_message(c, sender, recipients);
+
+	assert_non_null(d);
+	for (unsigned int i = 0; i < recipients; i++)
+		destination_append(&c->all, d, &m->recipients[i], c->now);
+	return d;
+}
+
+/* So many messages for a recipient there each. */
 static struct destination *
 mail(struct crew *c, const char *name, unsigned int count)
 {
-	struct destination *d = destination_get(&c->all, c->channel, name, strlen(name));
+	struct destination *d = NULL;
 
-	assert_non_null(d);
-	while (count--) {
-		assert_true(c->used < c->room);
-		destination_append(&c->all, d, &c->recipients[c->used++], c->now);
-	}
+	while (count--)
+		d = mail_from(c, name, "", 1);
 	return d;
 }
 
@@ -282,6 +312,47 @@ workers_by_backlog(void **state)
 	mail(&c, "a.example", 100);
 	steps(&c);
 	assert_int_equal(d->busy, 5);
+	crew_free(&c);
+}
+
+/* A remote job takes recipients of one message that are neighbours in the queue, up to JOB_RECIPIENTS_MAX. */
+static void
+workers_by_jobs(void **state)
+{
+	struct recipient *first, *second;
+	struct destination *d;
+	struct crew c;
+
+	(void)state;
+	crew_init(&c, 40, 40);
+	d = mail_from(&c, "a.example", "x@y.example", JOB_RECIPIENTS_MAX - 1);
+	assert_int_equal(d->groups, 1);
+	steps(&c);
+	assert_int_equal(d->busy, 1);
+	assert_int_equal(mail_from(&c, "b.example", "", 10 * JOB_RECIPIENTS_MAX)->groups, 1);
+	steps(&c);
+	assert_int_equal(destination_get(&c.all, ROUTE_REMOTE, "b.example", 9)->busy, 1 + 11 / DESTINATION_PER_REMOTE);
+	/* each of VERP has a sender of its own; a mark alone is none */
+	assert_int_equal(mail_from(&c, "c.example", "x-@y.example-@[]", 10)->groups, 10);
+	assert_int_equal(mail_from(&c, "d.example", "-@[]", 10)->groups, 1);
+	/* it stays right as the queue changes at both ends */
+	d = mail_from(&c, "e.example", "", 3);
+	mail_from(&c, "e.example", "", 2);
+	assert_int_equal(d->groups, 2);
+	first = destination_take(d);
+	second = destination_take(d);
+	assert_int_equal(d->groups, 2);
+	destination_take(d);
+	assert_int_equal(d->groups, 1);
+	destination_prepend(&c.all, d, second, c.now);
+	assert_int_equal(d->groups, 2);
+	destination_prepend(&c.all, d, first, c.now);
+	assert_int_equal(d->groups, 2);
+	while (destination_take(d))
+		;
+	assert_int_equal(d->groups, 0);
+	c.channel = ROUTE_LOCAL;
+	assert_int_equal(mail_from(&c, "ana", "", 10)->groups, 10);
 	crew_free(&c);
 }
 
@@ -514,6 +585,7 @@ main(void)
 		cmocka_unit_test(destinations_take_turns),
 		cmocka_unit_test(who_asked_is_served),
 		cmocka_unit_test(workers_by_backlog),
+		cmocka_unit_test(workers_by_jobs),
 		cmocka_unit_test(one_more_when_nothing_moves),
 		cmocka_unit_test(depth_follows_the_answers),
 		cmocka_unit_test(slow_users_get_more),

@@ -141,7 +141,7 @@ $(eval $(call unit,relays,tests/unit/directory $S/send/relays $S/remote/smtprout
 $(eval $(call unit,log,$S/send/log))
 $(eval $(call unit,loop,$S/send/loop,$(call wrap,epoll_ctl)))
 $(eval $(call unit,heap,$S/send/heap))
-$(eval $(call unit,destination,$S/send/destination $S/send/heap $S/send/message $S/send/places))
+$(eval $(call unit,destination,$S/send/destination $S/send/heap $S/send/message $S/send/places $S/send/verp))
 $(eval $(call unit,owner,$S/send/owner $S/send/message $S/send/places))
 $(eval $(call unit,send_message,$S/send/message $S/send/places))
 # parts of qmail-send that are tested with all the others; the test plays the processes that it talks to
