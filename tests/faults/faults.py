@@ -203,7 +203,7 @@ class World(Server):
 
     def __init__(self, home):
         super().__init__(home)
-        self.running, self.runs, self.far = {}, 0, None
+        self.running, self.starts, self.runs, self.far = {}, {}, 0, None
 
     def prepare(self, injector):
         self.injector = injector
@@ -247,7 +247,7 @@ class World(Server):
         return [self.injector, self.struck_path, fault, self.bin / program, *args] if fault else [self.bin / program, *args]
 
     def launch(self, name, fault=None):
-        """Starts a daemon, and waits for a moment until it is ready."""
+        """Starts a daemon; the thread in self.starts ends when it is ready, or has ended."""
         program, *args = self.DAEMONS[name]
         ours, theirs = os.pipe()
         command = self.command(fault, program, "-d", theirs, *args)
@@ -258,13 +258,13 @@ class World(Server):
         self.sessions.add(self.running[name].pid)
         if fault:
             self.tracers.append(self.running[name])
-        threading.Thread(target=self.until_ready, args=[ours], daemon=True).start()
-        return ours
+        self.starts[name] = threading.Thread(target=self.until_ready, args=[ours], daemon=True)
+        self.starts[name].start()
 
     @staticmethod
     def until_ready(ours):
         with open(ours, "rb") as ready:
-            ready.read()
+            ready.readline()
 
     def supervise(self):
         try:
@@ -431,6 +431,7 @@ class World(Server):
             with self.lock:
                 self.ending.add(name)
                 process = self.running[name]
+            self.starts[name].join(END)  # one that has just been started again knows no SIGTERM yet
             if process.poll() is None:
                 process.terminate()
             try:
