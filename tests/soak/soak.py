@@ -103,11 +103,11 @@ class Load:
 
     def __init__(self, server, world):
         self.stop, self.world = multiprocessing.Event(), world
-        self.seconds = multiprocessing.Manager().list()
+        self.greetings = multiprocessing.Manager().list()
         self.sink = multiprocessing.Process(target=sink.run, args=[world.directory, server.sink], daemon=True)
         self.others = [self.process(kind, f"{name}{n}") for name, (kind, count) in KINDS.items() for n in range(count)]
         self.others += [self.process(load.reader, user) for user in ("ana", "luis")]
-        self.others += [self.process(load.slow_readers, ""), self.process(load.idlers, ""), self.process(load.probe, self.seconds)]
+        self.others += [self.process(load.slow_readers, ""), self.process(load.idlers, ""), self.process(load.probe, self.greetings)]
         for process in (self.sink, *self.others):
             process.start()
 
@@ -157,14 +157,17 @@ def run(server, options, directory):
     wrong += drain(server, work.world, time.monotonic() + DRAIN)
     found, arrived = ledger.differences(directory, refusing)
     samples.print()
-    seconds = sorted(work.seconds)
+    greetings = sorted(work.greetings)
+    seconds = [g[0] for g in greetings]
     accepted = sum(1 for _ in ledger.read(directory, "accepted"))
     doubtful = sum(1 for _ in ledger.read(directory, "doubtful"))
     print(f"\n{accepted} messages accepted, {accepted / options.minutes / 60:.0f} a second; {arrived} deliveries and bounces; {doubtful} were "
           f"cut off or refused; at most {most} waited\ngreetings: {len(seconds)}, median {seconds[len(seconds) // 2] * 1000:.1f} ms, "
           f"99 of 100 within {seconds[len(seconds) * 99 // 100] * 1000:.1f}, the slowest {seconds[-1] * 1000:.1f}")
-    if seconds[-1] > GREETING:
-        found.append(f"a greeting took {seconds[-1]:.2f} seconds")
+    for took, connected, at, late in greetings:
+        if took > GREETING:
+            found.append(f"a greeting took {took:.2f} seconds after {at:.0f}, the connection {connected:.2f} of them; "
+                         f"who only slept was late by {late:.2f}")
     if not accepted:
         found.append("nothing was accepted")
     return wrong + found
