@@ -304,13 +304,13 @@ add_remote_strings(struct send *s, struct destination *d, const struct route *fi
 {
 	struct recipient *r = d->queue.first;
 	struct message *m = recipient_message(r);
-	uint32_t count = 0, most = verp_is(message_sender(m)) ? 1 : JOB_RECIPIENTS_MAX;
+	uint32_t count = 0;
 	struct route route;
 
 	if (!add_string(&s->strings, message_parameters(m), strlen(message_parameters(m))) ||
 	    !add_lower(&s->strings, s->address.s + first->at + 1, s->address.len - first->at - 2))
 		return 0;
-	for (; r && recipient_message(r) == m && count < most && s->strings.len < STRINGS_MAX; r = r->next) {
+	for (int more = 1; more; r = r->next) {
 		/* without memory, or after a change of the rules: not in this job */
 		if (!route_find(&s->rules, recipient_address(r), &s->address, &route) || !belongs_to(s, d, &route))
 			break;
@@ -318,6 +318,7 @@ add_remote_strings(struct send *s, struct destination *d, const struct route *fi
 		    !add_string(&s->strings, recipient_parameters(r), strlen(recipient_parameters(r))))
 			return 0;
 		count++;
+		more = count < JOB_RECIPIENTS_MAX && s->strings.len < STRINGS_MAX && destination_share_a_job(d, r, r->next);
 	}
 	return count;
 }

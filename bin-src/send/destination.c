@@ -262,19 +262,19 @@ destination_share(const struct destinations *all, const struct destination *d)
 
 /* --- the queue ------------------------------------------------------------------------ */
 
-/* Whether r and the one behind it, NULL if there is none, may share a job; each of VERP has a sender of its own. */
-static int
-share_a_job(const struct destination *d, struct recipient *r, struct recipient *next)
+int
+destination_share_a_job(const struct destination *d, struct recipient *r, struct recipient *next)
 {
 	struct message *m = recipient_message(r);
 
+	/* each of VERP has a sender of its own */
 	return d->channel == ROUTE_REMOTE && next && recipient_message(next) == m && !verp_is(message_sender(m));
 }
 
 void
 destination_append(struct destinations *all, struct destination *d, struct recipient *r, int64_t now)
 {
-	d->groups += !d->queue.first || !share_a_job(d, d->queue.last, r);
+	d->groups += !d->queue.first || !destination_share_a_job(d, d->queue.last, r);
 	recipient_list_append(&d->queue, r);
 	if (!d->queued++)
 		d->progress = now;
@@ -284,7 +284,7 @@ destination_append(struct destinations *all, struct destination *d, struct recip
 void
 destination_prepend(struct destinations *all, struct destination *d, struct recipient *r, int64_t now)
 {
-	d->groups += !share_a_job(d, r, d->queue.first);
+	d->groups += !destination_share_a_job(d, r, d->queue.first);
 	recipient_list_prepend(&d->queue, r);
 	if (!d->queued++)
 		d->progress = now;
@@ -298,7 +298,7 @@ destination_take(struct destination *d)
 
 	if (r) {
 		d->queued--;
-		d->groups -= !share_a_job(d, r, d->queue.first);
+		d->groups -= !destination_share_a_job(d, r, d->queue.first);
 	}
 	return r;
 }

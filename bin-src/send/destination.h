@@ -8,8 +8,9 @@
  * Limits     of busy workers: for the channel (control/concurrencylocal, concurrencyremote), for a destination that is no
  *            relay (DESTINATION_LOCAL, control/concurrencydestination). A destination gets one worker, and one more for each
  *            DESTINATION_PER_LOCAL or _REMOTE jobs that wait, and one more when none of its workers answered for
- *            1, 2, 4, 8 ... seconds. A remote job takes neighbours in the queue that are recipients of one message. A user whose deliveries are slow, as programs may be, gets one for each recipient that
- *            waits, up to half of the channel's if that is more
+ *            1, 2, 4, 8 ... seconds. A remote job takes neighbours in the queue that are recipients of one message
+ *            (destination_share_a_job). A user whose deliveries are slow, as programs may be, gets one for each recipient
+ *            that waits, up to half of the channel's if that is more
  * Depth      how many jobs a worker may hold unanswered: 1 at first, twice as many after each quick answer, up to
  *            JOB_BATCH; 1 again after an answer that took longer than DESTINATION_SLOW_MS, so that little is stuck behind
  *            a slow delivery. For a user it stays 1 then until some quick answers have come in a row: few after a slow answer,
@@ -120,6 +121,9 @@ destination_depth(const struct destination *d)
 
 /* A program of its user keeps a worker, which gave back what it had not begun. */
 void destination_held_up(struct destinations *all, struct destination *d, int64_t now);
+
+/* Whether r, which is in d's queue or about to be, and the one behind it (NULL: none) may be in one job. */
+int destination_share_a_job(const struct destination *d, struct recipient *r, struct recipient *next);
 
 /* How many jobs one worker should get now. */
 uint32_t destination_share(const struct destinations *all, const struct destination *d);
