@@ -188,26 +188,32 @@ def idlers(world, _, stop):
                 sessions.pop(n).close()
 
 
-def sleeper(late):
-    """Who only sleeps: late[0] becomes how much longer than it meant to, at the most. It tells a machine that stands still from a server."""
+NAP = 0.02
+
+
+def sleeper(woken):
+    """Who only sleeps, and says when it woke up: it tells a machine that stands still from a server."""
     while True:
-        began = time.monotonic()
-        time.sleep(0.02)
-        late[0] = max(late[0], time.monotonic() - began - 0.02)
+        time.sleep(NAP)
+        woken.append(time.monotonic())
 
 
 def probe(world, greetings, stop):
     """A client whom nobody knows, each half second: appends to greetings in how many seconds the greeting came and the connection stood, when
     that was, and how late a process was meanwhile that only sleeps."""
-    started, late = time.monotonic(), [0]
-    threading.Thread(target=sleeper, args=[late], daemon=True).start()
+    started, woken = time.monotonic(), []
+    threading.Thread(target=sleeper, args=[woken], daemon=True).start()
     for n in itertools.count():
-        began, late[0] = time.monotonic(), 0
+        woken.clear()
+        began = time.monotonic()
         with socket.create_connection(("127.0.0.1", world.smtp), WAIT, (f"127.4.{n // 200 % 250}.{n % 200 + 1}", 0)) as c:
             connected = time.monotonic()
             greeting = c.recv(1000)
             assert greeting.startswith(b"220 "), greeting
-            greetings.append((time.monotonic() - began, connected - began, began - started, late[0]))
+            ended = time.monotonic()
+            naps = [began, *woken, ended]
+            late = max(b - a for a, b in itertools.pairwise(naps)) - NAP
+            greetings.append((ended - began, connected - began, began - started, max(late, 0)))
             c.sendall(b"QUIT\r\n")
             c.recv(1000)
         if stop.wait(0.5):
