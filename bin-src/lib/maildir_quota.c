@@ -11,6 +11,7 @@
 #include <skalibs/allreadwrite.h>
 #include "maildir.h"
 #include "maildir_quota.h"
+#include "wall_clock.h"
 
 #define FILE_NAME "maildirsize"
 #define TRASH ".Trash"
@@ -199,12 +200,14 @@ read_file(struct maildir_quota *q)
 	char text[MAILDIR_QUOTA_FILE_MAX + 1];
 	int fd = openat(q->root, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	struct stat st;
+	time_t now;
 	size_t len;
 
 	if (fd < 0)
 		return 0;
 	len = allread(fd, text, sizeof text);
-	q->is_old = fstat(fd, &st) < 0 || time(NULL) - st.st_mtime > MAILDIR_QUOTA_SECONDS || st.st_mtime > time(NULL);
+	now = wall_clock_seconds();
+	q->is_old = fstat(fd, &st) < 0 || now - st.st_mtime > MAILDIR_QUOTA_SECONDS || st.st_mtime > now;
 	close(fd);
 	if (len == sizeof text)
 		return 0;

@@ -1,4 +1,5 @@
 #include "stamp.h"
+#include "wall_clock.h"
 
 struct stamp
 stamp_of(const struct stat *st)
@@ -24,7 +25,7 @@ is_same_time(const struct timespec *a, const struct timespec *b)
 int
 stamp_is_fresh(const struct timespec *t)
 {
-	time_t now = time(NULL);
+	time_t now = wall_clock_seconds();
 
 	return t->tv_sec <= now && now - t->tv_sec < STAMP_SETTLE;
 }

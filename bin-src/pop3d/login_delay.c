@@ -1,15 +1,15 @@
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include "login_delay.h"
+#include "wall_clock.h"
 
 static const char name[] = "pop3-login";
 
 int
 login_delay_is_over(int maildir, uint64_t seconds)
 {
-	time_t now = time(NULL);
+	time_t now = wall_clock_seconds();
 	struct stat st;
 	int fd;
 

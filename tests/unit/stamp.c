@@ -87,6 +87,33 @@ no_file(void **state)
 	directory_write("file", "text");
 }
 
+/* For more than a second, so that one turns within it. */
+static void
+a_file_that_was_written_just_now_is_fresh(void **state)
+{
+	const time_t begin = time(NULL);
+
+	(void)state;
+	while (time(NULL) - begin < 2) {
+		struct stamp now;
+
+		directory_write("file", "text");
+		now = stamp_take("file");
+		assert_true(stamp_is_fresh(&now.modified));
+		assert_true(stamp_is_fresh(&now.changed));
+	}
+}
+
+static void
+neither_an_old_time_nor_one_to_come_is_fresh(void **state)
+{
+	const struct timespec old = { .tv_sec = time(NULL) - STAMP_SETTLE - 1 }, to_come = { .tv_sec = time(NULL) + 60 };
+
+	(void)state;
+	assert_false(stamp_is_fresh(&old));
+	assert_false(stamp_is_fresh(&to_come));
+}
+
 static int
 set_up(void **state)
 {
@@ -102,6 +129,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_file_that_stays), cmocka_unit_test(another_file_of_the_same_name), cmocka_unit_test(another_size),
 		cmocka_unit_test(another_time), cmocka_unit_test(no_file),
+		cmocka_unit_test(a_file_that_was_written_just_now_is_fresh),
+		cmocka_unit_test(neither_an_old_time_nor_one_to_come_is_fresh),
 	};
 
 	return cmocka_run_group_tests_name("stamp", tests, set_up, directory_remove);
