@@ -560,6 +560,7 @@ ring_open(struct ring *r, const char *path, const char id[RING_ID], const struct
 	s = mmap(NULL, map, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ok = s != MAP_FAILED;
 	if (ok) {
+		madvise(s, map, MADV_HUGEPAGE);	/* a page fault for each page takes longer than reading; without huge pages it takes that */
 		ok = read_from_disk(r, path, s, &unread);
 		memcpy(s + r->size, s, again);
 		ok = ok && understand(r, s, &unread, l);
