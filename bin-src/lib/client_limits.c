@@ -133,6 +133,14 @@ client_limits_take(struct client_limits *l, const ip46 *address)
 	return CLIENT_LIMITS_FINE;
 }
 
+size_t
+client_limits_of_prefix(const struct client_limits *l, const ip46 *address)
+{
+	struct client_limits_entry prefix = name(address, 0);
+
+	return find(l, &prefix)->count;
+}
+
 void
 client_limits_give(struct client_limits *l, const ip46 *address)
 {

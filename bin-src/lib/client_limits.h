@@ -29,6 +29,9 @@ int client_limits_init(struct client_limits *l, size_t most, size_t most_address
 /* Counts one more connection of address, if that is CLIENT_LIMITS_FINE. */
 enum client_limits_answer client_limits_take(struct client_limits *l, const ip46 *address);
 
+/* Connections of the address's network that are counted. */
+size_t client_limits_of_prefix(const struct client_limits *l, const ip46 *address);
+
 /* One that was counted has ended. */
 void client_limits_give(struct client_limits *l, const ip46 *address);
 

@@ -84,6 +84,16 @@ handover_send(int end, int connection, const struct handover *h)
 	return send_with(end, h, sizeof *h, fds, 2);
 }
 
+void
+handover_start(int shared)
+{
+	struct iovec v = { .iov_base = (char[]){ 0 }, .iov_len = 1 };
+	const struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	ssize_t r = sendmsg(shared, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	(void)r;
+}
+
 int
 handover_ask(int shared, int end)
 {

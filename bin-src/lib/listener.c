@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,6 +35,11 @@ enum {
 	ACCEPTS = 32,			/* connections taken in one turn */
 	WORDS = 64,			/* of free children heard in one turn */
 	EVENTS = LISTENER_SOCKETS_MAX + 1,
+	STARTS = 4,			/* processes that start at once, but for those of networks with no more than PROMPT connections */
+	PROMPT = 8,
+	START_MS = 1000,		/* a process that has not said by then that it has started is taken for one that has */
+	WAITING_MAX = 1000,		/* connections whose processes are to be started */
+	DESCRIPTORS = 200,		/* that the parent may need for all else */
 	PAUSE_MS = 100,			/* after the first accept or fork that failed; doubled each time up to */
 	PAUSE_MS_MAX = 2000,
 	LOG_LINES = 20,			/* in LOG_MS; what is more is counted */
@@ -44,9 +50,15 @@ enum {
 /* A process that serves. */
 struct child {
 	pid_t pid;
-	enum { IN_SESSION, IS_IDLE, IS_ENDING } state;	/* IS_ENDING: it counts no more, and was told to end */
+	enum { IS_STARTING, IN_SESSION, IS_IDLE, IS_ENDING } state;	/* IS_ENDING: it counts no more, and was told to end */
 	struct endpoint remote;		/* the client's address; one child never gets another */
 	unsigned int generation;	/* of the rules that it was started under; it never serves under others */
+};
+
+/* A connection that was accepted, and is not given to a child yet. */
+struct newcomer {
+	int fd;
+	struct endpoint remote;
 };
 
 /* A child that waits for its next connection: fd is the parent's end of its socket, which goes back with the connection. */
@@ -72,6 +84,10 @@ struct listener {
 	size_t children_len, children_max;
 	struct idle idle[LISTENER_IDLE_MAX];	/* the longest waiting first */
 	unsigned int idle_len;
+	unsigned int starting;		/* children that are IS_STARTING */
+	uint64_t start_until;		/* until then they may be */
+	struct newcomer waiting[WAITING_MAX];	/* they count as connections; the longest waiting first */
+	unsigned int waiting_len, waiting_max;
 	int is_paused;
 	unsigned int pause_ms;
 	uint64_t pause_until, now;
@@ -235,6 +251,16 @@ dismiss_all(struct listener *l)
 		dismiss(l, 0);
 }
 
+/* The child is no longer one that starts. */
+static void
+has_started(struct listener *l, struct child *child)
+{
+	if (child->state != IS_STARTING)
+		return;
+	child->state = IN_SESSION;
+	l->starting--;
+}
+
 static void
 reap(struct listener *l)
 {
@@ -250,6 +276,7 @@ reap(struct listener *l)
 		for (unsigned int i = 0; i < l->idle_len; i++)
 			if (l->idle[i].pid == pid)
 				forget_idle(l, i--);
+		has_started(l, child);
 		if (child->state == IN_SESSION)
 			client_limits_give(&l->limits, &child->remote.address);
 		if (WIFSIGNALED(wstat) && may_log(l)) {
@@ -275,9 +302,9 @@ end_reuse(struct listener *l)
 	l->ask[0] = l->ask[1] = -1;
 }
 
-/* Children say that their sessions ended in good order. */
+/* Children say that they have started, or that their sessions ended in good order. */
 static void
-hear_idle(struct listener *l)
+hear_children(struct listener *l)
 {
 	pid_t pid;
 	int fd;
@@ -291,6 +318,8 @@ hear_idle(struct listener *l)
 			return;
 		}
 		child = find_child(l, pid);
+		if (child)
+			has_started(l, child);
 		if (fd < 0)
 			continue;
 		if (!child || child->state != IN_SESSION) {
@@ -348,6 +377,8 @@ arrange_descriptors(struct listener *l, int connection)
 			close(l->sockets[i]);
 	for (unsigned int i = 0; i < l->idle_len; i++)
 		close(l->idle[i].fd);
+	for (unsigned int i = 0; i < l->waiting_len; i++)
+		close(l->waiting[i].fd);
 	if (l->ask[0] >= 0)
 		close(l->ask[0]);
 	if (dup2(connection, STDIN_FILENO) < 0 || dup2(connection, STDOUT_FILENO) < 0)
@@ -373,7 +404,7 @@ prepare_next(struct listener *l)
 }
 
 static void
-become_child(struct listener *l, int connection, const struct endpoint *remote)
+become_child(struct listener *l, const struct newcomer *n)
 {
 	struct sigaction action = { .sa_handler = SIG_DFL };
 	struct endpoint local = { .port = 0 };
@@ -386,25 +417,25 @@ become_child(struct listener *l, int connection, const struct endpoint *remote)
 		is_stopping = 1;
 	sigprocmask(SIG_SETMASK, &l->outside, NULL);
 	self.is_child = 1;
-	with_local = endpoint_local(&local, connection);
-	arrange_descriptors(l, connection);
+	with_local = endpoint_local(&local, n->fd);
+	arrange_descriptors(l, n->fd);
 	prepare_next(l);
-	set_connection(remote, with_local ? &local : NULL);
+	set_connection(&n->remote, with_local ? &local : NULL);
 	set_variables(&l->variables);
 }
 
 /* --- refusing ----------------------------------------------------------------------------------------- */
 
 static void
-refuse(struct listener *l, int connection, const ip46 *address, const char *why, const char *reply)
+refuse(struct listener *l, const struct newcomer *n, const char *why, const char *reply)
 {
 	char ip[IP46_FMT + 1];
 
-	ssize_t sent = reply ? send(connection, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+	ssize_t sent = reply ? send(n->fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
 
 	(void)sent;	/* it may be gone already */
-	close(connection);
-	ip[ip46_fmt(ip, address)] = '\0';
+	close(n->fd);
+	ip[ip46_fmt(ip, &n->remote.address)] = '\0';
 	if (may_log(l))
 		say("refused", ip, why);
 }
@@ -439,21 +470,21 @@ start_accepting(struct listener *l)
 
 /* Hands the connection to the idle child i. 1, or 0 if that child cannot have it. */
 static int
-hand_over(struct listener *l, unsigned int i, int connection, const struct endpoint *remote)
+hand_over(struct listener *l, unsigned int i, const struct newcomer *n)
 {
 	struct child *child = find_child(l, l->idle[i].pid);
 	struct handover handover;
 
 	memset(&handover, 0, sizeof handover);
-	handover.remote = *remote;
-	handover.with_local = endpoint_local(&handover.local, connection);
-	if (!child || child->generation != l->rules.generation || !handover_send(l->idle[i].fd, connection, &handover)) {
+	handover.remote = n->remote;
+	handover.with_local = endpoint_local(&handover.local, n->fd);
+	if (!child || child->generation != l->rules.generation || !handover_send(l->idle[i].fd, n->fd, &handover)) {
 		dismiss(l, i);
 		return 0;
 	}
 	child->state = IN_SESSION;
 	forget_idle(l, i);
-	close(connection);
+	close(n->fd);
 	return 1;
 }
 
@@ -466,53 +497,53 @@ is_same_address(const ip46 *a, const ip46 *b)
 /* Gives the connection to an idle child that has served this address under the same rules, the last one to become idle:
  * those that are not needed see nothing and end. 1 if one took it. */
 static int
-give_to_idle(struct listener *l, int connection, const struct endpoint *remote)
+give_to_idle(struct listener *l, const struct newcomer *n)
 {
 	for (unsigned int i = l->idle_len; i > 0; i--) {
-		if (!is_same_address(&l->idle[i - 1].address, &remote->address))
+		if (!is_same_address(&l->idle[i - 1].address, &n->remote.address))
 			continue;
-		if (client_limits_take(&l->limits, &remote->address) != CLIENT_LIMITS_FINE)
+		if (client_limits_take(&l->limits, &n->remote.address) != CLIENT_LIMITS_FINE)
 			return 0;	/* it is refused on the long way */
-		if (hand_over(l, i - 1, connection, remote))
+		if (hand_over(l, i - 1, n))
 			return 1;
-		client_limits_give(&l->limits, &remote->address);
+		client_limits_give(&l->limits, &n->remote.address);
 	}
 	return 0;
 }
 
 /* The same; and before the answer is no, those that have just become idle are heard: a fork costs far more. */
 static int
-reuse(struct listener *l, int connection, const struct endpoint *remote)
+reuse(struct listener *l, const struct newcomer *n)
 {
 	if (l->ask[0] < 0)
 		return 0;
-	if (give_to_idle(l, connection, remote))
+	if (give_to_idle(l, n))
 		return 1;
-	hear_idle(l);
-	return give_to_idle(l, connection, remote);
+	hear_children(l);
+	return give_to_idle(l, n);
 }
 
 /* Whether the rules let the address in; if not, the connection is closed. */
 static int
-is_allowed(struct listener *l, int connection, const struct endpoint *remote)
+is_allowed(struct listener *l, const struct newcomer *n)
 {
-	switch (rules_find(&l->rules, &remote->address, &l->variables)) {
+	switch (rules_find(&l->rules, &n->remote.address, &l->variables)) {
 	case RULES_ALLOW:
 		if (l->variables.len <= VARIABLES_MAX)
 			return 1;
 		errno = EMSGSIZE;
 		break;
 	case RULES_DENY:
-		refuse(l, connection, &remote->address, "denied by the rules", NULL);
+		refuse(l, n, "denied by the rules", NULL);
 		return 0;
 	case RULES_NO_FILE:
-		refuse(l, connection, &remote->address, "there is no table of rules", l->config->busy);
+		refuse(l, n, "there is no table of rules", l->config->busy);
 		return 0;
 	case RULES_TROUBLE:
 		break;
 	}
 	log_trouble(l, "unable to read the rules");
-	refuse(l, connection, &remote->address, "the rules cannot be read", l->config->busy);
+	refuse(l, n, "the rules cannot be read", l->config->busy);
 	return 0;
 }
 
@@ -525,51 +556,115 @@ ask_limits(struct listener *l, const ip46 *address)
 /* Whether the limits let it in; if so it counts. Before the answer is no, processes that have just ended are counted off: forks take so
  * long that a client may have come again in the same turn. */
 static int
-is_within_limits(struct listener *l, int connection, const struct endpoint *remote)
+is_within_limits(struct listener *l, const struct newcomer *n)
 {
 	static const char *const why[] = { [CLIENT_LIMITS_ALL] = "as many connections as there may be",
 		[CLIENT_LIMITS_ADDRESS] = "as many connections as of one address", [CLIENT_LIMITS_PREFIX] = "as many connections as of one network" };
-	enum client_limits_answer answer = ask_limits(l, &remote->address);
+	enum client_limits_answer answer = ask_limits(l, &n->remote.address);
 
 	if (answer != CLIENT_LIMITS_FINE) {
 		reap(l);
-		answer = ask_limits(l, &remote->address);
+		answer = ask_limits(l, &n->remote.address);
 	}
 	if (answer == CLIENT_LIMITS_FINE)
 		return 1;
-	refuse(l, connection, &remote->address, why[answer], l->config->busy);
+	refuse(l, n, why[answer], l->config->busy);
+	return 0;
+}
+
+/* Whether others come first: starting takes a thousand times as long as accepting, and whoever opens hundreds of connections at once is
+ * not to hold up who opens one. */
+static int
+has_to_wait(const struct listener *l, const struct newcomer *n)
+{
+	return l->ask[0] >= 0 && (l->starting >= STARTS || l->waiting_len) && l->waiting_len < l->waiting_max &&
+	    client_limits_of_prefix(&l->limits, &n->remote.address) > PROMPT;
+}
+
+/* Starts a process for a connection that counts. Returns 1 in it, else 0. */
+static int
+start_child(struct listener *l, const struct newcomer *n)
+{
+	pid_t pid;
+
+	if (l->config->prepare)
+		l->config->prepare(l->config->data);
+	pid = fork();
+	if (pid == 0) {
+		become_child(l, n);
+		return 1;
+	}
+	if (pid < 0) {
+		log_trouble(l, "unable to fork");
+		client_limits_give(&l->limits, &n->remote.address);
+		refuse(l, n, "no process can be started", l->config->busy);
+		pause_accepting(l);
+		return 0;
+	}
+	close(n->fd);
+	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IS_STARTING, .remote = n->remote,
+	    .generation = l->rules.generation };
+	l->starting++;
+	l->start_until = l->now + START_MS;
+	l->pause_ms = 0;
 	return 0;
 }
 
 /* Returns 1 in a child, else 0. */
 static int
-serve(struct listener *l, int connection, const struct endpoint *remote)
+serve(struct listener *l, const struct newcomer *n, int may_wait)
 {
-	pid_t pid;
-
 	rules_refresh(&l->rules);
-	if (reuse(l, connection, remote) || !is_allowed(l, connection, remote) ||
-	    !is_within_limits(l, connection, remote))
+	if (reuse(l, n) || !is_allowed(l, n) || !is_within_limits(l, n))
 		return 0;
-	if (l->config->prepare)
-		l->config->prepare(l->config->data);
-	pid = fork();
-	if (pid == 0) {
-		become_child(l, connection, remote);
-		return 1;
-	}
-	if (pid < 0) {
-		log_trouble(l, "unable to fork");
-		client_limits_give(&l->limits, &remote->address);
-		refuse(l, connection, &remote->address, "no process can be started", l->config->busy);
-		pause_accepting(l);
-		return 0;
-	}
-	close(connection);
-	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IN_SESSION, .remote = *remote,
-	    .generation = l->rules.generation };
-	l->pause_ms = 0;
+	if (!may_wait || !has_to_wait(l, n))
+		return start_child(l, n);
+	l->waiting[l->waiting_len++] = *n;
 	return 0;
+}
+
+/* Takes the first that waits, which counts no longer. */
+static struct newcomer
+take_waiting(struct listener *l)
+{
+	struct newcomer n = l->waiting[0];
+
+	memmove(l->waiting, l->waiting + 1, --l->waiting_len * sizeof *l->waiting);
+	client_limits_give(&l->limits, &n.remote.address);
+	return n;
+}
+
+/* Serves those who wait, as far as processes may start now. Returns 1 in a child, else 0. */
+static int
+serve_waiting(struct listener *l)
+{
+	while (l->waiting_len && l->starting < STARTS && !l->is_paused && !is_stopping) {
+		struct newcomer n = take_waiting(l);
+
+		if (serve(l, &n, 0))
+			return 1;
+	}
+	return 0;
+}
+
+static void
+refuse_waiting(struct listener *l)
+{
+	while (l->waiting_len) {
+		struct newcomer n = take_waiting(l);
+
+		refuse(l, &n, "the server is being stopped", l->config->busy);
+	}
+}
+
+/* Those that should have started by now. */
+static void
+expire_starting(struct listener *l)
+{
+	if (l->now < l->start_until)
+		return;
+	for (size_t i = 0; l->starting && i < l->children_len; i++)
+		has_started(l, &l->children[i]);
 }
 
 /* What accept says of a connection that failed before it was taken; accept(2) counts the network's own errors in. */
@@ -592,10 +687,9 @@ accept_some(struct listener *l, int listening)
 	for (int i = 0; i < ACCEPTS && !l->is_paused && !is_stopping; i++) {
 		union endpoint_room room = { .any.sa_family = AF_UNSPEC };
 		socklen_t len = sizeof room;
-		struct endpoint remote;
-		int connection = accept4(listening, &room.any, &len, SOCK_CLOEXEC);
+		struct newcomer n = { .fd = accept4(listening, &room.any, &len, SOCK_CLOEXEC) };
 
-		if (connection < 0) {
+		if (n.fd < 0) {
 			if (errno == EAGAIN || errno == EWOULDBLOCK)
 				return 0;
 			if (is_passing(errno))
@@ -606,9 +700,9 @@ accept_some(struct listener *l, int listening)
 			pause_accepting(l);
 			return 0;
 		}
-		if (!endpoint_read(&remote, &room))
-			close(connection);
-		else if (serve(l, connection, &remote))
+		if (!endpoint_read(&n.remote, &room))
+			close(n.fd);
+		else if (serve(l, &n, 1))
 			return 1;
 	}
 	return 0;
@@ -624,6 +718,8 @@ patience(const struct listener *l, uint64_t until)
 		until = l->pause_until;
 	if (l->idle_len && l->idle[0].until < until)
 		until = l->idle[0].until;
+	if (l->waiting_len && l->starting && l->start_until < until)
+		until = l->start_until;
 	if (l->log_left_out && l->log_since + LOG_MS < until)
 		until = l->log_since + LOG_MS;
 	if (until == UINT64_MAX)
@@ -645,12 +741,13 @@ await(struct listener *l, struct epoll_event events[EVENTS], uint64_t until)
 	/* before the connections: one of them may be for a child that has just become idle */
 	for (int i = 0; i < n; i++)
 		if (events[i].data.fd == l->ask[0]) {
-			hear_idle(l);
+			hear_children(l);
 			events[i].data.fd = -1;
 		}
 	if (children_ended)
 		reap(l);
 	expire_idle(l);
+	expire_starting(l);
 	if (l->log_left_out && l->now >= l->log_since + LOG_MS)
 		l->log_lines -= (unsigned int)may_log(l);
 	return n > 0 ? n : 0;
@@ -669,6 +766,7 @@ stop(struct listener *l)
 		close(l->sockets[i]);
 	}
 	l->is_paused = 0;
+	refuse_waiting(l);
 	for (size_t i = 0; i < l->children_len; i++)
 		kill(l->children[i].pid, SIGTERM);
 	while (l->children_len) {
@@ -743,10 +841,13 @@ static void
 prepare_reuse(struct listener *l)
 {
 	struct epoll_event e = { .events = EPOLLIN };
+	struct rlimit descriptors;
 
 	l->ask[0] = l->ask[1] = -1;
 	if (l->config->reuse < 2)
 		return;
+	if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_cur > DESCRIPTORS)
+		l->waiting_max = descriptors.rlim_cur - DESCRIPTORS < WAITING_MAX ? (unsigned int)descriptors.rlim_cur - DESCRIPTORS : WAITING_MAX;
 	if (!handover_share(l->ask))
 		strerr_diefusys(EXIT_TEMP, "make a socket");
 	e.data.fd = l->ask[0];
@@ -799,6 +900,8 @@ listener_serve(const struct listener_config *c)
 		for (int i = 0; i < n; i++)
 			if (events[i].data.fd >= 0 && accept_some(l, events[i].data.fd))
 				return;
+		if (serve_waiting(l))
+			return;
 	}
 }
 
@@ -808,6 +911,13 @@ int
 listener_is_stopping(void)
 {
 	return is_stopping;
+}
+
+void
+listener_ready(void)
+{
+	if (self.is_child && self.left)
+		handover_start(self.ask);
 }
 
 void
@@ -826,6 +936,7 @@ listener_keep_to_one(void)
 {
 	if (!self.left)
 		return;
+	listener_ready();
 	self.left = 0;
 	close(self.ask);
 	close(self.socket);

@@ -8,6 +8,8 @@
  *               LISTENER_STOP seconds for the sessions; what is left then is killed. The same signal reaches the children
  *               when the parent dies
  * Blocking      the parent never waits for a child, a client or the log
+ * Fairness      starting a process takes far longer than accepting: at most a few start at once for networks with many
+ *               connections, and those of others are started before them
  * Memory        bounded by the limits: about 100 octets a connection in the parent, and the child process itself
  * Under tcpserver and the like none of this is used: listener_is(0) says no. Who the client is, peer.h tells either way. */
 #ifndef LISTENER_H
@@ -61,6 +63,11 @@ int listener_is(int fd);
  * Descriptors that the caller opened stay open. Trouble at the start is said with strerr, and ends the process with
  * EXIT_TEMP. */
 void listener_serve(const struct listener_config *c);
+
+/* In a child that has done what it does before its first session: tells the parent, so that it may start the next process. While
+ * processes start, connections of networks that have many already wait in the parent, so that those of others come first. Where
+ * config->reuse does not allow another connection nothing is told, and nobody waits. */
+void listener_ready(void);
 
 /* In a child whose session ended in good order and left nothing: tells the parent already that it is free, so that the
  * client's next connection, which may come at once, finds it. What is done between this and listener_next must not wait for

@@ -166,6 +166,7 @@ serve(struct preparation *p)
 
 	begin(&v, p);
 	shut_in(p);
+	listener_ready();
 	do {
 		goes_on = run(&v, p);
 		if (goes_on)

@@ -458,4 +458,5 @@ transfer_start(struct transfer *t, int argc, char *const *argv)
 	if (t->prepare && !t->prepare(t))
 		strerr_diefusys(EXIT_TEMP, "prepare for the connection");
 	shut_itself_in();
+	listener_ready();
 }

@@ -241,6 +241,8 @@ def refuses(service):
         service.connect().close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:    # it was being closed just then
+        pass
     return False
 
 

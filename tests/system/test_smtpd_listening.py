@@ -58,6 +58,29 @@ def test_connections_of_one_client_share_a_process(tree, queue):
     assert [re.search(rb"HELO (\S+)\)", m[0]) is not None for m in queue.messages] == [True] * 5 + [False]
 
 
+def test_every_connection_of_a_process_gets_the_same_greeting(tree, queue):
+    tree.write("control/smtpgreeting", "mx.example, well\x7fcome\n")
+    os.utime(tree.control / "smtpgreeting", (0, 0))
+    os.utime(tree.control, (0, 0))
+    with Service(tree, "qmail-smtpd", "-X") as service:
+        for _ in range(3):
+            with Client(service) as s:
+                assert s.greeting == "220 mx.example, well?come ESMTP"
+                s.message()
+                s.expect(221, "QUIT")
+                assert s.rest() == []
+        lines = sessions(service, 3)
+    assert len({re.search(r"pid=(\d+)", line)[1] for line in lines}) == 1
+
+
+def test_the_delay_of_the_greeting_counts_for_every_connection_of_a_process(tree, queue):
+    with Service(tree, "qmail-smtpd", "-X", env={"SMTPD_GREETDELAY": "1"}) as service:
+        in_good_order(service, 1)
+        assert service.ask(b"HELO early\r\n").startswith(b"554 you spoke before the greeting")
+        lines = sessions(service, 2)
+    assert len({re.search(r"pid=(\d+)", line)[1] for line in lines}) == 1 and " end=refused " in lines[1]
+
+
 def test_a_session_that_did_not_end_in_good_order_is_the_last(tree, queue):
     with Service(tree, "qmail-smtpd", "-X") as service:
         for _ in range(2):

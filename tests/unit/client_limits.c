@@ -92,14 +92,36 @@ random_steps(void **state)
 	client_limits_free(&l);
 }
 
+static void
+connections_of_a_network(void **state)
+{
+	static const struct { const char *address; size_t after; } steps[] = { { "10.0.0.1", 1 }, { "10.0.0.200", 2 }, { "10.0.1.1", 1 },
+	    { "2001:db8::1", 1 }, { "2001:db8::ff:1", 2 }, { "2001:db8:0:1::1", 1 }, { "10.0.0.1", 3 } };
+	struct client_limits l;
+	ip46 address;
+
+	(void)state;
+	assert_int_equal(client_limits_init(&l, 100, 5, 100), 1);
+	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+		assert_int_equal(ip46_scan(steps[i].address, &address), strlen(steps[i].address));
+		assert_int_equal(client_limits_of_prefix(&l, &address), steps[i].after - 1);
+		assert_int_equal(client_limits_take(&l, &address), CLIENT_LIMITS_FINE);
+		assert_int_equal(client_limits_of_prefix(&l, &address), steps[i].after);
+	}
+	client_limits_give(&l, &address);
+	assert_int_equal(client_limits_of_prefix(&l, &address), 2);
+	client_limits_free(&l);
+}
+
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 1];
+	struct CMUnitTest tests[ROWS + 2];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = steps_row,
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(random_steps);
+	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(connections_of_a_network);
 	return cmocka_run_group_tests_name("client_limits", tests, NULL, NULL);
 }

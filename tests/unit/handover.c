@@ -93,6 +93,11 @@ a_word_without_a_descriptor(void **state)
 	assert_int_equal(handover_hear(shared[0], &who, &end), 1);
 	assert_int_equal(who, getpid());
 	assert_int_equal(end, -1);
+	who = 0;
+	handover_start(shared[1]);
+	assert_int_equal(handover_hear(shared[0], &who, &end), 1);
+	assert_int_equal(who, getpid());
+	assert_int_equal(end, -1);
 	close(pair[1]);
 }
 

@@ -33,6 +33,7 @@ static int listening = -1, extra = -1;
 static struct sockaddr_in address;
 static pid_t server;
 static int prepared;		/* in the server's process */
+static int is_slow;		/* processes say that they have started only when they are told to */
 static void (*meanwhile)(void);	/* what happens in it before each fork */
 
 /* --- in the processes of the server -------------------------------------------------------------------------------------- */
@@ -104,14 +105,15 @@ has_order(void)
 	return r > 0;
 }
 
-/* Takes an order: 'o': it is free, and says so before the client knows; 'k': the same, but this is to be its last; 'd': it dies; none: it
- * ends. 1: it may serve the next. */
+/* Takes an order: 'o': it is free, and says so before the client knows; 's': it has started; 'k': free, but this is to be its last; 'd': it dies; none: it ends. 1: it may serve the next. */
 static int
 obey(void)
 {
 	char order = 0;
 
-	if (!has_order() || read(STDIN_FILENO, &order, 1) <= 0)
+	while (has_order() && read(STDIN_FILENO, &order, 1) == 1 && order == 's')
+		listener_ready();
+	if (!order || order == 's')
 		put("stopping", listener_is_stopping() ? "yes" : "no");
 	if (order == 'd')
 		raise(SIGKILL);
@@ -140,6 +142,8 @@ run_server(void)
 	config.prepare = count;
 	config.data = &prepared;
 	listener_serve(&config);
+	if (!is_slow)
+		listener_ready();
 	do
 		say_what_it_is();
 	while (obey() && listener_next());
@@ -166,6 +170,7 @@ begin(void **state)
 {
 	(void)state;
 	meanwhile = NULL;
+	is_slow = 0;
 	config = (struct listener_config){ .most = 10, .most_address = 10, .most_prefix = 10, .busy = BUSY };
 	listening = listen_anywhere();
 	return 0;
@@ -840,6 +845,107 @@ rules_that_change_during_a_session(void **state)
 	leave(&c);
 }
 
+/* --- fairness ----------------------------------------------------------------------------------------------------------------------- */
+
+enum { PROMPT = 8 };	/* of a network, without waiting */
+
+/* A server whose processes take their time, and as many clients of one network as need not wait, and one more. */
+static void
+start_slowly(struct client clients[PROMPT + 1])
+{
+	is_slow = 1;
+	config.reuse = 5;
+	config.most = config.most_prefix = 2 * PROMPT;
+	start();
+	for (int i = 0; i < PROMPT; i++)
+		come(&clients[i]);
+	connect_from(&clients[PROMPT], "127.0.0.2");
+}
+
+static int
+has_heard(const struct client *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) != 0;
+}
+
+static void
+who_opens_many_connections_waits_for_who_opens_one(void **state)
+{
+	struct client many[PROMPT + 1], one;
+
+	(void)state;
+	start_slowly(many);
+	come_from(&one, "127.0.1.1");	/* who came after it */
+	expect(&one, "TCPREMOTEIP", "127.0.1.1");
+	assert_false(has_heard(&many[PROMPT]));
+	for (int i = 0; i < PROMPT; i++)
+		assert_int_equal(send(many[i].fd, "s", 1, MSG_NOSIGNAL), 1);
+	hear(&many[PROMPT], ".=.\n");
+	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
+	end_in_order(&many[PROMPT]);
+	leave(&one);
+	for (int i = 0; i < PROMPT; i++)
+		leave(&many[i]);
+}
+
+/* They end without a word, or say nothing for a second. */
+static void
+processes_that_do_not_say_that_they_have_started(void **state)
+{
+	struct client many[PROMPT + 1];
+
+	(void)state;
+	start_slowly(many);
+	assert_false(has_heard(&many[PROMPT]));
+	for (int i = 0; i < PROMPT; i++)
+		assert_int_equal(send(many[i].fd, "d", 1, MSG_NOSIGNAL), 1);
+	hear(&many[PROMPT], ".=.\n");
+	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
+	for (int i = 0; i <= PROMPT; i++)
+		leave(&many[i]);
+	stop(SIGTERM);
+	start_slowly(many);
+	hear(&many[PROMPT], ".=.\n");
+	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
+	for (int i = 0; i <= PROMPT; i++)
+		leave(&many[i]);
+}
+
+static void
+who_waits_when_the_server_stops_is_told(void **state)
+{
+	struct client many[PROMPT + 1];
+	struct client one;
+
+	(void)state;
+	start_slowly(many);
+	come_from(&one, "127.0.1.1");
+	kill(server, SIGTERM);
+	hear(&many[PROMPT], BUSY);
+	assert_string_equal(many[PROMPT].said, BUSY);
+	for (int i = 0; i <= PROMPT; i++)
+		leave(&many[i]);
+	leave(&one);
+}
+
+static void
+a_process_has_no_connection_of_who_waits(void **state)
+{
+	struct client many[PROMPT + 1], one;
+	char list[256];
+
+	(void)state;
+	start_slowly(many);
+	come_from(&one, "127.0.1.1");
+	snprintf(list, sizeof list, "%s", value(&one, "descriptors"));
+	expect(&many[0], "descriptors", list);
+	leave(&one);
+	for (int i = 0; i <= PROMPT; i++)
+		leave(&many[i]);
+}
+
 /* --- ends --------------------------------------------------------------------------------------------------------------------------- */
 
 static void
@@ -1008,7 +1114,10 @@ main(void)
 		TEST(a_process_serves_as_many_connections_as_it_may),
 		TEST(a_process_serves_one_connection_where_there_is_no_reuse),
 		TEST(a_process_that_keeps_to_one_connection_serves_no_other), TEST(a_process_never_serves_another_address),
-		TEST(the_next_connection_finds_descriptors_as_the_first), TEST(new_rules_are_for_new_processes),
+		TEST(the_next_connection_finds_descriptors_as_the_first),
+		TEST(who_opens_many_connections_waits_for_who_opens_one), TEST(processes_that_do_not_say_that_they_have_started),
+		TEST(who_waits_when_the_server_stops_is_told), TEST(a_process_has_no_connection_of_who_waits),
+	 TEST(new_rules_are_for_new_processes),
 		TEST(rules_that_change_during_a_session), TEST(a_stop_is_told_to_the_sessions),
 		TEST(a_stop_is_heard_though_clients_never_cease), TEST(a_parent_that_dies_stops_its_sessions), TEST(a_stop_ends_in_good_order),
 		TEST(a_process_that_is_killed_is_logged), TEST(a_descriptor_that_does_not_listen_is_no_server),
