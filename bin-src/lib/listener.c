@@ -53,6 +53,7 @@ struct child {
 	enum { IS_STARTING, IN_SESSION, IS_IDLE, IS_ENDING } state;	/* IS_ENDING: it counts no more, and was told to end */
 	struct endpoint remote;		/* the client's address; one child never gets another */
 	unsigned int generation;	/* of the rules that it was started under; it never serves under others */
+	uint64_t start_until;		/* it IS_STARTING no longer than that */
 };
 
 /* A connection that was accepted, and is not given to a child yet. */
@@ -85,7 +86,7 @@ struct listener {
 	struct idle idle[LISTENER_IDLE_MAX];	/* the longest waiting first */
 	unsigned int idle_len;
 	unsigned int starting;		/* children that are IS_STARTING */
-	uint64_t start_until;		/* until then they may be */
+	uint64_t start_until;		/* no later than the first start_until of these */
 	struct newcomer waiting[WAITING_MAX];	/* they count as connections; the longest waiting first */
 	unsigned int waiting_len, waiting_max;
 	int is_paused;
@@ -603,9 +604,9 @@ start_child(struct listener *l, const struct newcomer *n)
 	}
 	close(n->fd);
 	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IS_STARTING, .remote = n->remote,
-	    .generation = l->rules.generation };
-	l->starting++;
-	l->start_until = l->now + START_MS;
+	    .generation = l->rules.generation, .start_until = l->now + START_MS };
+	if (l->starting++ == 0)
+		l->start_until = l->now + START_MS;
 	l->pause_ms = 0;
 	return 0;
 }
@@ -661,10 +662,17 @@ refuse_waiting(struct listener *l)
 static void
 expire_starting(struct listener *l)
 {
-	if (l->now < l->start_until)
+	if (!l->starting || l->now < l->start_until)
 		return;
-	for (size_t i = 0; l->starting && i < l->children_len; i++)
-		has_started(l, &l->children[i]);
+	l->start_until = UINT64_MAX;
+	for (size_t i = 0; i < l->children_len; i++) {
+		struct child *child = &l->children[i];
+
+		if (child->state == IS_STARTING && child->start_until > l->now && child->start_until < l->start_until)
+			l->start_until = child->start_until;
+		if (child->start_until <= l->now)
+			has_started(l, child);
+	}
 }
 
 /* What accept says of a connection that failed before it was taken; accept(2) counts the network's own errors in. */

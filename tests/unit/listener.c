@@ -890,6 +890,27 @@ who_opens_many_connections_waits_for_who_opens_one(void **state)
 		leave(&many[i]);
 }
 
+/* Nor does it wait for ever where others keep coming. */
+static void
+who_waits_is_served_though_others_never_cease(void **state)
+{
+	struct client many[PROMPT + 1], one;
+	int turns = 0;
+
+	(void)state;
+	start_slowly(many);
+	while (!has_heard(&many[PROMPT]) && ++turns < 50) {
+		struct pollfd p = { .fd = many[PROMPT].fd, .events = POLLIN };
+
+		come_from(&one, "127.0.1.1");
+		leave(&one);
+		poll(&p, 1, 200);
+	}
+	assert_in_range(turns, 1, 49);
+	for (int i = 0; i <= PROMPT; i++)
+		leave(&many[i]);
+}
+
 /* They end without a word, or say nothing for a second. */
 static void
 processes_that_do_not_say_that_they_have_started(void **state)
@@ -1115,7 +1136,8 @@ main(void)
 		TEST(a_process_serves_one_connection_where_there_is_no_reuse),
 		TEST(a_process_that_keeps_to_one_connection_serves_no_other), TEST(a_process_never_serves_another_address),
 		TEST(the_next_connection_finds_descriptors_as_the_first),
-		TEST(who_opens_many_connections_waits_for_who_opens_one), TEST(processes_that_do_not_say_that_they_have_started),
+		TEST(who_opens_many_connections_waits_for_who_opens_one),
+		TEST(who_waits_is_served_though_others_never_cease), TEST(processes_that_do_not_say_that_they_have_started),
 		TEST(who_waits_when_the_server_stops_is_told), TEST(a_process_has_no_connection_of_who_waits),
 	 TEST(new_rules_are_for_new_processes),
 		TEST(rules_that_change_during_a_session), TEST(a_stop_is_told_to_the_sessions),
