@@ -13,6 +13,7 @@
 #include "maildir.h"
 #include "maildir_quota.h"
 #include "maildrop.h"
+#include "wall_clock.h"
 
 enum {
 	DIGEST = 20,		/* octets of a digest in a unique-id */
@@ -279,11 +280,10 @@ static struct known_state
 state_of_cur(const struct maildrop *m)
 {
 	struct known_state none = { .inode = 0 };
-	struct timespec now;
 	struct stat st;
 
-	if (fstat(m->folders[MAILDROP_CUR], &st) < 0 || clock_gettime(CLOCK_REALTIME, &now) < 0 || st.st_ctim.tv_sec <= 0 ||
-	    st.st_ctim.tv_sec > now.tv_sec - MAILDROP_SETTLE)
+	if (fstat(m->folders[MAILDROP_CUR], &st) < 0 || st.st_ctim.tv_sec <= 0 ||
+	    st.st_ctim.tv_sec > wall_clock_seconds() - MAILDROP_SETTLE)
 		return none;
 	return (struct known_state){ st.st_ino, (uint64_t)st.st_ctim.tv_sec, (uint64_t)st.st_ctim.tv_nsec };
 }
