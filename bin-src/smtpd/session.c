@@ -234,19 +234,19 @@ say_good_bye(struct session *s)
 	input_drain(&s->in, LINGER_MS);
 }
 
-/* Milliseconds that a client may be silent: up to a tenth more than control/timeoutsmtpd says, another part of it in each process.
- * Sessions that began together would end together, and who comes just then would wait for all of them. */
+/* Up to a tenth longer, another part of it in each process. Sessions that began together would end together, and who comes
+ * just then would wait for all of them. */
 static uint64_t
-patience(const struct session *s)
+spread(uint64_t ms, pid_t pid)
 {
-	uint64_t least = (uint64_t)s->settings->numbers[NUMBER_TIMEOUT] * 1000;
-
-	return least + (least / 10 * ((uint32_t)s->pid * UINT32_C(2654435761)) >> 32);
+	return ms + (ms / 10 * ((uint32_t)pid * UINT32_C(2654435761)) >> 32);
 }
 
 static void
 start(struct session *s)
 {
+	uint64_t timeout = (uint64_t)s->settings->numbers[NUMBER_TIMEOUT] * 1000;
+
 	s->started = monotonic_ms();
 	s->pid = getpid();
 	s->phase = PHASE_IDLE;
@@ -260,14 +260,14 @@ start(struct session *s)
 	s->submission = -1;
 	peer_read(&s->peer);
 	s->in.fd = STDIN_FILENO;
-	s->in.timeout_ms = patience(s);
+	s->in.timeout_ms = spread(timeout, s->pid);
 	s->in.session_end = s->started + (uint64_t)s->settings->numbers[NUMBER_SESSION] * 1000;
 	s->in.flush = flush;
 	s->in.rest = rest;
 	s->in.is_stopping = listener_is_stopping;
 	s->in.data = s;
 	s->reply.fd = STDOUT_FILENO;
-	s->reply.timeout_ms = (uint64_t)s->settings->numbers[NUMBER_TIMEOUT] * 1000;
+	s->reply.timeout_ms = timeout;
 	s->is_tls = s->tls->is_on;
 	begin_connection(s);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "directory.h"
 #include "server.h"
@@ -112,6 +113,46 @@ a_client_that_says_nothing(void **state)
 	smtpd->settings->numbers[NUMBER_TIMEOUT] = 0;
 	assert_int_equal(runs(silent), SESSION_TIMEOUT);
 	expect_said(HI "451 timeout (#4.4.2)\r\n");
+}
+
+/* Milliseconds that a session in a process of its own lets its client be silent. */
+static uint64_t
+silence_in_another_process(void)
+{
+	static const struct server_step client[] = { { "\r\n", "QUIT\r\n" }, { 0 } };
+	int ends[2], wstat;
+	uint64_t ms = 0;
+	pid_t pid;
+
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		runs(client);
+		_exit(write(ends[1], &smtpd->in.timeout_ms, sizeof ms) != sizeof ms);
+	}
+	assert_int_equal(read(ends[0], &ms, sizeof ms), sizeof ms);
+	assert_int_equal(waitpid(pid, &wstat, 0), pid);
+	close(ends[0]);
+	close(ends[1]);
+	return ms;
+}
+
+static void
+each_process_waits_up_to_a_tenth_longer(void **state)
+{
+	uint64_t first, ms;
+	int others = 0;
+
+	(void)state;
+	smtpd->settings->numbers[NUMBER_TIMEOUT] = 300;
+	first = silence_in_another_process();
+	for (int i = 0; i < 5; i++) {
+		ms = silence_in_another_process();
+		assert_in_range(ms, 300000, 330000);
+		others += ms != first;
+	}
+	assert_int_equal(others, 5);
 }
 
 static void
@@ -353,7 +394,8 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	const struct CMUnitTest others[] = {
-		TEST(a_client_that_says_nothing), TEST(a_session_that_lasts_too_long), TEST(a_server_that_is_being_stopped),
+		TEST(a_client_that_says_nothing), TEST(each_process_waits_up_to_a_tenth_longer),
+		TEST(a_session_that_lasts_too_long), TEST(a_server_that_is_being_stopped),
 		TEST(a_transaction_is_given_up_with_its_session),
 		TEST(the_longest_line), TEST(a_line_of_one_octet_more), TEST(a_line_without_end), TEST(a_bare_LF_that_nothing_follows_is_an_error_of_form),
 		TEST(who_speaks_before_the_greeting_is_not_greeted), TEST(who_may_relay_is_greeted_at_once), TEST(a_long_greeting_is_one_line),
