@@ -21,8 +21,9 @@ int handover_share(int shared[2]);
 /* The pair of one process: it keeps pair[0]. 1, or 0 with errno set. */
 int handover_pair(int pair[2]);
 
-/* Parent: takes the next word of a process that has started or is free. Returns 1 with its id and the parent's end of its pair (-1: it sent
- * none, it has started only); 0 if nothing has come. A process may say anything as often as it likes: the caller bounds how often it listens. */
+/* Parent: takes the next word of a process that has started or is free. Returns 1 with its id and the parent's end of its pair
+ * (-1: it sent none, it has started only); 0 if nothing has come. A process may say anything as often as it likes: the caller
+ * bounds how often it listens. */
 int handover_hear(int shared, pid_t *who, int *end);
 
 /* Parent: sends a connection, and end itself. The caller closes both. 1, or 0: that process cannot have it. */

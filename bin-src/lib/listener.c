@@ -33,7 +33,7 @@
 
 enum {
 	ACCEPTS = 32,			/* connections taken in one turn */
-	WORDS = 64,			/* of free children heard in one turn */
+	WORDS = 64,			/* of children heard in one turn */
 	EVENTS = LISTENER_SOCKETS_MAX + 1,
 	STARTS = 4,			/* processes that start at once, but for those of networks with no more than PROMPT connections */
 	PROMPT = 8,
@@ -86,7 +86,6 @@ struct listener {
 	struct idle idle[LISTENER_IDLE_MAX];	/* the longest waiting first */
 	unsigned int idle_len;
 	unsigned int starting;		/* children that are IS_STARTING */
-	uint64_t start_until;		/* no later than the first start_until of these */
 	struct newcomer waiting[WAITING_MAX];	/* they count as connections; the longest waiting first */
 	unsigned int waiting_len, waiting_max;
 	int is_paused;
@@ -605,8 +604,7 @@ start_child(struct listener *l, const struct newcomer *n)
 	close(n->fd);
 	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IS_STARTING, .remote = n->remote,
 	    .generation = l->rules.generation, .start_until = l->now + START_MS };
-	if (l->starting++ == 0)
-		l->start_until = l->now + START_MS;
+	l->starting++;
 	l->pause_ms = 0;
 	return 0;
 }
@@ -658,21 +656,25 @@ refuse_waiting(struct listener *l)
 	}
 }
 
-/* Those that should have started by now. */
+/* Those that should have started by now; it is of no interest unless somebody waits for them. */
 static void
 expire_starting(struct listener *l)
 {
-	if (!l->starting || l->now < l->start_until)
-		return;
-	l->start_until = UINT64_MAX;
-	for (size_t i = 0; i < l->children_len; i++) {
-		struct child *child = &l->children[i];
+	for (size_t i = 0; l->waiting_len && i < l->children_len; i++)
+		if (l->children[i].start_until <= l->now)
+			has_started(l, &l->children[i]);
+}
 
-		if (child->state == IS_STARTING && child->start_until > l->now && child->start_until < l->start_until)
-			l->start_until = child->start_until;
-		if (child->start_until <= l->now)
-			has_started(l, child);
-	}
+/* When the first of them should have. UINT64_MAX: none starts. */
+static uint64_t
+next_started(const struct listener *l)
+{
+	uint64_t first = UINT64_MAX;
+
+	for (size_t i = 0; i < l->children_len; i++)
+		if (l->children[i].state == IS_STARTING && l->children[i].start_until < first)
+			first = l->children[i].start_until;
+	return first;
 }
 
 /* What accept says of a connection that failed before it was taken; accept(2) counts the network's own errors in. */
@@ -722,12 +724,14 @@ accept_some(struct listener *l, int listening)
 static int
 patience(const struct listener *l, uint64_t until)
 {
+	uint64_t start = l->waiting_len ? next_started(l) : UINT64_MAX;
+
 	if (l->is_paused && l->pause_until < until)
 		until = l->pause_until;
 	if (l->idle_len && l->idle[0].until < until)
 		until = l->idle[0].until;
-	if (l->waiting_len && l->starting && l->start_until < until)
-		until = l->start_until;
+	if (start < until)
+		until = start;
 	if (l->log_left_out && l->log_since + LOG_MS < until)
 		until = l->log_since + LOG_MS;
 	if (until == UINT64_MAX)

@@ -105,7 +105,8 @@ has_order(void)
 	return r > 0;
 }
 
-/* Takes an order: 'o': it is free, and says so before the client knows; 's': it has started; 'k': free, but this is to be its last; 'd': it dies; none: it ends. 1: it may serve the next. */
+/* Takes an order: 'o': it is free, and says so before the client knows; 'k': the same, but this is to be its last; 's': it says that it has
+ * started, and takes another order; 'd': it dies; none: it ends. 1: it may serve the next. */
 static int
 obey(void)
 {
@@ -862,6 +863,20 @@ start_slowly(struct client clients[PROMPT + 1])
 	connect_from(&clients[PROMPT], "127.0.0.2");
 }
 
+static void
+order(struct client *clients, int n, const char *what)
+{
+	for (int i = 0; i < n; i++)
+		assert_int_equal(send(clients[i].fd, what, 1, MSG_NOSIGNAL), 1);
+}
+
+static void
+leave_all(struct client *clients, int n)
+{
+	for (int i = 0; i < n; i++)
+		leave(&clients[i]);
+}
+
 static int
 has_heard(const struct client *c)
 {
@@ -880,14 +895,12 @@ who_opens_many_connections_waits_for_who_opens_one(void **state)
 	come_from(&one, "127.0.1.1");	/* who came after it */
 	expect(&one, "TCPREMOTEIP", "127.0.1.1");
 	assert_false(has_heard(&many[PROMPT]));
-	for (int i = 0; i < PROMPT; i++)
-		assert_int_equal(send(many[i].fd, "s", 1, MSG_NOSIGNAL), 1);
+	order(many, PROMPT, "s");
 	hear(&many[PROMPT], ".=.\n");
 	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
 	end_in_order(&many[PROMPT]);
 	leave(&one);
-	for (int i = 0; i < PROMPT; i++)
-		leave(&many[i]);
+	leave_all(many, PROMPT);
 }
 
 /* Nor does it wait for ever where others keep coming. */
@@ -907,8 +920,7 @@ who_waits_is_served_though_others_never_cease(void **state)
 		poll(&p, 1, 200);
 	}
 	assert_in_range(turns, 1, 49);
-	for (int i = 0; i <= PROMPT; i++)
-		leave(&many[i]);
+	leave_all(many, PROMPT + 1);
 }
 
 /* They end without a word, or say nothing for a second. */
@@ -920,25 +932,21 @@ processes_that_do_not_say_that_they_have_started(void **state)
 	(void)state;
 	start_slowly(many);
 	assert_false(has_heard(&many[PROMPT]));
-	for (int i = 0; i < PROMPT; i++)
-		assert_int_equal(send(many[i].fd, "d", 1, MSG_NOSIGNAL), 1);
+	order(many, PROMPT, "d");
 	hear(&many[PROMPT], ".=.\n");
 	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
-	for (int i = 0; i <= PROMPT; i++)
-		leave(&many[i]);
+	leave_all(many, PROMPT + 1);
 	stop(SIGTERM);
 	start_slowly(many);
 	hear(&many[PROMPT], ".=.\n");
 	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
-	for (int i = 0; i <= PROMPT; i++)
-		leave(&many[i]);
+	leave_all(many, PROMPT + 1);
 }
 
 static void
 who_waits_when_the_server_stops_is_told(void **state)
 {
-	struct client many[PROMPT + 1];
-	struct client one;
+	struct client many[PROMPT + 1], one;
 
 	(void)state;
 	start_slowly(many);
@@ -946,8 +954,7 @@ who_waits_when_the_server_stops_is_told(void **state)
 	kill(server, SIGTERM);
 	hear(&many[PROMPT], BUSY);
 	assert_string_equal(many[PROMPT].said, BUSY);
-	for (int i = 0; i <= PROMPT; i++)
-		leave(&many[i]);
+	leave_all(many, PROMPT + 1);
 	leave(&one);
 }
 
@@ -963,8 +970,7 @@ a_process_has_no_connection_of_who_waits(void **state)
 	snprintf(list, sizeof list, "%s", value(&one, "descriptors"));
 	expect(&many[0], "descriptors", list);
 	leave(&one);
-	for (int i = 0; i <= PROMPT; i++)
-		leave(&many[i]);
+	leave_all(many, PROMPT + 1);
 }
 
 /* --- ends --------------------------------------------------------------------------------------------------------------------------- */
@@ -1139,7 +1145,7 @@ main(void)
 		TEST(who_opens_many_connections_waits_for_who_opens_one),
 		TEST(who_waits_is_served_though_others_never_cease), TEST(processes_that_do_not_say_that_they_have_started),
 		TEST(who_waits_when_the_server_stops_is_told), TEST(a_process_has_no_connection_of_who_waits),
-	 TEST(new_rules_are_for_new_processes),
+		TEST(new_rules_are_for_new_processes),
 		TEST(rules_that_change_during_a_session), TEST(a_stop_is_told_to_the_sessions),
 		TEST(a_stop_is_heard_though_clients_never_cease), TEST(a_parent_that_dies_stops_its_sessions), TEST(a_stop_ends_in_good_order),
 		TEST(a_process_that_is_killed_is_logged), TEST(a_descriptor_that_does_not_listen_is_no_server),
