@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <skalibs/allreadwrite.h>
 #include <skalibs/uint64.h>
 #include "monotonic.h"
 #include "queue/client.h"
@@ -30,13 +29,42 @@ trouble(struct queue_client *q, unsigned int code)
 		q->code = code;
 }
 
+/* --- waiting ---------------------------------------------------------------- */
+
+/* The end of a wait that begins now. */
+static uint64_t
+wait_end(const struct queue_client *q)
+{
+	return monotonic_ms() + (uint64_t)q->patience * 1000;
+}
+
+/* 1 if fd is ready before until, or 0 with errno set (ETIMEDOUT: it is not). */
+static int
+wait_for(int fd, short events, uint64_t until)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	uint64_t now;
+
+	while ((now = monotonic_ms()) < until) {
+		int r = poll(&p, 1, (int)(until - now));
+
+		if (r > 0)
+			return 1;
+		if (r < 0 && errno != EINTR)
+			return 0;
+	}
+	errno = ETIMEDOUT;
+	return 0;
+}
+
 /* --- the keeper's socket ---------------------------------------------------- */
 
+/* A keeper that takes no connections for now is not waited for here. */
 static int
 connect_here(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = QUEUE_SUBMIT_SOCKET };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
 		int e = errno;
@@ -111,6 +139,25 @@ put_pieces(struct queue_client *q, char type, const stralloc *octets)
 	return 1;
 }
 
+/* Writes what is queued for the keeper. Returns 1, or 0 with errno set. */
+static int
+flush(struct queue_client *q)
+{
+	uint64_t until = wait_end(q);
+	int r;
+
+	while ((r = channel_flush(&q->keeper)) == 0)
+		if (!wait_for(q->keeper.fd, POLLOUT, until))
+			return 0;
+	return r > 0;
+}
+
+static unsigned int
+code_of_wait(int error)
+{
+	return error == ETIMEDOUT ? QUEUE_TIMEOUT : QUEUE_TALK;
+}
+
 /* Hands on what was gathered of a message too large to wait for its end. */
 static void
 stream(struct queue_client *q)
@@ -122,8 +169,8 @@ stream(struct queue_client *q)
 	q->streaming = 1;
 	if (!put_pieces(q, SUBMIT_MESSAGE, &q->message) || !put_pieces(q, SUBMIT_ENVELOPE, &q->envelope))
 		trouble(q, QUEUE_NO_MEMORY);
-	else if (channel_flush(&q->keeper) < 0)
-		trouble(q, QUEUE_TALK);
+	else if (!flush(q))
+		trouble(q, code_of_wait(errno));
 	q->message.len = q->envelope.len = 0;
 }
 
@@ -131,25 +178,17 @@ stream(struct queue_client *q)
 static int
 await_result(struct queue_client *q, struct queue_result *result)
 {
-	uint64_t deadline = monotonic_ms() + (uint64_t)QUEUE_ANSWER_WAIT * 1000;
+	uint64_t until = wait_end(q);
 	struct channel_frame f;
 	int r;
 
 	while ((r = channel_next(&q->keeper, &f)) == 0) {
-		struct pollfd p = { .fd = q->keeper.fd, .events = POLLIN };
-		uint64_t now = monotonic_ms();
-
-		if (now >= deadline) {
-			q->code = QUEUE_TIMEOUT;
+		if (!wait_for(q->keeper.fd, POLLIN, until)) {
+			q->code = code_of_wait(errno);
 			return 0;
 		}
-		r = poll(&p, 1, (int)(deadline - now));
-		if (r < 0 && errno != EINTR)
+		if (channel_receive(&q->keeper) < 0)
 			break;
-		if (r > 0 && channel_receive(&q->keeper) < 0) {
-			r = -1;
-			break;
-		}
 	}
 	if (r != 1 || f.type != SUBMIT_RESULT || f.len != 17) {
 		q->code = QUEUE_TALK;
@@ -175,8 +214,8 @@ finish_with_keeper(struct queue_client *q, struct queue_result *result)
 		return 0;
 	}
 	/* a keeper that refuses early has written its answer before it hangs up */
-	if (channel_flush(&q->keeper) < 0 && errno != EPIPE && errno != ECONNRESET) {
-		q->code = QUEUE_TALK;
+	if (!flush(q) && errno != EPIPE && errno != ECONNRESET) {
+		q->code = code_of_wait(errno);
 		return 0;
 	}
 	return await_result(q, result);
@@ -240,6 +279,8 @@ start_program(struct queue_client *q)
 		trouble(q, QUEUE_NO_MEMORY);
 		return;
 	}
+	fcntl(ours[RUNNER_MESSAGE], F_SETFL, O_NONBLOCK);
+	fcntl(ours[RUNNER_ENVELOPE], F_SETFL, O_NONBLOCK);
 	q->message_fd = ours[RUNNER_MESSAGE];
 	q->envelope_fd = ours[RUNNER_ENVELOPE];
 	q->error_fd = ours[RUNNER_ERROR];
@@ -253,6 +294,27 @@ close_fd(int *fd)
 	*fd = -1;
 }
 
+/* Writes all octets. Returns 1, or 0: the program stopped reading, or takes too long (q->code). */
+static int
+write_all(struct queue_client *q, int fd, const char *octets, size_t len)
+{
+	uint64_t until = wait_end(q);
+
+	while (len) {
+		ssize_t n = write(fd, octets, len);
+
+		if (n > 0) {
+			octets += n;
+			len -= (size_t)n;
+		} else if (errno == EAGAIN && !wait_for(fd, POLLOUT, until)) {
+			trouble(q, QUEUE_TIMEOUT);
+			return 0;
+		} else if (errno != EAGAIN && errno != EINTR)
+			return 0;
+	}
+	return 1;
+}
+
 /* Writes to the program without dying of SIGPIPE. A program that stopped reading says why by its exit code. */
 static void
 write_to_program(struct queue_client *q, int *fd, stralloc *octets)
@@ -260,7 +322,7 @@ write_to_program(struct queue_client *q, int *fd, stralloc *octets)
 	struct sigaction ignore = { .sa_handler = SIG_IGN }, old;
 
 	sigaction(SIGPIPE, &ignore, &old);
-	if (*fd >= 0 && octets->len && allwrite(*fd, octets->s, octets->len) < octets->len) {
+	if (*fd >= 0 && !write_all(q, *fd, octets->s, octets->len)) {
 		/* one that wants no envelope may be there to make mail vanish; one that wants no message cannot have it */
 		q->unread |= fd == &q->message_fd;
 		close_fd(fd);
@@ -269,7 +331,7 @@ write_to_program(struct queue_client *q, int *fd, stralloc *octets)
 	octets->len = 0;
 }
 
-/* The program's wait status, or -1. */
+/* The program's wait status, or -1 with errno set. */
 static int
 await_program(struct queue_client *q)
 {
@@ -277,7 +339,7 @@ await_program(struct queue_client *q)
 	pid_t r;
 
 	if (q->status_fd >= 0) {
-		status = runner_wait(q->status_fd);
+		status = runner_wait(q->status_fd, (int)q->patience * 1000);
 		q->status_fd = -1;
 		return status;
 	}
@@ -293,6 +355,8 @@ wait_program(struct queue_client *q)
 	int status = await_program(q);
 
 	q->pid = 0;
+	if (status < 0 && errno == ETIMEDOUT)
+		return QUEUE_TIMEOUT;
 	return status < 0 || !WIFEXITED(status) ? QUEUE_BUG : WEXITSTATUS(status);
 }
 
@@ -324,6 +388,8 @@ end_with_program(struct queue_client *q, struct queue_result *result)
 	close_fd(&q->message_fd);
 	write_to_program(q, &q->envelope_fd, &q->envelope);
 	close_fd(&q->envelope_fd);
+	if (q->code)
+		return;
 	result->code = (unsigned int)wait_program(q);
 	if (result->code == QUEUE_OK && q->unread)
 		result->code = QUEUE_READ;
@@ -339,7 +405,7 @@ end_with_program(struct queue_client *q, struct queue_result *result)
 void
 queue_client_open_keeper(struct queue_client *q, int home)
 {
-	*q = (struct queue_client){ .home = home, .message_fd = -1, .envelope_fd = -1, .error_fd = -1, .status_fd = -1, .runner = -1 };
+	*q = (struct queue_client){ .home = home, .patience = QUEUE_ANSWER_WAIT, .message_fd = -1, .envelope_fd = -1, .error_fd = -1, .status_fd = -1, .runner = -1 };
 	channel_init(&q->keeper, -1, 0);
 }
 

@@ -4,8 +4,9 @@
  * message on descriptor 0, envelope on 1, custom error text on 6).
  * Calling order   open once; for each message: begin, message*, sender, sender_parameters?, (recipient,
  *                 recipient_parameters?)*, end (or abandon)
- * Blocking        every call may wait; the keeper is tried for QUEUE_CONNECT_WAIT seconds while it restarts, and
- *                 QUEUE_ANSWER_WAIT seconds for its answer
+ * Blocking        every call may wait; the keeper is tried for QUEUE_CONNECT_WAIT seconds while it restarts, and patience seconds
+ *                 each for taking the octets and for its answer; a program as long for the same. Where this process runs the
+ *                 program itself its end is waited for without a limit
  * Errors          the first trouble is kept; later calls do nothing, and queue_client_end says it
  * Signals         where this process runs the program itself, SIGCHLD is set to its default, and stays so */
 #ifndef QUEUE_CLIENT_H
@@ -20,6 +21,7 @@
 enum {
 	QUEUE_CONNECT_WAIT = 30,	/* seconds */
 	QUEUE_ANSWER_WAIT = 86400,	/* seconds; qmail-queue's own alarm */
+	QUEUE_SESSION_WAIT = 900,	/* seconds after which a client of a server is gone: RFC 5321 section 4.5.3.2.6 lets it wait for 600 */
 	QUEUE_KEEP = 10,		/* seconds that an idle connection is kept */
 	QUEUE_ERROR_TEXT_MAX = 255,	/* octets of a custom error text */
 };
@@ -28,6 +30,7 @@ struct queue_client {
 	int home;		/* descriptor of the home, or -1: the current directory is the home */
 	int is_unusable;	/* there was no memory for program: every message fails for now */
 	stralloc program;	/* path of the program to run instead, NUL-terminated; len 0: the keeper's socket */
+	unsigned int patience;	/* seconds; opening sets QUEUE_ANSWER_WAIT, the caller may set another */
 	struct channel keeper;	/* fd -1: not connected */
 	stralloc message, envelope;	/* octets not yet handed on */
 	int streaming;		/* octets of this message were handed on, so it cannot be sent again from here */

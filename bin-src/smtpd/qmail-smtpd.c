@@ -129,6 +129,7 @@ begin(struct service *v, struct preparation *p)
 	if (!recipient_checks_start(&v->checks, &peer, v->auth.is_required))
 		give_up("prepare for checking recipients");
 	queue_client_open(&v->queue, -1);
+	v->queue.patience = QUEUE_SESSION_WAIT;
 	if (!queue_client_start_runner(&v->queue))
 		give_up("prepare for running QMAILQUEUE");
 	v->session.settings = &v->settings;
@@ -240,7 +241,8 @@ main(int argc, char **argv)
 	}
 	if (p.is_listening) {
 		warn_of_lack();
-		config.busy = "421 4.3.2 too many connections, come back later\r\n";
+		/* nothing is said in the clear where TLS begins at once */
+		config.busy = getenv("SMTPS") ? NULL : "421 4.3.2 too many connections, come back later\r\n";
 		config.reuse = SESSIONS_OF_A_CHILD;
 		config.prepare = prepare_again;
 		config.data = &p;

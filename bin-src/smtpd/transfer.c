@@ -423,7 +423,7 @@ prepare_connection(struct transfer *t)
 int
 transfer_next(struct transfer *t)
 {
-	if (!listener_next())
+	if (t->settings.is_unsettled || !listener_next())
 		return 0;
 	prepare_connection(t);
 	return 1;
@@ -453,6 +453,7 @@ transfer_start(struct transfer *t, int argc, char *const *argv)
 		strerr_diefusys(EXIT_TEMP, "open control/morercpthosts.cdb");
 	prepare_connection(t);
 	queue_client_open(&t->queue, -1);
+	t->queue.patience = QUEUE_SESSION_WAIT;
 	if (!queue_client_start_runner(&t->queue))
 		strerr_diefusys(EXIT_TEMP, "prepare for the program in the place of qmail-queue");
 	if (t->prepare && !t->prepare(t))

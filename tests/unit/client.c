@@ -226,6 +226,41 @@ a_keeper_that_never_answers(void **state)
 	assert_in_range(waited, QUEUE_ANSWER_WAIT, QUEUE_ANSWER_WAIT + 10);
 }
 
+/* A server's client does not wait as long as a process of this host may. */
+static void
+patience_is_the_callers(void **state)
+{
+	(void)state;
+	q.patience = QUEUE_SESSION_WAIT;
+	waited = 0;
+	queue_client_begin(&q);
+	envelope("s@x", "a@y");
+	is_silent = 1;
+	queue_client_end(&q, 1, &result);
+	is_silent = 0;
+	assert_int_equal(result.code, QUEUE_TIMEOUT);
+	assert_in_range(waited, QUEUE_SESSION_WAIT, QUEUE_SESSION_WAIT + 10);
+}
+
+static void
+a_keeper_that_takes_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(fcntl(q.keeper.fd, F_SETFL, O_NONBLOCK), 0);
+	queue_client_begin(&q);
+	alarm(20);
+	is_silent = 1;
+	for (int i = 0; i < 1000; i++)
+		queue_client_message(&q, octets, PIECE);
+	is_silent = 0;
+	alarm(0);
+	envelope("s@x", "a@y");
+	queue_client_end(&q, 1, &result);
+	assert_int_equal(result.code, QUEUE_TIMEOUT);
+	assert_false(result.permanent);
+	assert_int_equal(q.keeper.fd, -1);
+}
+
 static void
 octets_are_handed_on_by_the_piece(void **state)
 {
@@ -682,6 +717,34 @@ a_program_that_is_given_up_sees_no_end_of_the_envelope(void **state)
 }
 
 static void
+a_program_that_takes_nothing(void **state)
+{
+	(void)state;
+	open_program("exec sleep 0.3");
+	queue_client_begin(&q);
+	is_silent = 1;
+	for (int i = 0; i < 4; i++)
+		queue_client_message(&q, octets, PIECE);
+	is_silent = 0;
+	envelope("s@x", "a@y");
+	queue_client_end(&q, 1, &result);
+	assert_int_equal(result.code, QUEUE_TIMEOUT);
+	assert_false(result.permanent);
+}
+
+static void
+a_program_that_does_not_end(void **state)
+{
+	(void)state;
+	open_program("cat >/dev/null; exec sleep 0.3");
+	assert_int_equal(queue_client_start_runner(&q), 1);
+	q.patience = 0;
+	submit("octets");
+	assert_int_equal(result.code, QUEUE_TIMEOUT);
+	assert_false(result.permanent);
+}
+
+static void
 words_of_the_program(void **state)
 {
 	char text[QUEUE_ERROR_TEXT_MAX + 1];
@@ -787,7 +850,7 @@ main(void)
 #define CONNECTED(f) cmocka_unit_test_setup_teardown(f, connected, tear_down)
 	const struct CMUnitTest tests[] = {
 		CONNECTED(a_message_and_its_answer), CONNECTED(an_answer_in_pieces), CONNECTED(a_keeper_that_refuses_early_and_hangs_up),
-		CONNECTED(a_keeper_that_never_answers),
+		CONNECTED(a_keeper_that_never_answers), CONNECTED(patience_is_the_callers), CONNECTED(a_keeper_that_takes_nothing),
 		CONNECTED(octets_are_handed_on_by_the_piece), CONNECTED(the_memory_of_a_large_message_is_bounded),
 		CONNECTED(a_large_message_is_not_sent_again), CONNECTED(a_keeper_that_vanishes_in_the_middle_of_a_large_message),
 		CONNECTED(what_is_abandoned_has_no_end), CONNECTED(the_limits_of_an_envelope), CONNECTED(the_first_trouble_is_kept),
@@ -798,7 +861,7 @@ main(void)
 		TEST(a_program_gets_message_and_envelope_without_parameters), TEST(a_large_message_and_a_large_envelope),
 		TEST(how_a_program_ends), TEST(a_program_that_reads_no_envelope_may_succeed_and_one_that_reads_no_message_not),
 		TEST(a_program_that_stops_reading_raises_no_signal), TEST(a_program_that_is_given_up_sees_no_end_of_the_envelope),
-		TEST(words_of_the_program), TEST(a_child_that_the_program_leaves_behind_is_not_waited_for),
+		TEST(a_program_that_takes_nothing), TEST(a_program_that_does_not_end), TEST(words_of_the_program), TEST(a_child_that_the_program_leaves_behind_is_not_waited_for),
 		TEST(a_runner_of_another_client_becomes_its_own), TEST(without_a_program_there_is_no_runner),
 		TEST(a_runner_that_is_gone_is_temporary),
 	};
