@@ -45,10 +45,12 @@ append(char *text, const char *s, size_t len)
 int
 dnsbl_list_parse(struct dnsbl_list *list, const char *line)
 {
-	size_t len = strcspn(line, "#");
+	size_t len = strcspn(line, "#:");	/* in the text behind the colon it begins no comment: "(#5.7.1)" */
 	const char *colon;
 	size_t zone;
 
+	if (line[len] == ':')
+		len = strlen(line);
 	while (len && is_blank(line[len - 1]))
 		len--;
 	while (len && is_blank(*line))

@@ -22,6 +22,8 @@ static const struct row { const char *rule, *line, *want; } rows[] = {
 	{ "blanks around", " \tbl.example \t\r", "451 bl.example" },
 	{ "a comment behind", "bl.example # ours", "451 bl.example" },
 	{ "a comment", "# bl.example", "nothing" },
+	{ "a comment with a colon", "bl.example # ours: see there", "451 bl.example" },
+	{ "a code in the text", "-bl.example:blocked (#5.7.1)", "553 bl.example blocked (#5.7.1)" },
 	{ "blanks", "  ", "nothing" },
 	{ "an empty line", "", "nothing" },
 	{ "an empty text", "bl.example:", "malformed" },
