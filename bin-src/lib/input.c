@@ -197,7 +197,7 @@ take_line(struct input *in, size_t at, char **line, size_t *len)
 	in->start = at + 1;
 	in->searched = 0;
 	if (n == 0 || s[n - 1] != '\r') {
-		int alone = in->start == in->end && !memchr(s, '\r', n) && !input_comes(in, INPUT_PAUSE_MS);
+		int alone = s == in->buffer && in->start == in->end && !memchr(s, '\r', n) && !input_comes(in, INPUT_PAUSE_MS);
 
 		return alone ? INPUT_BARE : INPUT_BARE_PIPELINED;
 	}

@@ -147,6 +147,22 @@ lone_LF(void **state)
 	end(&f);
 }
 
+/* It may be what somebody else has put into that group. */
+static void
+LF_behind_another_line(void **state)
+{
+	struct fixture f;
+	char *line;
+	size_t len;
+
+	(void)state;
+	begin(&f, SOCK_STREAM);
+	say(&f, TEXT("a\r\nb\n"));
+	assert_int_equal(input_line(&f.in, &line, &len), INPUT_OK);
+	assert_int_equal(input_line(&f.in, &line, &len), INPUT_BARE_PIPELINED);
+	end(&f);
+}
+
 static void
 long_lines(void **state)
 {
@@ -269,7 +285,7 @@ an_exact_line_of_a_pipe(void **state)
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 6];
+	struct CMUnitTest tests[ROWS + 7];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = line_row,
@@ -280,5 +296,6 @@ main(void)
 	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test(pipe_instead_of_a_socket);
 	tests[ROWS + 4] = (struct CMUnitTest)cmocka_unit_test(an_exact_line);
 	tests[ROWS + 5] = (struct CMUnitTest)cmocka_unit_test(an_exact_line_of_a_pipe);
+	tests[ROWS + 6] = (struct CMUnitTest)cmocka_unit_test(LF_behind_another_line);
 	return cmocka_run_group_tests_name("input", tests, NULL, NULL);
 }
