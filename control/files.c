@@ -107,7 +107,7 @@ const struct control_file control_files[] = {
 	    "seconds after which a message that cannot be delivered bounces" },
 	{ "rcpthosts", CONTROL_LIST, "me", 0, "qmail-smtpd, qmail-qmtpd",
 	    "domains for which anybody may send mail here, .suffix for all below" },
-	{ "rejectnullsenders", CONTROL_NUMBER, "0", 0, "qmail-smtpd",
+	{ "rejectnullsenders", CONTROL_NUMBER, "0", 0, "qmail-smtpd, qmail-qmtpd",
 	    "1: no mail from the null sender is taken, so no bounces either" },
 	{ "smtpgreeting", CONTROL_LINE, "me", 1, "qmail-smtpd",
 	    "greeting of the SMTP server, its name first" },

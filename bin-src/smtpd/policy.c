@@ -110,6 +110,12 @@ policy_is_bad_helo(const struct settings *s, const char *helo, int may_relay)
 }
 
 int
+policy_is_null_sender(const char *address, size_t len)
+{
+	return len == 0 || (len == 4 && memcmp(address, "#@[]", 4) == 0);
+}
+
+int
 policy_is_postmaster(const char *address, size_t len)
 {
 	size_t at = find_at(address, len);

@@ -20,6 +20,9 @@ int policy_is_bad_sender(const struct settings *s, const char *address, size_t l
 int policy_is_bad_recipient(const struct settings *s, const char *address, size_t len, int may_relay);
 int policy_is_bad_helo(const struct settings *s, const char *helo, int may_relay);
 
+/* The null sender, of bounces, or that of double bounces. */
+int policy_is_null_sender(const char *address, size_t len);
+
 /* Postmaster without a domain, or of a domain that is taken (RFC 5321 section 4.5.1): never refused for a list's sake. */
 int policy_is_postmaster(const char *address, size_t len);
 

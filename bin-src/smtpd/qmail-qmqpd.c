@@ -17,8 +17,9 @@ struct qmqp {
 	stralloc address;
 };
 
+/* has_begun: set when there is a message of this connection. */
 static enum netstring_result
-read_message(struct qmqp *q)
+read_message(struct qmqp *q, int *has_begun)
 {
 	uint64_t len;
 	enum netstring_result r = netstring_length(&q->inside, &len);
@@ -26,6 +27,7 @@ read_message(struct qmqp *q)
 	if (r != NETSTRING_OK)
 		return r;
 	transfer_begin(&q->transfer);
+	*has_begun = 1;
 	while (len) {
 		char *s;
 		size_t got;
@@ -87,10 +89,8 @@ serve(struct qmqp *q)
 	enum netstring_result r = netstring_length(&q->outside, &q->inside.left);
 	int has_begun = 0;
 
-	if (r == NETSTRING_OK) {
-		has_begun = 1;
-		r = read_message(q);
-	}
+	if (r == NETSTRING_OK)
+		r = read_message(q, &has_begun);
 	if (r == NETSTRING_OK)
 		r = read_sender(q);
 	if (r == NETSTRING_OK)

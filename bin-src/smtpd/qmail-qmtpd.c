@@ -127,6 +127,8 @@ read_sender(struct qmtp *q)
 		return r;
 	if (!fits)
 		transfer_refuse(t, 'D', "the sender's address is too long (#5.1.7)");
+	if (t->settings.numbers[NUMBER_REJECTNULL] && policy_is_null_sender(t->sender.s, t->sender.len))
+		transfer_refuse(t, 'D', "sorry, no mail from the null sender is taken here (#5.7.1)");
 	q->is_bad_sender = policy_is_bad_sender(&t->settings, t->sender.s, t->sender.len, t->relayclient != NULL);
 	transfer_sender(t);
 	if (!stralloc_0(&t->sender))
@@ -197,7 +199,7 @@ judge(struct qmtp *q)
 	int may_relay = t->relayclient != NULL;
 	struct recipient_refusal why;
 
-	if (memchr(s, '\0', len))
+	if (memchr(s, '\0', len) || (may_relay && len + strlen(t->relayclient) > QUEUE_ADDRESS_MAX))
 		return 'l';
 	if (q->letters.len >= t->settings.numbers[NUMBER_MAXRCPT])
 		return 'm';

@@ -28,6 +28,8 @@ def serve(tree):
 
         def start(*options, rules=RELAY, **more):
             compile_rules(tree, RULES, rules)
+            for path in (*tree.control.iterdir(), tree.control):  # a process with control files just written is not used again
+                os.utime(path, (0, 0))
             service = stack.enter_context(Service(tree, "qmail-qmqpd", "-x", RULES, *options, **more))
             service.got = keeper.got
             return service

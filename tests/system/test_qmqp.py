@@ -103,6 +103,13 @@ def test_hostile(relay, name):
     assert not [g for g in relay.keeper.got if len(g) == 2]
 
 
+def test_nothing_is_logged_of_the_connection_before(relay):
+    relay.ask(qmqp(MESSAGE, "s@h.example", "r@x.example"))
+    relay.logged("message ")
+    assert relay.ask(b"5:x") == b""
+    assert relay.logged("malformed netstring").count("from=") == 1
+
+
 def test_cut_off_anywhere(relay):
     whole = qmqp(MESSAGE, "s", "r")
     for n in range(len(whole)):

@@ -124,6 +124,12 @@ def test_relayclient(tree, keeper):
     assert keeper.got[0][1] == b"Fs\0Tr@elsewhere.example@gw\0Tx@gw\0\0"
 
 
+def test_an_address_too_long_with_relayclient_is_refused_alone(tree, keeper):
+    said, _, _ = session(tree, qmtp(MESSAGE, "s", "x" * 999, "y"), env={"RELAYCLIENT": "@gw.example"})
+    assert [a[:1] for a in answers(said)] == [b"D", b"K"]
+    assert keeper.got[0][1] == b"Fs\0Ty@gw.example\0\0"
+
+
 # --- what is refused ------------------------------------------------------------------------------------
 
 def test_recipients_are_judged_one_by_one(tree, keeper):
@@ -156,6 +162,14 @@ def test_bad_sender(tree, keeper):
     tree.write("control/badmailfrom", "@spam.example\n")
     said, _, _ = session(tree, qmtp(MESSAGE, "s@spam.example", f"r@{HOST}", "postmaster"))
     assert [a[:1] for a in answers(said)] == [b"D", b"K"]
+
+
+@pytest.mark.parametrize("sender", ["", "#@[]"])
+def test_rejectnullsenders(tree, keeper, sender):
+    octets = qmtp(MESSAGE, sender, f"r@{HOST}")
+    assert [a[:1] for a in answers(session(tree, octets)[0])] == [b"K"]
+    tree.write("control/rejectnullsenders", "1\n")
+    assert [a[:1] for a in answers(session(tree, octets + qmtp(MESSAGE, "s", f"r@{HOST}"))[0])] == [b"D", b"K"]
 
 
 @pytest.mark.parametrize("sender", ["x" * 1000, "nul\0@h"])
