@@ -118,6 +118,17 @@ on_signal(int sig)
 
 /* --- configuration ---------------------------------------------------------------------------- */
 
+/* 0 is no limit but ours. */
+static int
+read_limit_file(unsigned long *to, const char *file)
+{
+	int r = control_number(to, file, LISTENER_LIMIT_MAX);
+
+	if (!*to)
+		*to = LISTENER_LIMIT_MAX;
+	return r >= 0;
+}
+
 int
 listener_config_init(struct listener_config *c)
 {
@@ -128,9 +139,9 @@ listener_config_init(struct listener_config *c)
 	if (control_line(&me, "control/me") < 0 || !stralloc_0(&me))
 		return 0;
 	c->host = *me.s ? me.s : NULL;
-	return control_number(&c->most, "control/concurrencyincoming", LISTENER_LIMIT_MAX) >= 0 &&
-	    control_number(&c->most_address, "control/concurrencyaddress", LISTENER_LIMIT_MAX) >= 0 &&
-	    control_number(&c->most_prefix, "control/concurrencyprefix", LISTENER_LIMIT_MAX) >= 0;
+	return read_limit_file(&c->most, "control/concurrencyincoming") &&
+	    read_limit_file(&c->most_address, "control/concurrencyaddress") &&
+	    read_limit_file(&c->most_prefix, "control/concurrencyprefix");
 }
 
 static int

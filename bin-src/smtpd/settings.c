@@ -157,9 +157,15 @@ read_lines(struct settings *s, const char **file)
 	return 0;
 }
 
+/* 0 is no limit but ours, as in the patches of qmail that have maxrcpt. */
+static const enum setting_number_name limits[] = { NUMBER_SESSION, NUMBER_MAXRCPT, NUMBER_MAXMAIL, NUMBER_MAXHOPS, NUMBER_MAXIDLE };
+
 static void
 correct(struct settings *s)
 {
+	for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+		if (!s->numbers[limits[i]])
+			s->numbers[limits[i]] = numbers[limits[i]].most;
 	if (s->numbers[NUMBER_TIMEOUT] < 1)
 		s->numbers[NUMBER_TIMEOUT] = 1;
 	if (s->numbers[NUMBER_DATABYTES] == NO_LIMIT)

@@ -374,6 +374,9 @@ limits_of_control_files(void **state)
 	assert_int_equal(listener_config_init(&c), 1);
 	assert_int_equal(c.most, LISTENER_LIMIT_MAX);
 	assert_int_equal(c.most_address, 5);
+	directory_write("control/concurrencyaddress", "0\n");	/* no limit but the largest, as in the files of sessions */
+	assert_int_equal(listener_config_init(&c), 1);
+	assert_int_equal(c.most_address, LISTENER_LIMIT_MAX);
 	assert_int_equal(mkdir("control/concurrencyprefix", 0700), 0);
 	assert_int_equal(listener_config_init(&c), 0);
 	rmdir("control/concurrencyprefix");
