@@ -215,7 +215,10 @@ log_in(struct session *s, enum sasl_mechanism m, const char *initial)
 	struct sasl sasl;
 
 	if (converse(s, &sasl, sasl_begin(&sasl, m, initial))) {
-		if (s->auth->runner >= 0)
+		/* what is behind the last response would be taken for said after the login (RFC 4954 section 4) */
+		if (!input_is_empty(&s->in))
+			session_refuse_haste(s);
+		else if (s->auth->runner >= 0)
 			ask_program(s, sasl.login, sasl.secret);
 		else
 			ask_keeper(s, sasl.login, sasl.secret);

@@ -14,6 +14,7 @@
 
 enum {
 	EXCESS = 10,	/* times maxrcpt: recipients above it that a session may name */
+	SMALL_CHUNK = 512,	/* octets; smaller chunks are counted as commands that do nothing for a message */
 	LIMIT_MAX = 999999,	/* RFC 9422 section 4: a limit has six digits, and is not 0 */
 };
 
@@ -74,6 +75,17 @@ take_path(struct session *s, char *arg, size_t len, enum path_kind kind, struct 
 	case PARAMETERS_OK:
 		break;
 	}
+	return 1;
+}
+
+/* Counts a command that does nothing for a message (control/maxsmtpidle). Returns 1 if it is one too many: the session ends. */
+static int
+idles_too_long(struct session *s)
+{
+	if (++s->idle <= s->settings->numbers[NUMBER_MAXIDLE])
+		return 0;
+	reply_put(&s->reply, 421, "4.7.0", "too many commands without a message");
+	session_close(s, SESSION_REFUSED, "too many commands without a message");
 	return 1;
 }
 
@@ -223,13 +235,17 @@ is_mail_taken(struct session *s, const struct path *path, const struct parameter
 {
 	unsigned long most = s->settings->numbers[NUMBER_DATABYTES];
 
-	if (parameters->is_smtputf8 && !s->is_extended)
-		error(s, 555, "5.5.4", "SMTPUTF8 needs EHLO");
-	else if (path->is_internationalized && !parameters->is_smtputf8)	/* RFC 6531 section 3.5: 550 here, 553 at RCPT */
-		error(s, 550, "5.6.7", "such an address needs SMTPUTF8");
-	else if (most && parameters->size > most)	/* RFC 1870 section 6.1 */
+	if (parameters->is_smtputf8 && !s->is_extended) {
+		refuse_form(s, "MAIL", path->address, 555, "5.5.4", "SMTPUTF8 needs EHLO");
+		return 0;
+	}
+	if (path->is_internationalized && !parameters->is_smtputf8) {	/* RFC 6531 section 3.5: 550 here, 553 at RCPT */
+		refuse_form(s, "MAIL", path->address, 550, "5.6.7", "such an address needs SMTPUTF8");
+		return 0;
+	}
+	if (most && parameters->size > most)	/* RFC 1870 section 6.1 */
 		reply_put(&s->reply, 552, "5.3.4", "sorry, that message size exceeds my databytes limit");
-	else if ((path->len == 0 || strcmp(path->address, "#@[]") == 0) && s->settings->numbers[NUMBER_REJECTNULL])
+	else if (s->settings->numbers[NUMBER_REJECTNULL] && policy_is_null_sender(path->address, path->len))
 		reply_put(&s->reply, 553, "5.7.1", "sorry, no mail from the null sender is taken here");
 	else if (auth_takes_sender(s, path->address))
 		return 1;
@@ -372,12 +388,11 @@ run_bdat(struct session *s, char *arg, size_t len)
 	int is_last;
 
 	(void)len;
-	if (scan_chunk(arg, &size, &is_last)) {
+	if (!scan_chunk(arg, &size, &is_last)) {
+		reply_put(&s->reply, 501, "5.5.4", "syntax: BDAT octets [LAST]");
+		session_close(s, SESSION_REFUSED, "BDAT without a size");
+	} else if (is_last || size >= SMALL_CHUNK || !idles_too_long(s))
 		delivery_chunk(s, size, is_last);
-		return;
-	}
-	reply_put(&s->reply, 501, "5.5.4", "syntax: BDAT octets [LAST]");
-	session_close(s, SESSION_REFUSED, "BDAT without a size");
 }
 
 /* --- the others --------------------------------------------------------------------------- */
@@ -505,13 +520,11 @@ command_run(struct session *s, char *line, size_t len)
 	blanks = strspn(line + verb, " \t");
 	arg = line + verb + blanks;
 	len -= verb + blanks;
-	if (c->flags & IDLES && ++s->idle > s->settings->numbers[NUMBER_MAXIDLE]) {
-		reply_put(&s->reply, 421, "4.7.0", "too many commands without a message");
-		session_close(s, SESSION_REFUSED, "too many commands without a message");
-	} else if (c->flags & LAST_IN_GROUP && !input_is_empty(&s->in)) {
-		reply_put(&s->reply, 503, "5.5.1", "you did not wait for the reply to this command");
-		session_close(s, SESSION_REFUSED, "did not wait for a reply");
-	} else if (c->flags & PROTECTED && s->tls->is_required && !s->is_tls)
+	if (c->flags & IDLES && idles_too_long(s))
+		return;
+	if (c->flags & LAST_IN_GROUP && !input_is_empty(&s->in))
+		session_refuse_haste(s);
+	else if (c->flags & PROTECTED && s->tls->is_required && !s->is_tls)
 		error(s, 530, "5.7.0", "must issue a STARTTLS command first");
 	else if (!(s->phase & c->phases))
 		error(s, 503, "5.5.1", out_of_order(s));

@@ -34,6 +34,8 @@ recipient_checks_ask_lists(struct recipient_checks *c, int may_relay, struct rec
 
 /* --- RCPTCHECK --------------------------------------------------------------------------- */
 
+enum { CLOSES = 421 };	/* the code that ends a session, and that no other end has (RFC 5321 section 3.8) */
+
 /* How many octets of set text begins with, if one space ends them; else 0. */
 static size_t
 leading_word(const char *text, const char *set)
@@ -43,7 +45,8 @@ leading_word(const char *text, const char *set)
 	return text[n] == ' ' ? n : 0;
 }
 
-/* What the program answered, with its own text and, where that begins with one of the same class, its own codes. */
+/* What the program answered, with its own text and, where that begins with one of the same class, its own codes. Whether the
+ * session goes on is its exit code's to say. */
 static int
 refuse_as_program(struct recipient_checks *c, struct recipient_refusal *why, unsigned int code, const char *enhanced, const char *text)
 {
@@ -54,7 +57,10 @@ refuse_as_program(struct recipient_checks *c, struct recipient_refusal *why, uns
 		return 0;
 	text = c->text.s;
 	if (leading_word(text, "0123456789") == 3 && text[0] == (char)('0' + code / 100)) {
-		why->code = code / 100 * 100 + (unsigned int)(text[1] - '0') * 10 + (unsigned int)(text[2] - '0');
+		unsigned int own = code / 100 * 100 + (unsigned int)(text[1] - '0') * 10 + (unsigned int)(text[2] - '0');
+
+		if ((own == CLOSES) == (code == CLOSES))
+			why->code = own;
 		text += 4;
 	}
 	n = leading_word(text, "0123456789.");

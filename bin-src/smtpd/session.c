@@ -80,6 +80,13 @@ session_close_input(struct session *s, enum input_result r)
 }
 
 void
+session_refuse_haste(struct session *s)
+{
+	reply_put(&s->reply, 503, "5.5.1", "you did not wait for the reply to this command");
+	session_close(s, SESSION_REFUSED, "did not wait for a reply");
+}
+
+void
 session_count_error(struct session *s)
 {
 	if (++s->errors <= s->settings->numbers[NUMBER_MAXERRORS] || s->end != SESSION_GOES_ON)
@@ -158,6 +165,20 @@ rest(void *data)
 		queue_client_rest(s->queue);
 }
 
+/* Something came before the greeting: words, or only the end. */
+static void
+refuse_early(struct session *s)
+{
+	enum input_result r = input_data(&s->in);
+
+	if (r != INPUT_OK) {
+		session_close_input(s, r);
+		return;
+	}
+	reply_put(&s->reply, 554, "5.5.1", "you spoke before the greeting");
+	session_close(s, SESSION_REFUSED, "spoke before the greeting");
+}
+
 /* The greeting, and before it the time that a client has to be silent (RFC 5321 section 3.1). */
 static void
 greet(struct session *s)
@@ -166,8 +187,7 @@ greet(struct session *s)
 	char line[REPLY_TEXT_MAX];
 
 	if (delay && !s->relayclient && !s->auth->is_required && input_comes(&s->in, delay * 1000)) {
-		reply_put(&s->reply, 554, "5.5.1", "you spoke before the greeting");
-		session_close(s, SESSION_REFUSED, "spoke before the greeting");
+		refuse_early(s);
 		return;
 	}
 	snprintf(line, sizeof line, "%.*s ESMTP", REPLY_TEXT_MAX - 10, s->settings->greeting.s);
@@ -203,6 +223,8 @@ take_command(struct session *s)
 		s->commands++;
 		if (listener_is_stopping() && !s->is_submitting)
 			session_close_input(s, INPUT_STOPPING);
+		else if (monotonic_ms() >= s->in.session_end)	/* a group of commands may take long, each */
+			session_close_input(s, INPUT_SESSION_OVER);
 		else
 			command_run(s, line, len);
 		return;

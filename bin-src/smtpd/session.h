@@ -125,6 +125,9 @@ void session_close(struct session *s, enum session_end end, const char *reason);
 /* Ends it because of what reading came to; says why to the client. */
 void session_close_input(struct session *s, enum input_result r);
 
+/* Something was sent behind a command, or a response of AUTH, that changes what it would mean: 503, and the session ends. */
+void session_refuse_haste(struct session *s);
+
 /* Counts an error of form, and a refused recipient: after too many of them, of the latter since the last message that was
  * accepted (brtlimit 0: there are never too many), the session ends with 421. */
 void session_count_error(struct session *s);

@@ -329,6 +329,19 @@ over_its_limit_the_session_ends(void **state)
 	assert_string_equal(smtpd->reason, "RCPTCHECK says: over limit");
 }
 
+/* Its exit code says whether the session ends, not its text. */
+static void
+only_over_its_limit_a_session_ends(void **state)
+{
+	(void)state;
+	start_program("echo '421 4.7.0 slow down' >&4; exit 111");
+	expect("a@me.test", "451 4.7.0 slow down (#4.7.0)\r\n");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+	start_program("echo '450 4.7.0 slow down' >&4; exit 113");
+	expect("a@me.test", "421 4.7.0 slow down (#4.7.0)\r\n");
+	assert_int_equal(smtpd->end, SESSION_REFUSED);
+}
+
 static void
 who_may_relay_is_shown_to_it_where_asked_for(void **state)
 {
@@ -483,7 +496,7 @@ main(void)
 		TEST(postmaster_passes_all_but_relaying), TEST(a_bad_sender_is_refused_at_each_recipient),
 		TEST(a_bad_name_of_the_client_counts_where_it_counts), TEST(RBLSMTPD_speaks_for_the_lists),
 		TEST(who_may_relay_is_looked_up_in_no_list), TEST(checks_that_were_told_of_a_connection_are_of_that_one),
-		TEST(over_its_limit_the_session_ends), TEST(who_may_relay_is_shown_to_it_where_asked_for),
+		TEST(over_its_limit_the_session_ends), TEST(only_over_its_limit_a_session_ends), TEST(who_may_relay_is_shown_to_it_where_asked_for),
 		TEST(an_account_is_known_by_its_whole_address), TEST(a_domain_of_others_is_known), TEST(the_longest_address_that_is_remembered_and_one_octet_more),
 		TEST(what_a_program_accepts_is_asked_nowhere_else), TEST(what_RELAYCLIENT_makes_another_address_of_is_not_asked),
 	};

@@ -290,6 +290,26 @@ a_message_begins_the_count_of_commands_for_nothing_anew(void **state)
 	expect("NOOP", "421 ");
 }
 
+/* The octets of a chunk have to be read, but those of no message at all are none. */
+static void
+small_chunks_are_commands_for_nothing(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXIDLE) = 3;
+	expect(MAIL "|" RCPT "|BDAT 0|BDAT 0", "250 ");
+	assert_int_equal(smtpd->end, SESSION_GOES_ON);
+	expect("BDAT 0", "421 too many commands without a message");
+	expect_end("too many commands without a message");
+}
+
+static void
+the_last_chunk_of_a_message_may_be_small(void **state)
+{
+	(void)state;
+	*number(NUMBER_MAXIDLE) = 1;
+	expect(MAIL "|" RCPT "|BDAT 0 LAST", "250 ");
+}
+
 static void
 errors_of_form(void **state)
 {
@@ -425,6 +445,9 @@ the_refusal_that_ends_a_session(void **state)
 	expect("MAIL FROM:<s@x.test> XYZZY", "555 ");
 	assert_non_null(strstr(smtpd_logged(), " reason=\"a parameter that is not offered\"\n"));
 	expect_end("too many errors");
+	smtpd->end = SESSION_GOES_ON;
+	expect("MAIL FROM:<s@x.test> SMTPUTF8", "555 ");
+	assert_non_null(strstr(smtpd_logged(), " reason=\"SMTPUTF8 needs EHLO\"\n"));
 }
 
 static void
@@ -616,7 +639,8 @@ main(void)
 		TEST(recipients_above_the_limit_count_through_all_of_a_session), TEST(messages_of_a_session),
 		TEST(a_MAIL_that_is_refused_is_no_message), TEST(commands_for_nothing),
 		TEST(a_message_begins_the_count_of_commands_for_nothing_anew), TEST(errors_of_form), TEST(refused_recipients), TEST(refused_recipients_without_limit),
-		TEST(refused_recipients_count_from_the_last_message_on), TEST(one_end_of_a_session_is_said_once),
+		TEST(refused_recipients_count_from_the_last_message_on), TEST(small_chunks_are_commands_for_nothing),
+		TEST(the_last_chunk_of_a_message_may_be_small), TEST(one_end_of_a_session_is_said_once),
 		TEST(a_message_of_the_largest_size_and_one_octet_more), TEST(null_senders_may_be_refused), TEST(each_refusal_has_a_line),
 		TEST(the_refusal_that_ends_a_session), TEST(recipients_above_the_limit_have_a_line_a_message), TEST(what_a_transaction_keeps),
 		TEST(a_refusal_is_a_line_of_the_log_whatever_was_said), TEST(STARTTLS_is_offered_once),

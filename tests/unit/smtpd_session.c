@@ -164,6 +164,19 @@ a_session_that_lasts_too_long(void **state)
 	expect_said(HI "421 the session has lasted too long (#4.4.2)\r\n");
 }
 
+/* Commands that have come already take no longer than the session may last. */
+static void
+a_group_of_commands_that_lasts_too_long(void **state)
+{
+	static const struct server_step client[] = { { "\r\n", "MAIL FROM:<s@x.test>\r\nRCPT TO:<a@me.test>\r\nRCPT TO:<a@me.test>\r\n"
+		"RCPT TO:<a@me.test>\r\nNOOP\r\n" }, { 0 } };
+
+	(void)state;
+	smtpd->settings->numbers[NUMBER_SESSION] = smtpd->settings->numbers[NUMBER_TARPITCOUNT] = smtpd->settings->numbers[NUMBER_TARPITDELAY] = 1;
+	assert_int_equal(runs(client), SESSION_OVER);
+	expect_said(HI "250 ok\r\n250 ok\r\n250 ok\r\n421 the session has lasted too long (#4.4.2)\r\n");
+}
+
 static void
 a_server_that_is_being_stopped(void **state)
 {
@@ -252,6 +265,18 @@ who_speaks_before_the_greeting_is_not_greeted(void **state)
 	assert_int_equal(runs(hasty), SESSION_REFUSED);
 	assert_string_equal(smtpd->reason, "spoke before the greeting");
 	expect_said("554 you spoke before the greeting (#5.5.1)\r\n");
+}
+
+static void
+who_only_closes_has_not_spoken(void **state)
+{
+	static const struct server_step client[] = { { "", NULL }, { 0 } };
+
+	(void)state;
+	smtpd->settings->numbers[NUMBER_GREETDELAY] = 60;
+	assert_int_equal(runs(client), SESSION_CLOSED);
+	assert_string_equal(smtpd->reason, "");
+	expect_said("");
 }
 
 static void
@@ -395,10 +420,10 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	const struct CMUnitTest others[] = {
 		TEST(a_client_that_says_nothing), TEST(each_process_waits_up_to_a_tenth_longer),
-		TEST(a_session_that_lasts_too_long), TEST(a_server_that_is_being_stopped),
+		TEST(a_session_that_lasts_too_long), TEST(a_group_of_commands_that_lasts_too_long), TEST(a_server_that_is_being_stopped),
 		TEST(a_transaction_is_given_up_with_its_session),
 		TEST(the_longest_line), TEST(a_line_of_one_octet_more), TEST(a_line_without_end), TEST(a_bare_LF_that_nothing_follows_is_an_error_of_form),
-		TEST(who_speaks_before_the_greeting_is_not_greeted), TEST(who_may_relay_is_greeted_at_once), TEST(a_long_greeting_is_one_line),
+		TEST(who_speaks_before_the_greeting_is_not_greeted), TEST(who_only_closes_has_not_spoken), TEST(who_may_relay_is_greeted_at_once), TEST(a_long_greeting_is_one_line),
 		TEST(a_session_knows_nothing_of_the_one_before), TEST(STARTTLS_in_a_session), TEST(what_came_with_STARTTLS_is_not_run), TEST(TLS_at_once),
 		TEST(TLS_at_once_that_there_is_none), TEST(TLS_at_once_that_fails), TEST(TLS_that_is_on_already),
 	};
