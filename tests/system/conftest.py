@@ -229,7 +229,10 @@ class Tree:
 
 
 class Server(Tree):
-    """A tree whose daemons run. keeper and send are subprocess.Popen, or None while they do not run."""
+    """A tree whose daemons run. keeper and send are subprocess.Popen, or None while they do not run.
+
+    limits: preexec_fn of the daemons, such as a limit of memory that they and their children have (smtp_session.capped)."""
+    limits = None
 
     def __init__(self, home):
         super().__init__(home)
@@ -250,7 +253,7 @@ class Server(Tree):
         with open(self.home / "output" / name, "ab") as log, open(self.home / "output" / f"{name}.stderr", "ab") as errors:
             process = self.popen(program, "-d", theirs, *args, stdin=subprocess.DEVNULL, pass_fds=[theirs],
                                  stdout=log, stderr=log if name == "qmail-queued" else errors,
-                                 start_new_session=True, env=env)
+                                 start_new_session=True, env=env, preexec_fn=self.limits)
         os.close(theirs)
         self.sessions.add(process.pid)
         said = b""

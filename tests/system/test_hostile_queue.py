@@ -1,7 +1,7 @@
 """Rows S12, S13, S15, S16, S20, L1 and L3 of the hostile inputs, as they reach qmail-queue and the keeper behind it.
 
 Wanted each time: the right exit code or a closed connection, nothing half-queued, bounded memory, and a keeper that takes
-the next good message at once."""
+the next good message at once. Keeper and client have a limit of memory, by setrlimit."""
 import array
 import contextlib
 import ctypes
@@ -22,7 +22,7 @@ from conftest import Server, processes_of, wait_for
 from fake_keeper import frame
 from probe import is_sanitized
 from slow_to_close import passes
-from smtp_session import Smtp
+from smtp_session import Smtp, capped
 
 MIB = 1 << 20
 SENDER = b"Fann@example.org\0"
@@ -42,10 +42,11 @@ def descend(path, work):
 
 
 class Keeper:
-    """A running keeper without qmail-send, and what it costs."""
+    """A running keeper without qmail-send, and what it costs. It, and each qmail-queue, has a limit of memory (setrlimit)."""
 
     def __init__(self, server, memory_mib=48):
         self.server, self.memory = server, memory_mib * MIB
+        server.limits = capped(self.memory)
         server.keeper = server.start_daemon("qmail-queued", "qmail-queued", "-r", 8)
         self.messages = 0
         self.good()
@@ -67,7 +68,7 @@ class Keeper:
 
     def submit(self, message, envelope=GOOD, **more):
         """The exit code of qmail-queue; counts what is accepted."""
-        done = self.server.queue(message, "", envelope=envelope, **more)
+        done = self.server.queue(message, "", envelope=envelope, preexec_fn=capped(), **more)
         assert (done.stdout or b"", done.stderr) == (b"", b"")
         self.messages += done.returncode == 0
         return done.returncode
@@ -264,7 +265,7 @@ def test_S13_a_client_that_stalls(keeper):
 def start(tree, octets):
     """qmail-queue that got octets of a message that goes on."""
     reader, writer = os.pipe()
-    process = tree.popen("qmail-queue", stdin=reader, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = tree.popen("qmail-queue", stdin=reader, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=capped())
     os.close(reader)
     process.message = os.fdopen(writer, "wb", buffering=0)
     process.message.write(octets)
@@ -414,7 +415,7 @@ def test_S20_disk_full_by_smtp(small):
     keeper = Keeper(server)
     filler = fill(directory)
     large = b"Subject: large\r\n\r\n" + b"x" * 70 + (b"\r\n" + b"x" * 70) * 15000
-    with Smtp(server) as smtp:
+    with Smtp(server, limit=capped()) as smtp:
         smtp.ehlo()
         assert smtp.message(large)[:9] == "451 4.3.0"
         assert smtp.message()[:9] == "250 2.0.0"  # the journal has its blocks already
@@ -470,7 +471,7 @@ def test_S20_read_only(small):
     server.stop_keeper()
     # a writer may end a little later, and has files open
     wait_for(lambda: subprocess.run(["mount", "-o", "remount,ro", directory], check=False).returncode == 0, what="the last writer to end")
-    done = server.run("qmail-queued")
+    done = server.run("qmail-queued", preexec_fn=capped())
     assert done.returncode == 111 and b"Read-only file system" in done.stderr
     subprocess.run(["mount", "-o", "remount,rw", directory], check=True)
     server.start_keeper()
