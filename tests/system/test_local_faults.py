@@ -1,10 +1,13 @@
-"""qmail-local where the disk is full or may not be written: the message is deferred, nothing half-made is left."""
+"""qmail-local where the disk is full or may not be written: the message is deferred, nothing half-made is left. It has a limit
+of memory."""
 import os
 
 import pytest
 
 from delivering import MESSAGE, Local
+from smtp_session import MEMORY, SANITIZED
 
+CAP = "" if SANITIZED else f"ulimit -v {MEMORY >> 10}; "
 TMPFS = 'mount -t tmpfs -o "mode=700,$1" tmpfs "$2" || exit 99; shift 2; '
 
 
@@ -21,7 +24,7 @@ def in_namespace(local, options, script):
     if done.returncode:
         pytest.skip(f"no namespace for a user: {done.stderr.decode()}")
     after = local.home.with_name("ana.after")
-    shell = TMPFS + f'here=$PWD; cd {local.home}; mkdir -p Maildir/tmp Maildir/new Maildir/cur; {script}; cd "$here"; "$@"; code=$?; ' \
+    shell = TMPFS + f'here=$PWD; cd {local.home}; mkdir -p Maildir/tmp Maildir/new Maildir/cur; {script}; cd "$here"; {CAP}"$@"; code=$?; ' \
         f'cp -a {local.home} {after} 2>/dev/null; exit $code'
     return "/usr/bin/unshare", "-Urm", "sh", "-c", shell, "-", options, str(local.home)
 
@@ -37,7 +40,7 @@ FULL = "head -c 10000000 /dev/zero >filler 2>/dev/null; :"
 
 @pytest.mark.parametrize("default, size", [  # a few octets more find room in the last page of Mailbox
     ("./Maildir/", 100), ("./Maildir/", 20000), ("./Maildir/", 90000), ("./Mailbox", 20000), ("./Mailbox", 90000)])
-def test_s20_disk_full(local, default, size):
+def test_S20_disk_full(local, default, size):
     message = b"Subject: x\n\n" + b"m" * size
     script = "printf 'From a b\\n\\nold\\n\\n' >Mailbox; " + FULL
     result = local.deliver(message, default=default, wrap=in_namespace(local, "size=64k", script))
@@ -45,7 +48,7 @@ def test_s20_disk_full(local, default, size):
     assert after(local) == {"Mailbox": b"From a b\n\nold\n\n"}
 
 
-def test_s20_disk_full_in_the_middle(local):
+def test_S20_disk_full_in_the_middle(local):
     message = b"Subject: x\n\n" + b"m" * 90000
     result = local.deliver(message, wrap=in_namespace(local, "size=64k", ":"))
     assert result.code == 111 and after(local) == {}
@@ -53,7 +56,7 @@ def test_s20_disk_full_in_the_middle(local):
     assert result.code == 0
 
 
-def test_s20_mbox_full_in_the_middle(local):
+def test_S20_mbox_full_in_the_middle(local):
     message = b"Subject: x\n\n" + b"m" * 90000
     script = "printf 'From a b\\n\\nold\\n\\n' >Mailbox"
     result = local.deliver(message, default="./Mailbox", wrap=in_namespace(local, "size=64k", script))
@@ -61,7 +64,7 @@ def test_s20_mbox_full_in_the_middle(local):
 
 
 @pytest.mark.parametrize("default", ["./Maildir/", "./Mailbox"])
-def test_s20_no_inodes(local, default):
+def test_S20_no_inodes(local, default):
     script = "i=0; while touch f$i 2>/dev/null; do i=$((i+1)); done"
     result = local.deliver(default=default, wrap=in_namespace(local, "size=1m,nr_inodes=20", script))
     assert result.code == 111
@@ -69,14 +72,14 @@ def test_s20_no_inodes(local, default):
 
 
 @pytest.mark.parametrize("default", ["./Maildir/", "./Mailbox"])
-def test_s20_read_only(local, default):
+def test_S20_read_only(local, default):
     script = f"mount -o remount,bind,ro {local.home}"
     result = local.deliver(default=default, wrap=in_namespace(local, "size=1m", script))
     assert result.code == 111 and b"(#4.2.1)" in result.text
     assert after(local) == {}
 
 
-def test_s20_batch_with_one_that_is_too_large(tree):
+def test_S20_batch_with_one_that_is_too_large(tree):
     """One failure affects its own job."""
     import delivering
     local = Local(tree, "worker")
@@ -95,7 +98,7 @@ def test_s20_batch_with_one_that_is_too_large(tree):
     assert len(after(local)) == 2
 
 
-def test_s20_programs_of_a_full_disk(local):
+def test_S20_programs_of_a_full_disk(local):
     """What a program says about it comes back."""
     result = local.deliver(default="|cat >copy || exit 111", wrap=in_namespace(local, "size=64k", FULL))
     assert result.code == 111
