@@ -2,9 +2,12 @@
 spawner that talks nonsense and a full disk do.
 
 $FAULTS says how many of each kind (default 8)."""
+import errno
+import functools
 import os
 import pathlib
 import platform
+import re
 import shutil
 import socket
 import struct
@@ -20,6 +23,7 @@ from conftest import *  # noqa: E402,F401,F403
 import sending  # noqa: E402
 from conftest import BUILD, HOST, new_directory, wait_for  # noqa: E402
 from probe import is_sanitized  # noqa: E402
+from smtp_session import capped  # noqa: E402
 
 COUNT = int(os.environ.get("FAULTS", "8"))
 TRIES = 5	# how many a fault that does not come about is replaced by, at most
@@ -109,6 +113,24 @@ def test_full_disk():
     if b"skipped" in done.stdout:
         pytest.skip(done.stdout.decode())
     assert done.returncode == 0 and b"full: 1 faults" in done.stdout, done.stdout.decode()
+
+
+# --- S20 of the hostile inputs: a quota is hit -------------------------------------------------------------------------------------
+# Not one of the kernel: few kernels that tests run under have any, and setting it takes root.
+
+@pytest.mark.parametrize("calls, says", [
+    ("qmail-queued write:file 1 1", r"qmail-queued: .*large message \d+: Disk quota exceeded"),
+    ("qmail-queued pwrite64:file 3 3", r"qmail-queued: alert: unable to write or flush the journal.*: Disk quota exceeded"),
+    ("qmail-local write:file+writev:file 1 2", r"deferral: \S*Disk_quota_exceeded\._\(#4\.2\.2\)"),
+], ids=["file of the queue", "journal", "box"])
+def test_S20_quota_hit(world, monkeypatch, calls, says):
+    """What meets it is refused or deferred for now, nothing is there in part, and all arrives once there is room. Every program
+    has a limit of memory."""
+    monkeypatch.setattr(world, "popen", functools.partial(world.popen, preexec_fn=capped()))
+    assert faults.make(world, None).broken is None  # makes the ring
+    result = faults.make(world, f"{calls} error {errno.EDQUOT}")
+    assert result.struck and result.broken is None, result
+    assert re.search(says, "\n".join(result.logs.values())), result.logs
 
 
 # --- the clock ------------------------------------------------------------------------------------------------------------
