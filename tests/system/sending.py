@@ -380,8 +380,8 @@ class World:
         self.workers.append(Worker(ours, channel, number, name))
 
     # -- the loop ----------------------------------------------------------------------------------
-    def start(self, *args, ready=True, wrap=(), **env):
-        """wrap: a command that runs qmail-send, and whose process becomes it."""
+    def start(self, *args, ready=True, wrap=(), limits=None, **env):
+        """wrap: a command that runs qmail-send, and whose process becomes it. limits: for preexec_fn."""
         pairs = [socket.socketpair() for _ in range(2)]
         self.spawners = {"local": Peer(pairs[0][0]), "remote": Peer(pairs[1][0])}
         read, write = os.pipe()
@@ -390,7 +390,7 @@ class World:
         script = 'l=$1 r=$2; shift 2; exec "$@" 3<&$l 4<&$r'
         self.process = self.tree.popen("/bin/bash", "-c", script, "-", pairs[0][1].fileno(), pairs[1][1].fileno(),
                                        *wrap, self.tree.bin / "qmail-send", "-d", theirs, *args, env=env, stdout=write,
-                                       stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                       stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=limits,
                                        pass_fds=[pairs[0][1].fileno(), pairs[1][1].fileno(), theirs])
         self.log_pipe = read
         for _, theirs_too in pairs:

@@ -46,7 +46,7 @@ DOMAINS = [
     ("ta-another-name", TLS, "2 0 1 {ca}", "Z", "TLS failed: DANE: its certificate is for another name. (#4.7.5)"),
     ("ta-expired", EXPIRED, "2 0 1 {ca}", "Z", "TLS failed: DANE: its certificate has expired, or is not valid yet. (#4.7.5)"),
     ("ta-another-authority", TLS, "2 0 1 {other}", "Z", NOT_NAMED),
-    # C5, whose number these have in the tests' names: records of no kind that can be used, and no others
+    # C5 (ROWS puts the number into the tests' names): records of no kind that can be used, and no others
     ("pkix-ta", TLS, "0 0 1 {other}", "K", ANY),
     ("pkix-ee", TLS, "1 1 1 {other}", "K", ANY),
     ("pkix-without-tls", CLEAR, "1 1 1 {other}", "Z", NOT_OFFERED),
@@ -54,6 +54,7 @@ DOMAINS = [
     # and no record at all
     ("none", TLS, "", "K", ANY),
     ("none-without-tls", CLEAR, "", "K", NO_TLS),
+    # S19: signatures that are bogus
     ("tampered", TLS, "3 1 1 {key}", "Z", "It is not known now whether DANE is demanded of mx.tampered.example: "),
     ("tampered-address", TLS, "3 1 1 {key}", "Z", "(#4.4.3)\n"),
     ("tampered-mx", TLS, "3 1 1 {key}", "Z", "(#4.4.3)\n"),
@@ -143,15 +144,16 @@ def expect(sender, domain, letter, end, **more):
 EXPECTED = {name: (letter, end) for name, *_, letter, end in DOMAINS + NAMES}
 
 
-UNUSABLE = "pkix-ta", "pkix-ee", "pkix-without-tls", "digest-of-no-kind"
+ROWS = {**dict.fromkeys(["pkix-ta", "pkix-ee", "pkix-without-tls", "digest-of-no-kind"], "C5-"),
+        **dict.fromkeys(["tampered", "tampered-address", "tampered-mx"], "S19-")}
 
 
-@pytest.mark.parametrize("domain", EXPECTED, ids=[f"C5-{name}" if name in UNUSABLE else name for name in EXPECTED])
+@pytest.mark.parametrize("domain", EXPECTED, ids=[ROWS.get(name, "") + name for name in EXPECTED])
 def test_a_domain(sender, domain):
     expect(sender, f"{domain}.example", *EXPECTED[domain])
 
 
-def test_expired_signatures(sender):
+def test_S19_expired_signatures(sender):
     expect(sender, "late", "Z", "(#4.4.3)\n")
 
 
