@@ -248,26 +248,6 @@ def test_bdat_last_alone(smtp, queue):
     assert len(queue.messages) == 2
 
 
-def test_bdat_over_databytes(tree, queue):
-    tree.write("control/databytes", "1000\n")
-    with Smtp(tree) as s:
-        s.ehlo()
-        s.envelope()
-        s.send(b"BDAT 999\r\n" + b"x" * 999)
-        assert s.reply().startswith("250 ")
-        s.send(b"BDAT 999\r\n" + b"x" * 999)
-        assert s.reply().startswith("552 5.3.4 ")
-        s.send(b"BDAT 9 LAST\r\n" + b"x" * 9)
-        assert s.reply().startswith("503 ")
-        s.expect(250, "RSET")
-        s.envelope()
-        s.send(b"BDAT 100000\r\n" + b"x" * 100000)
-        assert s.reply().startswith("552 5.3.4 ")
-        s.expect(250, "RSET")
-        assert s.message().startswith("250 ")
-    assert len(queue.messages) == 1
-
-
 # -- who may send what to whom -----------------------------------------------------
 
 

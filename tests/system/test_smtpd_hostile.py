@@ -212,6 +212,26 @@ def test_S6_dot_lines_inside(smtp, queue):
     assert queue.messages[0][0].split(b"\n", 2)[2] == b".\n..\n.x\n."
 
 
+@pytest.mark.parametrize("below,above", [([999], 999), ([500, 500], 1), ([100] * 10, 1), ([], 100000)])
+@pytest.mark.parametrize("last", ["", " LAST"])
+def test_S6_sizes_that_add_beyond_the_limit(tree, queue, below, above, last):
+    """Each chunk is within it, or one alone is beyond: refused at the chunk with which the sum is, whatever comes later."""
+    tree.write("control/databytes", "1000\n")
+    with Smtp(tree) as s:
+        s.ehlo()
+        s.envelope()
+        for size in below:
+            s.send(b"BDAT %d\r\n" % size + b"x" * size)
+            assert s.reply().startswith("250 ")
+        s.send(f"BDAT {above}{last}\r\n" + "x" * above)
+        assert s.reply().startswith("552 5.3.4 ")
+        s.send(b"BDAT 9 LAST\r\n" + b"x" * 9)
+        assert s.reply().startswith("503 ")
+        s.expect(250, "RSET")
+        assert s.message().startswith("250 ")
+    assert len(queue.messages) == 1
+
+
 def test_S6_data_after_a_failed_chunk(tree, queue):
     tree.write("control/databytes", "10\n")
     with Smtp(tree) as s:
