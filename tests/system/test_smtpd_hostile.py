@@ -279,6 +279,22 @@ def test_S8_addresses(smtp, queue, path, code):
     assert smtp.data(b"x").startswith("250 ")
 
 
+@pytest.mark.parametrize("path,code", [
+    (b'<"">', 501), (b'<""@d>', 501), (b'<"a@d>', 501), (b'<"a\\', 501), (b"<@a,@b:eva@no.example>", 250), (b"<@a,@b>", 501),
+    (b"<a%b@no.example>", 250), (b"<\xfc@no.example>", 501), ("<ü@no.example>".encode(), 550), (b"<a\0@no.example>", 500),
+    (b"<a b@no.example>", 501), (b"<" + b"a" * 10240 + b"@no.example>", 500), (b"<eva>", 250), (b"<@no.example>", 501), (b"<eva@.>", 501),
+    (b"<eva@no.example.>", 501), (b"<eva@[192.0.2.1]>", 250), (b"<>", 250), (b"", 501), (b"<eva@no.example", 501), (b"<<eva@no.example>>", 501),
+    (b"<eva@no.example> x", 555), (b"<|/bin/sh@no.example>", 250), (b"</etc/passwd>", 250), (b"<eva@no.example@no.example>", 501),
+    (b"<" + b"a" * 1500 + b"@no.example>", 555),
+])
+def test_S8_reverse_paths(smtp, queue, path, code):
+    smtp.expect(code, b"MAIL FROM:" + path)
+    smtp.expect(250 if code == 250 else 503, "RCPT TO:<luis>")
+    smtp.expect(250, "RSET")
+    assert smtp.message().startswith("250 ")
+    assert [parts(envelope)[0] for _, envelope in queue.messages] == ["Fana@client.example"]
+
+
 # -- S9: parameters ----------------------------------------------------------------------------
 
 
