@@ -11,6 +11,7 @@ import time
 import pytest
 
 from conftest import HOST, wait_for
+import pop3
 import smtp_session
 from serving import Service
 from smtp_session import CountingQueue, Queue, capped, parts
@@ -652,14 +653,50 @@ def test_S15_control_maxhops(tree, queue):
 # -- S16: odd header sections -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("octets", [
+ODD_HEADERS = [
     b"From: a@b\r\nFrom: c@d\r\n\r\nx\r\n", b" From: a@b\r\n\r\nx\r\n", b"From\r\n : a@b\r\n\r\nx\r\n", b"Date: x\r\nDate: y\r\nMessage-ID: <a>\r\nMessage-ID: <b>\r\n\r\n",
     b"Fr\0om: a@b\r\n\r\nx\r\n", b"no header at all\r\n", b"\r\n\r\n\r\n", b"Subject: x\r\nbody without a blank line\r\n", b"From: \xff\xfe\r\n\r\n",
-])
+    b"To: a@b\r\nTo: eva@no.example\r\nCc: c@d\r\nCc: c@d\r\n\r\nx\r\n", b"From: a@b\r\nSender: c@d\r\nSender: e@f\r\nReply-To: g@h\r\n\r\nx\r\n",
+]
+
+
+@pytest.mark.parametrize("octets", ODD_HEADERS)
 def test_S16_headers_stay_as_they_are(smtp, queue, octets):
     smtp.ehlo()
     smtp.message(octets[:-2])
     assert queue.messages[0][0].split(b"\n", 2)[2] == octets.replace(b"\r\n", b"\n")
+
+
+def test_S16_headers_from_SMTP_to_POP3_and_in_bounces(stopped):
+    """The envelope alone says where a message goes, and where its bounce. Daemons and sessions have a limit of memory."""
+    stopped.limits = capped()
+    stopped.write("control/rcpthosts", f"{HOST}\n")
+    stopped.keeper = stopped.start_daemon("qmail-queued", "qmail-queued", "-r", 8)  # it reads its journal at once
+    stopped.start_send()
+    for octets in ODD_HEADERS:
+        with Smtp(stopped) as s:
+            s.ehlo()
+            assert s.message(octets[:-2], TO, f"nobody-here@{HOST}", sender=f"ana@{HOST}").startswith("250 ")
+    texts = sorted(octets.replace(b"\r\n", b"\n") for octets in ODD_HEADERS)
+    stopped.logged("end msg ", 2 * len(ODD_HEADERS))
+
+    stored = stopped.maildir("luis")
+    top = f"Return-Path: <ana@{HOST}>\nDelivered-To: {TO}\nReceived: ".encode()
+    assert all(octets.startswith(top) for octets in stored)
+    assert sorted(octets.split(b"\n", 5)[5] for octets in stored) == texts
+    with pop3.Session(stopped, user="luis", preexec_fn=capped()) as s:
+        numbers = [line.split()[0] for line in s.listing("LIST")]
+        fetched = [(s.fine(f"RETR {n}"), b"".join(line + b"\r\n" for line in s.lines()))[1] for n in numbers]
+        s.fine("QUIT")
+    assert sorted(fetched) == sorted(map(pop3.wire, stored))
+
+    bounces = stopped.maildir("ana")
+    assert len(bounces) == len(texts)
+    for text in texts:
+        (bounce,) = [octets for octets in bounces if octets.endswith(b"\n" + text) or b"\n" + text + b"\n--" in octets]
+        header = bounce.split(b"\n\n", 1)[0]
+        assert header.startswith(b"Return-Path: <>\n") and f"\nTo: ana@{HOST}\n".encode() in header
+    assert "to remote" not in stopped.log()
 
 
 def test_S16_header_that_ends_its_lines_with_CR(smtp, queue):
