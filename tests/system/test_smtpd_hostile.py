@@ -365,6 +365,20 @@ def test_S12_a_million_commands_for_nothing(smtp, command):
     assert len(lines) == 501 and lines[-1].startswith("421 ")
 
 
+@pytest.mark.parametrize("most", [50, 500])
+def test_S12_empty_chunks_without_end(tree, queue, most):
+    """They do nothing for a message, and no limit of its size ends them."""
+    if most != 500:
+        tree.write("control/maxsmtpidle", f"{most}\n")
+    with Smtp(tree) as s:
+        s.ehlo()
+        s.envelope()
+        lines = flood(s, b"BDAT 0\r\n", 100000)
+    assert len(lines) <= most + 1 and lines[-1].startswith("421 "), lines[-3:]
+    assert "end=refused" in s.said
+    assert queue.messages == []
+
+
 @pytest.mark.parametrize("command", [b"XYZZY\r\n", b"\r\n", b"RCPT TO:<a@b>\r\n", b"MAIL FROM:<a\r\n", b"A\0\r\n", b"BDAT 1\r\nx"])
 def test_S12_wrong_commands(smtp, command):
     lines = flood(smtp, command, 100000)
