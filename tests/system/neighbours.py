@@ -14,6 +14,7 @@ import pytest
 
 from conftest import BUILD, SOURCE
 from real_server import RealServer
+from smtp_session import MEMORY, capped
 
 UNPACKED = BUILD / "unpacked"
 
@@ -412,8 +413,9 @@ begin retry
 
 
 class TamboHost(RealServer):
-    """tambo with real users and its qmail-smtpd and qmail-rcptd, on a host of its own."""
+    """tambo with real users and its qmail-smtpd and qmail-rcptd, on a host of its own. The daemons have a limit of memory."""
     namespaces = ("-m", "-n")
+    limits = staticmethod(capped(2 * MEMORY))  # the keeper reads its journal of 64 MiB at once
 
     def __init__(self, network, top, name):
         self.name = f"{name}.example"
@@ -436,7 +438,7 @@ class TamboHost(RealServer):
         ours, theirs = os.pipe()
         with open(self.home / "output/qmail-smtpd", "ab") as log:
             self.smtpd = self.popen("qmail-listen", "-u", "qmaild", "0", "25", "bin/qmail-smtpd", "-d", theirs, "-X", pass_fds=[theirs],
-                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True, preexec_fn=self.limits)
         os.close(theirs)
         self.sessions.add(self.smtpd.pid)
         with open(ours, "rb") as ready:

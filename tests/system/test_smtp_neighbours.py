@@ -238,7 +238,7 @@ def test_greylisted(hosts):
     assert undone(arrived(hosts.exim, mark)) == octets
 
 
-def test_s15_loop(hosts):
+def test_S15_loop(hosts):
     """Two of our hosts that send a message to each other: it ends, and the sender hears of it."""
     octets, mark = message()
     hosts.tambo.submit(octets, "box@loop.example")

@@ -20,7 +20,7 @@ import pytest
 from conftest import HOST, WAIT, wait_for
 from probe import is_sanitized
 from serving import Service, compile_rules, read_all
-from smtp_session import Queue, Smtp
+from smtp_session import Queue, Smtp, capped
 from test_tls import Tls, authority, client_hello, in_records, new_context, pem, record, server_name
 
 GREETING = f"220 {HOST} ESMTP"
@@ -53,14 +53,14 @@ def queue(idle):
 
 @pytest.fixture
 def smtpd(engine, queue):
-    with Service(engine, "qmail-smtpd", "-X") as service:
+    with Service(engine, "qmail-smtpd", "-X", limits=capped()) as service:
         yield service
 
 
 @pytest.fixture
 def smtps(engine, queue):
     """The same with TLS before the greeting."""
-    with Service(engine, "qmail-smtpd", "-X", env={"SMTPS": "1"}) as service:
+    with Service(engine, "qmail-smtpd", "-X", env={"SMTPS": "1"}, limits=capped()) as service:
         yield service
 
 

@@ -23,6 +23,7 @@ from certificates import authority, openssl, pem
 from conftest import BUILD, HOST, SOURCE, WAIT, Server, processes_of, wait_for
 from probe import is_sanitized
 from serving import call, read_all
+from smtp_session import MEMORY, capped
 
 OTHER = "smtp.other.example"
 
@@ -54,7 +55,9 @@ def echo_program():
 
 
 class Tls(Server):
+    """A server with the engine, whose programs have a limit of memory."""
     keyd = tlsd = None
+    limits = staticmethod(capped(2 * MEMORY))  # the keeper reads its journal of 64 MiB at once
 
     def start_keyd(self, *args):
         self.keyd = self.start_daemon("qmail-keyd", "qmail-keyd", *(args or self.users()))
