@@ -41,6 +41,14 @@ connection_has_input(const struct connection *c)
 	return c->in_at < c->in_len || (c->tls && tls_client_has_input(c->tls));
 }
 
+int
+connection_is_quiet(const struct connection *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+
+	return !connection_has_input(c) && poll(&p, 1, 0) == 0;
+}
+
 /* Waits for events until the deadline. Returns which there are, or 0 with errno. */
 static int
 wait_for(struct connection *c, short events, uint64_t deadline)

@@ -42,7 +42,10 @@ int connection_write(struct connection *c, struct iovec *v, int n, uint64_t dead
 /* Reads the next reply until the deadline. Returns 1 and fills *reply, or 0 with errno. */
 int connection_reply(struct connection *c, struct smtp_reply *reply, uint64_t deadline);
 
-/* 1 if octets are there that no reply was read from: nothing was asked, so none should be. */
+/* 1 if octets were taken in that no reply was read from: nothing was asked, so none should be. */
 int connection_has_input(const struct connection *c);
+
+/* 1 if there are none, and none have come to the socket since, by TLS or in clear text, nor the end: one look, without waiting. */
+int connection_is_quiet(const struct connection *c);
 
 #endif

@@ -303,7 +303,7 @@ session_open(struct session *s, int fd, const char **refused)
 
 	connection_init(&s->connection, fd);
 	s->messages = s->domains_len = 0;
-	s->needs_reset = 0;
+	s->needs_reset = s->has_accepted = s->is_in_doubt = 0;
 	s->security[0] = '\0';
 	s->lacks_tls = 0;
 	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);

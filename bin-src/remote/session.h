@@ -67,6 +67,9 @@ struct session {
 	unsigned int messages_max;	/* of the session, RFC 9422 section 4; 0: it did not say */
 	unsigned int messages;		/* transactions that were begun */
 	int needs_reset;		/* the server may remember a transaction */
+	int has_accepted;		/* it has taken a message */
+	int is_in_doubt;		/* whether the reply to the last message was all that it says to it: a late second one would be read
+					 * as the answer to the next command, and so on. The caller's to set, and to clear */
 	uint64_t deadline;		/* of the commands that are under way */
 	struct smtp_reply reply;	/* the last one */
 	/* how it is protected, for reports: "by TLSv1.2 with TLS_..." or "in clear text: why", "" in clear text that nobody minds.
@@ -88,7 +91,7 @@ enum session_result {
  * "greeting", "my name" or "login" where the result is SESSION_REFUSED. */
 enum session_result session_open(struct session *s, int fd, const char **refused);
 
-/* 1 if the next message can go over it: it is open, has said nothing since, and takes more messages. */
+/* 1 if the next message can go over it: it is open, nothing was read that it said since, and it takes more messages. */
 int session_is_usable(const struct session *s);
 
 /* Takes the domain for one more recipient. Returns 0 if the server's limit forbids it: the session is of no use for him. */

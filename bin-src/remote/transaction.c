@@ -15,10 +15,13 @@ struct exchange {
 	unsigned int later_len;
 	size_t ends[SESSION_RECIPIENTS_MAX + 3];	/* of the steps in commands */
 	unsigned int steps, written;	/* how many there are, and were written */
+	int by_data;			/* the last step is DATA */
 	int data_rides;			/* the last step is a BDAT whose octets go with it */
 	int all_sent;			/* the last octet of the message is out: it may have been taken */
 	int has_answered;		/* some reply came */
+	int was_used;			/* the session was, before */
 	int is_over;			/* the session is */
+	int is_void;			/* what was answered may have been to something else: another session is asked again */
 	int is_downgraded;		/* the message is sent as downgraded has it */
 };
 
@@ -48,8 +51,18 @@ end_session(struct exchange *x)
 	x->is_over = 1;
 }
 
+/* Replies make no sense in a session that was used: what was to be said there before may be among them. */
+static void
+start_over(struct exchange *x)
+{
+	end_session(x);
+	for (unsigned int i = 0; i < x->group_len; i++)
+		x->t->report->recipients[x->group[i]] = (struct report_recipient){ .own = 0 };
+	x->is_void = 1;
+}
+
 /* The connection is of no use any more, errno says why (EIO, ENOMEM: the message cannot be read): all for whom nothing else
- * is known are deferred. */
+ * is known are deferred, or begun anew if it can be that they were not answered at all. */
 static void
 lose(struct exchange *x)
 {
@@ -57,6 +70,10 @@ lose(struct exchange *x)
 	    " but connection died: it took too long." : " but connection died.";
 	int is_ours = errno == EIO || errno == ENOMEM;
 
+	if (errno == EPROTO && x->was_used && !x->all_sent) {
+		start_over(x);
+		return;
+	}
 	end_session(x);
 	if (is_ours) {
 		settle(x, 'Z', report_text(x->t->report, NULL, "Unable to read the message while it was sent. (#4.3.0)\n", NULL));
@@ -187,7 +204,9 @@ write_commands(struct exchange *x)
 
 		ok = smtp_command_rcpt(&commands, r->address, r->parameters, extensions) && end_step(x);
 	}
-	if (!(extensions & SESSION_CHUNKING))
+	/* no answer but 354 lets mail data go: that says that replies and commands are in step, as none to BDAT does */
+	x->by_data = !(extensions & SESSION_CHUNKING) || x->session->is_in_doubt;
+	if (x->by_data)
 		return ok && stralloc_cats(&commands, "DATA\r\n") && end_step(x);
 	x->data_rides = size <= TRANSACTION_SMALL;
 	if (x->data_rides)
@@ -292,8 +311,11 @@ judge_data(struct exchange *x)
 	const struct smtp_reply *reply = &x->session->reply;
 	unsigned int class = reply->code / 100;
 
+	/* who said one thing, and no more, to the first message that he took goes on so; refusals come from many a place */
+	x->session->is_in_doubt = class != 2 || !x->session->has_accepted;
 	if (class == 2) {
 		x->session->needs_reset = 0;
+		x->session->has_accepted = 1;
 		settle(x, x->session->extensions & SESSION_DSN ? 'k' : 'K', said_accepted(x));
 	} else if (class == 3) {
 		errno = EPROTO;
@@ -426,6 +448,51 @@ send_chunks(struct exchange *x)
 		finish_data(x, 0);
 }
 
+/* Whether a refusal came behind the reply that says that the message was taken. What has come is read; 421 is the end of
+ * the session, and no more. */
+static int
+is_contradicted(struct exchange *x)
+{
+	struct session *s = x->session;
+	struct smtp_reply first = s->reply;
+	int is_refused = 0;
+
+	session_begin(s, 0);
+	while (!is_refused && connection_has_input(&s->connection) && session_reply(s))
+		is_refused = s->reply.code >= 400 && s->reply.code != 421;
+	s->reply = first;
+	return is_refused;
+}
+
+/* The reply to a message that went along. With one too many behind it, it may be an answer to RCPT, and that one the message's. */
+static void
+finish_rider(struct exchange *x)
+{
+	int has_more = connection_has_input(&x->session->connection);
+
+	if (has_more && x->session->reply.code / 100 == 2 && is_contradicted(x)) {
+		errno = EPROTO;
+		lose(x);
+		return;
+	}
+	judge_data(x);
+	if (has_more && !x->is_over)
+		end_session(x);
+}
+
+/* The last step was answered as DATA never is. Returns 1 if so, and the session is over: the answers were to something else. */
+static int
+is_out_of_step(struct exchange *x)
+{
+	if (!x->by_data || x->session->reply.code / 100 != 2)
+		return 0;
+	if (x->was_used)
+		start_over(x);
+	else
+		end_session(x);
+	return 1;
+}
+
 /* Nobody was accepted. A server that took DATA all the same gets an empty message, RFC 2920 section 3.1. */
 static void
 give_up(struct exchange *x, unsigned int step)
@@ -437,6 +504,8 @@ give_up(struct exchange *x, unsigned int step)
 	if (x->is_over || step >= x->written)
 		return;
 	is_lost = !reply_to(x, step);
+	if (!is_lost && is_out_of_step(x))
+		return;
 	if (!is_lost && !x->data_rides && x->session->reply.code == 354)
 		is_lost = !session_write(x->session, &v, 1) || !session_reply(x->session);
 	if (is_lost || x->session->reply.code == 421)
@@ -450,7 +519,7 @@ do_data(struct exchange *x, unsigned int step)
 		give_up(x, step);
 	else if (x->data_rides)
 		if (reply_to(x, step))
-			judge_data(x);
+			finish_rider(x);
 		else
 			lose(x);
 	else if (step == x->steps)
@@ -461,8 +530,10 @@ do_data(struct exchange *x, unsigned int step)
 		if (connection_has_input(&x->session->connection)) {
 			errno = EPROTO;
 			lose(x);
-		} else
+		} else {
+			x->session->is_in_doubt = 0;
 			send_with_dots(x);
+		}
 	else if (x->session->reply.code >= 400) {
 		settle(x, letter_of(x), said_refusal(x, "", " failed on DATA command.\n"));
 		heed_421(x);
@@ -538,7 +609,9 @@ refuse_sender(struct exchange *x, unsigned int step)
 	for (step++; step < x->written && !x->is_over; step++)
 		if (!reply_to(x, step) || x->session->reply.code == 421)
 			end_session(x);
-	if (!x->is_over && x->written > 1 && !x->data_rides && x->session->reply.code == 354)
+	if (x->is_over || is_out_of_step(x))
+		return;
+	if (x->written > 1 && !x->data_rides && x->session->reply.code == 354)
 		if (!session_write(x->session, &v, 1) || !session_reply(x->session))
 			end_session(x);
 }
@@ -558,12 +631,11 @@ ask_for_sender(struct exchange *x, unsigned int *step)
 	return reply_to(x, *step);
 }
 
-/* One mail transaction for the group. Returns 0 if it turned out before any answer that the session was over. */
+/* One mail transaction for the group. Returns 0 if it turned out that the session was over, or out of step, before it. */
 static int
 run_group(struct exchange *x)
 {
 	struct session *s = x->session;
-	int was_used = s->messages > 0;
 	unsigned int step;
 
 	if (!write_commands(x)) {
@@ -571,17 +643,17 @@ run_group(struct exchange *x)
 		return 1;
 	}
 	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);
-	s->messages++;
+	x->was_used = s->messages++ > 0;
 	if (!ask_for_sender(x, &step)) {
 		/* it ended while it was idle; had the server taken a message that rode along, it would have said something */
-		if (was_used && !x->has_answered && errno != EPROTO && errno != ETIMEDOUT) {
+		if (x->was_used && !x->has_answered && errno != EPROTO && errno != ETIMEDOUT) {
 			end_session(x);
 			return 0;
 		}
 		lose(x);
-		return 1;
+		return !x->is_void;
 	}
-	if (s->reply.code == 421 && was_used) {
+	if (s->reply.code == 421 && x->was_used) {
 		end_session(x);
 		return 0;
 	}
@@ -593,7 +665,7 @@ run_group(struct exchange *x)
 		refuse_sender(x, step);
 	else
 		do_recipients(x, step + 1);
-	return 1;
+	return !x->is_void;
 }
 
 /* --- all of it ---------------------------------------------------------------------------------- */
@@ -702,6 +774,15 @@ reopen(struct exchange *x)
 		x->t->report->recipients[x->later[i]] = (struct report_recipient){ .own = 0 };
 }
 
+/* Whether a transaction can begin. What the server said since the last one would be read as an answer to the next command. */
+static int
+can_go_on(struct session *s)
+{
+	if (s->messages && s->connection.fd >= 0 && !connection_is_quiet(&s->connection))
+		connection_close(&s->connection);
+	return session_is_usable(s);
+}
+
 int
 transaction_run(struct session *s, const struct transaction *t)
 {
@@ -711,7 +792,7 @@ transaction_run(struct session *s, const struct transaction *t)
 	while (choose_group(&x)) {
 		if (!x.group_len)
 			return 1;
-		if (!session_is_usable(s))
+		if (!can_go_on(s))
 			return 0;
 		x.accepted = x.later_len = 0;
 		x.data_rides = x.all_sent = x.has_answered = 0;

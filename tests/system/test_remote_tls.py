@@ -150,6 +150,21 @@ def test_a_kept_session_and_the_next(tree, remote):
     assert [(s.is_resumed, len(s.messages)) for s in server.sessions] == [(False, 2), (True, 1)]
 
 
+def test_a_second_reply_ends_a_kept_session(tree, remote):
+    """In a record of its own, right behind the first; two messages are queued at once."""
+    def reply(session, verb, line):
+        if verb == "end" and session is server.sessions[0]:
+            session.say(b"250 2.0.0 taken\r\n")
+            return b"250 2.0.0 taken"
+
+    server = remote(reply, ALL)
+    with RemoteWorker(tree) as worker:
+        worker.put(message=b"number 1\n")
+        worker.put(message=b"number 2\n")
+        assert [worker.done()[2] for _ in range(2)] == ["k", "k"]
+    assert [[m.octets for m in s.messages] for s in server.sessions] == [[b"number 1\r\n"], [b"number 2\r\n"]]
+
+
 # --- servers that fail at it -------------------------------------------------------------------
 
 REFUSALS = [b"454 4.7.0 not now", b"501 5.5.4 no", b"502 5.5.1 no"]

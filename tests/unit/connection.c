@@ -176,6 +176,31 @@ a_server_that_is_gone(void **state)
 	assert_int_equal(errno, EPIPE);
 }
 
+/* One look, which reads nothing. */
+static void
+what_has_come_to_the_socket_is_seen(void **state)
+{
+	(void)state;
+	assert_int_equal(connection_is_quiet(&c), 1);
+	says("2");
+	assert_int_equal(connection_is_quiet(&c), 0);
+	assert_int_equal(connection_has_input(&c), 0);
+	says("50 ok\r\n2");
+	assert_int_equal(reads(LATER_MS), 1);
+	assert_int_equal(connection_is_quiet(&c), 0);
+}
+
+static void
+the_end_is_no_quiet(void **state)
+{
+	(void)state;
+	shutdown(server, SHUT_WR);
+	assert_int_equal(connection_is_quiet(&c), 0);
+	close(server);
+	server = -1;
+	assert_int_equal(connection_is_quiet(&c), 0);
+}
+
 int
 main(void)
 {
@@ -185,6 +210,7 @@ main(void)
 		TEST(a_deadline_that_has_passed_takes_what_is_there), TEST(nonsense), TEST(a_server_that_closes),
 		TEST(writes_vectors_in_order), TEST(a_server_that_does_not_read), TEST(a_server_that_talks_and_does_not_read),
 		TEST(a_server_that_floods_while_we_write), TEST(a_server_that_is_gone),
+		TEST(what_has_come_to_the_socket_is_seen), TEST(the_end_is_no_quiet),
 	};
 
 	return cmocka_run_group_tests_name("connection", tests, NULL, NULL);

@@ -138,6 +138,14 @@ static const struct row {
 	{ "a refused recipient stays so when the rest makes no sense", P, { { "DATA\r\n", OK "550 no\r\n" "999 what\r\n" } },
 	    { "D 550 no", "Z made no sense" }, 0 },
 
+	{ "an acceptance behind DATA for nobody ends the session", P, { { "DATA\r\n", OK "450 later\r\n" OK } }, { "Z 450 later" }, 0 },
+	{ "a refusal behind the reply to a message that went along may be the one", P | C, { { "hello\r\n", OK OK OK "554 spam\r\n" } },
+	    { "Z made no sense. Possible duplicate!" }, 0 },
+	{ "and behind another", P | C, { { "hello\r\n", OK OK OK OK "554 spam\r\n" } }, { "Z made no sense. Possible duplicate!" }, 0 },
+	{ "an acceptance says the same", P | C, { { "hello\r\n", OK OK "250 taken\r\n" OK } }, { "K 250 taken" }, 0 },
+	{ "the end of the session is no refusal", P | C, { { "hello\r\n", OK OK "250 taken\r\n" "421 bye\r\n" } }, { "K 250 taken" }, 0 },
+	{ "a refusal and one reply more", P | C, { { "hello\r\n", OK OK "554 spam\r\n" OK } }, { "D 554 spam" }, 0 },
+
 	/* it closes at each step */
 	{ "it closes instead of an answer to MAIL", P, { { "DATA\r\n", NULL } }, { "Z connection died. (#4.4.2)", "Z connection died. (#4.4.2)" }, 0 },
 	{ "it closes instead of an answer to RCPT", P, { { "DATA\r\n", OK "550 no\r\n" }, { "", NULL } }, { "D 550 no", "Z connection died. (#4.4.2)" }, 0 },
@@ -526,6 +534,116 @@ a_kept_session_that_makes_no_sense(void **state)
 	expect(0, "Z made no sense. Possible duplicate!");
 }
 
+/* --- replies that come too late -------------------------------------------------------------------------------- */
+
+/* The first recipient's message has been answered, and the second one's transaction begins. */
+static void
+two_transactions(const struct server_step *steps, unsigned int extensions, const char *first)
+{
+	session.recipients_max = 1;
+	begin(steps, extensions, 2);
+	assert_int_equal(transaction_run(&session, &t), 0);
+	expect(0, first);
+	assert_true(report_is_open(&report, 1));
+	assert_false(is_open());
+	assert_null(strstr(server_end(), "QUIT"));
+}
+
+static void
+what_was_said_since_ends_a_kept_session(void **state)
+{
+	static const struct server_step late[] = { { "", OK }, { 0 } }, over[] = { { "", NULL } };
+	static const struct server_step *const both[] = { late, over };
+
+	for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
+		tear_down(state);
+		set_up(state);
+		session.messages = 1;
+		begin(both[i], P | C, 1);
+		while (connection_is_quiet(&session.connection))
+			usleep(1000);
+		assert_int_equal(transaction_run(&session, &t), 0);
+		assert_true(report_is_open(&report, 0));
+		assert_false(is_open());
+		assert_string_equal(server_end(), "");
+	}
+}
+
+/* What was said to the message before comes first, when the next commands are out. */
+static void
+a_second_reply_to_a_message_that_was_refused(void **state)
+{
+	static const struct server_step steps[] = {
+		{ "hello\r\n", OK OK "554 spam\r\n" }, { "b@x.test>\r\nDATA\r\n", OK OK OK OK GO }, { 0 },
+	};
+
+	(void)state;
+	two_transactions(steps, P | C, "D 554 spam");
+}
+
+static void
+a_second_reply_to_a_message_that_was_accepted(void **state)
+{
+	static const struct server_step steps[] = { { "hello\r\n", OK OK OK }, { "b@x.test>\r\nDATA\r\n", OK OK OK GO }, { 0 } };
+
+	(void)state;
+	two_transactions(steps, P | C, "K accepted");
+}
+
+static void
+a_late_refusal_is_not_the_next_sender_s(void **state)
+{
+	static const struct server_step steps[] = {
+		{ "DATA\r\n", OK OK GO }, { DATA_END, OK }, { "DATA\r\n", "554 spam\r\n" OK OK GO }, { 0 },
+	};
+
+	(void)state;
+	two_transactions(steps, P, "K accepted");
+}
+
+static void
+a_late_refusal_is_not_the_next_recipient_s(void **state)
+{
+	static const struct server_step steps[] = {
+		{ "DATA\r\n", OK OK GO }, { DATA_END, "554 spam\r\n" }, { "DATA\r\n", OK OK "554 spam\r\n" OK GO }, { 0 },
+	};
+
+	(void)state;
+	two_transactions(steps, P, "D 554 spam");
+}
+
+static void
+a_late_reply_that_comes_between_commands(void **state)
+{
+	static const struct server_step steps[] = {
+		{ "\r\n", OK }, { "\r\n", OK }, { "\r\n", GO }, { DATA_END, OK }, { "\r\n", OK OK }, { 0 },
+	};
+
+	(void)state;
+	two_transactions(steps, 0, "K accepted");
+}
+
+/* 354 says that nothing came too late: after it, messages go along again, but not after one that is refused. */
+static void
+after_354_messages_go_along_again(void **state)
+{
+	static const struct server_step steps[] = {
+		{ "hello\r\n", OK OK OK }, { "DATA\r\n", OK OK GO }, { DATA_END, OK }, { "hello\r\n", OK OK OK }, { "hello\r\n", OK OK OK },
+		{ "hello\r\n", OK OK "554 spam\r\n" }, { "DATA\r\n", OK OK OK GO }, { DATA_END, OK }, { "hello\r\n", OK OK OK }, { 0 },
+	};
+	static struct transaction_recipient seven[7];
+
+	(void)state;
+	for (size_t i = 0; i < 7; i++)
+		seven[i].address = "a@x.test";
+	t.recipients = seven;
+	session.recipients_max = 1;
+	begin(steps, P | C, 7);
+	assert_int_equal(transaction_run(&session, &t), 1);
+	for (unsigned int i = 0; i < 7; i++)
+		expect(i, i == 4 ? "D 554 spam" : "K accepted");
+}
+
 static void
 a_transaction_that_was_not_finished_is_reset(void **state)
 {
@@ -651,7 +769,11 @@ main(void)
 		TEST(domains_above_the_limit_need_another_session), TEST(a_session_takes_no_more_messages_than_it_said),
 		TEST(a_kept_session_that_closes_at_MAIL), TEST(a_kept_session_that_says_421_to_MAIL),
 		TEST(a_kept_session_that_says_421_to_RSET), TEST(a_kept_session_that_closes_after_an_answer),
-		TEST(a_kept_session_that_makes_no_sense), TEST(a_transaction_that_was_not_finished_is_reset),
+		TEST(a_kept_session_that_makes_no_sense), TEST(what_was_said_since_ends_a_kept_session),
+		TEST(a_second_reply_to_a_message_that_was_refused),
+		TEST(a_second_reply_to_a_message_that_was_accepted), TEST(a_late_refusal_is_not_the_next_sender_s),
+		TEST(a_late_refusal_is_not_the_next_recipient_s), TEST(a_late_reply_that_comes_between_commands),
+		TEST(after_354_messages_go_along_again), TEST(a_transaction_that_was_not_finished_is_reset),
 		TEST(a_chunk_that_is_refused_while_others_are_on_their_way),
 		TEST(a_server_that_says_why_it_closes_in_the_midst_of_the_message),
 		TEST(a_server_that_closes_in_the_midst_of_the_message), TEST(a_message_that_becomes_shorter_before_the_dot),
