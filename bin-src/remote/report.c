@@ -18,6 +18,7 @@ report_begin(struct report *r, unsigned int len)
 	}
 	memset(r->recipients, 0, len * sizeof *r->recipients);
 	r->len = len;
+	r->may_be_taken = 0;
 	r->texts.len = 0;
 	return 1;
 }

@@ -18,6 +18,7 @@ struct report_recipient {
 struct report {
 	struct report_recipient *recipients;
 	unsigned int len;
+	int may_be_taken;	/* the message went to a server before, which did not answer: the caller's to set */
 	stralloc texts;
 };
 

@@ -301,6 +301,9 @@ said_accepted(struct exchange *x)
 
 	if (x->session->security[0])
 		text.len += report_text(x->t->report, NULL, "Sent ", x->session->security, ".\n", NULL).len;
+	if (x->t->report->may_be_taken)
+		text.len += report_text(x->t->report, NULL, "A session before ended without an answer after I sent the message. ",
+		    "Possible duplicate!\n", NULL).len;
 	return text;
 }
 
@@ -645,8 +648,10 @@ run_group(struct exchange *x)
 	session_begin(s, SESSION_TIMEOUTS * (uint64_t)s->timeout);
 	x->was_used = s->messages++ > 0;
 	if (!ask_for_sender(x, &step)) {
-		/* it ended while it was idle; had the server taken a message that rode along, it would have said something */
+		/* it ended while it was idle, most likely. But a server may hold its replies back until it has taken a message that
+		 * rode along, and end then: whoever reads the report is told */
 		if (x->was_used && !x->has_answered && errno != EPROTO && errno != ETIMEDOUT) {
+			x->t->report->may_be_taken |= x->all_sent;
 			end_session(x);
 			return 0;
 		}

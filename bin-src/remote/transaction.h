@@ -15,7 +15,9 @@
  *              section 3
  * DSN          RET, ENVID, NOTIFY and ORCPT (RFC 3461) go on to a server that offers DSN; the letter is 'k' then
  * Certainty    no answer after the whole message was sent is "Possible duplicate!", and temporary; so is an acceptance of BDAT with a
- *              refusal behind it, of which nobody knows what it is to */
+ *              refusal behind it, of which nobody knows what it is to. A kept session that ends without any answer has most
+ *              likely ended while it was idle: another is asked at once, and the report says "Possible duplicate!" if a
+ *              message had gone along */
 #ifndef TRANSACTION_H
 #define TRANSACTION_H
 #include <skalibs/stralloc.h>

@@ -472,10 +472,10 @@ a_session_takes_no_more_messages_than_it_said(void **state)
 
 /* After a session was used, its end is none of the message. */
 static void
-a_kept_session_that_has_ended_decides_on_nobody(const struct server_step *steps)
+a_kept_session_that_has_ended_decides_on_nobody(const struct server_step *steps, unsigned int extensions)
 {
 	session.messages = 1;
-	begin(steps, P | C, 2);
+	begin(steps, extensions, 2);
 	assert_int_equal(transaction_run(&session, &t), 0);
 	assert_true(report_is_open(&report, 0) && report_is_open(&report, 1));
 	assert_false(session_is_usable(&session));
@@ -484,10 +484,27 @@ a_kept_session_that_has_ended_decides_on_nobody(const struct server_step *steps)
 static void
 a_kept_session_that_closes_at_MAIL(void **state)
 {
-	static const struct server_step steps[] = { { "hello\r\n", NULL } };
+	static const struct server_step steps[] = { { "DATA\r\n", NULL } };
 
 	(void)state;
-	a_kept_session_that_has_ended_decides_on_nobody(steps);
+	a_kept_session_that_has_ended_decides_on_nobody(steps, P);
+	assert_int_equal(report.may_be_taken, 0);
+}
+
+/* It may have taken the message, and held the replies back. */
+static void
+a_kept_session_that_closes_after_a_message_that_went_along(void **state)
+{
+	static const struct server_step closes[] = { { "hello\r\n", NULL } }, takes[] = { { "hello\r\n", OK OK OK OK }, { 0 } };
+
+	(void)state;
+	a_kept_session_that_has_ended_decides_on_nobody(closes, P | C);
+	server_end();
+	session.messages = 0;
+	connection_init(&session.connection, server_start(takes));
+	assert_int_equal(transaction_run(&session, &t), 1);
+	expect(1, "K accepted message.\nRemote host said: 250 ok\n"
+	    "A session before ended without an answer after I sent the message. Possible duplicate!\n");
 }
 
 static void
@@ -496,7 +513,8 @@ a_kept_session_that_says_421_to_MAIL(void **state)
 	static const struct server_step steps[] = { { "hello\r\n", "421 bye\r\n" }, { 0 } };
 
 	(void)state;
-	a_kept_session_that_has_ended_decides_on_nobody(steps);
+	a_kept_session_that_has_ended_decides_on_nobody(steps, P | C);
+	assert_int_equal(report.may_be_taken, 0);
 }
 
 static void
@@ -506,7 +524,8 @@ a_kept_session_that_says_421_to_RSET(void **state)
 
 	(void)state;
 	session.needs_reset = 1;
-	a_kept_session_that_has_ended_decides_on_nobody(steps);
+	a_kept_session_that_has_ended_decides_on_nobody(steps, P | C);
+	assert_int_equal(report.may_be_taken, 0);
 }
 
 /* It has answered: it was there when MAIL came, and may have taken the message. */
@@ -769,7 +788,8 @@ main(void)
 		TEST(domains_above_the_limit_need_another_session), TEST(a_session_takes_no_more_messages_than_it_said),
 		TEST(a_kept_session_that_closes_at_MAIL), TEST(a_kept_session_that_says_421_to_MAIL),
 		TEST(a_kept_session_that_says_421_to_RSET), TEST(a_kept_session_that_closes_after_an_answer),
-		TEST(a_kept_session_that_makes_no_sense), TEST(what_was_said_since_ends_a_kept_session),
+		TEST(a_kept_session_that_makes_no_sense), TEST(a_kept_session_that_closes_after_a_message_that_went_along),
+		TEST(what_was_said_since_ends_a_kept_session),
 		TEST(a_second_reply_to_a_message_that_was_refused),
 		TEST(a_second_reply_to_a_message_that_was_accepted), TEST(a_late_refusal_is_not_the_next_sender_s),
 		TEST(a_late_refusal_is_not_the_next_recipient_s), TEST(a_late_reply_that_comes_between_commands),
