@@ -171,7 +171,7 @@ kind_of(char letter)
 	return letter == 'E' || letter == 'J' ? REST_IGNORED : NOT_AN_OPTION;
 }
 
-enum { ENVID_MAX = 100 };	/* octets before they are encoded, RFC 3461 section 4.4 */
+enum { ENVID_MAX = 100 };	/* octets before they are encoded (RFC 3461 section 4.4), as remote/smtp_command.h has it */
 
 struct command {
 	const char *sender, *name;

@@ -109,7 +109,11 @@ is_ret(const char *s, size_t len, unsigned int extensions)
 static int
 is_envid(const char *s, size_t len, unsigned int extensions)
 {
-	return len <= SMTP_COMMAND_ENVID_MAX && is_xtext(s, len, extensions & ~(unsigned int)SESSION_SMTPUTF8);
+	size_t octets = 0;
+
+	for (size_t i = 0; i < len; i += s[i] == '+' ? 3 : 1)
+		octets++;
+	return octets <= SMTP_COMMAND_ENVID_MAX && is_xtext(s, len, extensions & ~(unsigned int)SESSION_SMTPUTF8);
 }
 
 /* NEVER, or a list of the others. */

@@ -13,8 +13,10 @@
 
 enum {
 	SMTP_COMMAND_ADDRESS_MAX = 900,	/* octets of an address; longer ones are not carried */
-	SMTP_COMMAND_ENVID_MAX = 100,	/* RFC 3461 section 4.4 */
-	SMTP_COMMAND_ORCPT_MAX = 500,	/* section 4.2 */
+	SMTP_COMMAND_ENVID_MAX = 100,	/* octets before they are encoded as xtext, three for each at most. RFC 3461 section 4.4 does not
+					 * say whether its 100 characters are these; so nobody's is lost (section 5.2.1), for all
+					 * ends here take as many: smtpd/parameters.h, sendmail -V */
+	SMTP_COMMAND_ORCPT_MAX = 500,	/* as it is written, section 4.2 */
 };
 
 /* Whether SMTP can carry an address. The empty one is the null reverse-path. */

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum {
-	PARAMETERS_ENVID_MAX = 100,	/* RFC 3461 section 4.4, before it is encoded as xtext */
+	PARAMETERS_ENVID_MAX = 100,	/* octets before they are encoded as xtext, RFC 3461 section 4.4; as remote/smtp_command.h */
 	PARAMETERS_AUTH_MAX = 500,	/* RFC 4954 section 3, as it is written */
 	PARAMETERS_ORCPT_MAX = 500,	/* RFC 3461 section 4.2, as it is written */
 	PARAMETERS_TEXT_MAX = 1000,	/* what the queue takes for one address */

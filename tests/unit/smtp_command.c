@@ -118,6 +118,35 @@ parameter_row(void **state)
 	stralloc_free(&got);
 }
 
+#define LETTERS "abcdefghijklmnopqrstuvwxyabcdefghijklmnopqrstuvwxy"
+#define BLANKS "+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20+20"
+
+/* An ENVID of any form that qmail-smtpd takes goes on as it is: its 100 octets count before they are encoded. */
+static void
+envids(void **state)
+{
+	static const struct { const char *value; int goes; } rows[] = {
+		{ "a", 1 }, { "a+2Bb", 1 }, { LETTERS LETTERS, 1 }, { LETTERS LETTERS "a", 0 }, { BLANKS BLANKS LETTERS, 1 },
+		{ BLANKS BLANKS BLANKS BLANKS, 1 }, { BLANKS BLANKS BLANKS BLANKS "a", 0 },
+		{ BLANKS BLANKS BLANKS BLANKS "+", 0 }, { "", 0 },
+		{ "jos\303\251", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		char given[400], want[500];
+		struct smtp_command_mail mail = { .sender = "a@b", .parameters = given, .extensions = SESSION_DSN };
+		stralloc got = STRALLOC_ZERO;
+
+		snprintf(given, sizeof given, "ENVID=%s", rows[i].value);
+		snprintf(want, sizeof want, "MAIL FROM:<a@b>%s%s\r\n", rows[i].goes ? " " : "", rows[i].goes ? given : "");
+		assert_int_equal(smtp_command_mail(&got, &mail), 1);
+		assert_true(stralloc_0(&got));
+		assert_string_equal(got.s, want);
+		stralloc_free(&got);
+	}
+}
+
 /* Whatever is in them: one line, no more parameters than there may be. */
 static void
 random_octets(void **state)
@@ -153,10 +182,10 @@ random_octets(void **state)
 int
 main(void)
 {
-	struct CMUnitTest tests[ADDRESSES + PARAMETERS + 3] = {
-		cmocka_unit_test(long_addresses), cmocka_unit_test(needs_utf8), cmocka_unit_test(random_octets),
+	struct CMUnitTest tests[ADDRESSES + PARAMETERS + 4] = {
+		cmocka_unit_test(long_addresses), cmocka_unit_test(needs_utf8), cmocka_unit_test(envids), cmocka_unit_test(random_octets),
 	};
-	size_t n = 3;
+	size_t n = 4;
 
 	for (size_t i = 0; i < ADDRESSES; i++)
 		tests[n++] = (struct CMUnitTest){ .name = addresses[i].rule, .test_func = address_row,
