@@ -62,7 +62,7 @@ window(struct mail_data *m, const char **s)
 /* --- survey ---------------------------------------------------------------------- */
 
 struct survey {
-	int is_line_start, saw_cr, in_body;
+	int is_line_start, saw_cr;
 };
 
 /* A line, or the part of one that a window has; has_lf: it ends with LF. */
@@ -74,12 +74,7 @@ survey_line(struct mail_data *m, struct survey *v, const char *s, size_t len, in
 
 	/* every octet goes out as one, but LF as two, with the CR before it, if there is one, as one of the two */
 	m->wire_size += len + (has_lf && !cr_before_lf);
-	if (utf8_is_8bit(s, text)) {
-		m->has_8bit = 1;
-		m->has_8bit_header |= !v->in_body;
-	}
-	if (has_lf && v->is_line_start && (text == 0 || (text == 1 && cr_before_lf)))
-		v->in_body = 1;
+	m->has_8bit |= utf8_is_8bit(s, text);
 	v->saw_cr = !has_lf && len && s[len - 1] == '\r';
 	v->is_line_start = has_lf || (v->is_line_start && len == 1 && v->saw_cr);
 }
@@ -93,7 +88,7 @@ mail_data_survey(struct mail_data *m)
 
 	m->at = 0;
 	m->wire_size = 0;
-	m->has_8bit = m->has_8bit_header = 0;
+	m->has_8bit = 0;
 	while ((n = window(m, &s)) > 0) {
 		for (const char *end = s + n; s < end;) {
 			const char *lf = memchr(s, '\n', (size_t)(end - s));

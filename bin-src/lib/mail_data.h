@@ -24,7 +24,6 @@ struct mail_data {
 	/* of mail_data_survey */
 	uint64_t wire_size;	/* octets on the wire without doubled dots, RFC 1870 section 3 */
 	int has_8bit;		/* some octet is above 127 */
-	int has_8bit_header;	/* one in the header, which ends at the first empty line */
 
 	/* mail_data_next's */
 	uint64_t at;		/* octets of the message that were taken */

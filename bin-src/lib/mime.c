@@ -2,6 +2,7 @@
 #include <strings.h>
 #include "mime.h"
 #include "mime_words.h"
+#include "utf8.h"
 
 static const char is_signed[] = "it is signed",
     is_encoded[] = "a part that is encoded is not ASCII", is_not_encodable[] = "a part of its kind may not be encoded",
@@ -284,4 +285,16 @@ int
 mime_has_ended(const struct mime *m)
 {
 	return m->in_at == m->in_len && m->source->has_ended;
+}
+
+int
+mime_has_8bit_header(struct mime *m)
+{
+	enum mime_what what;
+
+	mime_rewind(m);
+	while ((what = mime_next(m)) != MIME_END && what != MIME_UNREADABLE)
+		if (what == MIME_FIELD && utf8_is_8bit(m->piece, m->piece_len))
+			return 1;
+	return what == MIME_END ? 0 : -1;
 }

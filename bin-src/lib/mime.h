@@ -82,4 +82,8 @@ int mime_has_ended(const struct mime *m);
 
 struct mime_level *mime_innermost(struct mime *m);
 
+/* Whether a header of m->source, or of a part or a message in it, has an octet above 127: reads up to the first one. What is a leaf has no
+ * header in it. Returns 1 or 0, -1 with errno set. */
+int mime_has_8bit_header(struct mime *m);
+
 #endif

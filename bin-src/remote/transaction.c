@@ -692,6 +692,12 @@ refuse_recipient(const struct exchange *x, unsigned int n, const char *why)
 	p->message = 'D';
 }
 
+static void
+report_unreadable(struct report *report)
+{
+	report_all(report, 'Z', report_text(report, NULL, "Unable to read the message. (#4.3.0)\n", NULL));
+}
+
 /* A message with 8-bit octets for a server that takes none. Returns 0 if all were told that it cannot be sent. */
 static int
 convert(struct exchange *x)
@@ -705,7 +711,7 @@ convert(struct exchange *x)
 		    " takes no 8-bit mail: it does not know 8BITMIME, and the message cannot be converted, as ", downgraded.cannot,
 		    ". (#5.6.3)\n", NULL));
 	else if (result == DOWNGRADE_UNREADABLE)
-		report_all(report, 'Z', report_text(report, NULL, "Unable to read the message. (#4.3.0)\n", NULL));
+		report_unreadable(report);
 	return x->is_downgraded;
 }
 
@@ -714,6 +720,25 @@ static int
 needs_conversion(const struct exchange *x)
 {
 	return x->t->data->has_8bit && !(x->session->extensions & (SESSION_8BITMIME | SESSION_SMTPUTF8));
+}
+
+/* A message that came with SMTPUTF8 for a server without: it needs it if a header is not ASCII, its own or that of a part or a
+ * message in it (RFC 6531 section 3.6, RFC 6532). Returns 0 if all were told so, or that it cannot be read. */
+static int
+can_do_without_utf8(const struct exchange *x)
+{
+	const struct transaction *t = x->t;
+	int has_8bit_header;
+
+	if (x->session->extensions & SESSION_SMTPUTF8 || !t->data->has_8bit || !smtp_command_has(t->sender_parameters, "SMTPUTF8"))
+		return 1;
+	downgraded.mime.source = t->data;
+	has_8bit_header = mime_has_8bit_header(&downgraded.mime);
+	if (has_8bit_header > 0)
+		refuse(x, " takes no header that is not ASCII: it does not know SMTPUTF8. (#5.6.9)\n");
+	else if (has_8bit_header < 0)
+		report_unreadable(t->report);
+	return !has_8bit_header;
 }
 
 /* What needs no question. */
@@ -729,9 +754,7 @@ look_before(struct exchange *x)
 		refuse(x, " cannot be told this sender's address: SMTP has no way to write it. (#5.1.7)\n");
 	else if (!has_utf8 && smtp_command_needs_utf8(t->sender))
 		refuse(x, no_utf8);
-	else if (!has_utf8 && t->data->has_8bit_header && smtp_command_has(t->sender_parameters, "SMTPUTF8"))
-		refuse(x, " takes no header that is not ASCII: it does not know SMTPUTF8. (#5.6.9)\n");
-	else if ((!needs_conversion(x) || convert(x)) && s->size_max && wire_size(x) > s->size_max)
+	else if (can_do_without_utf8(x) && (!needs_conversion(x) || convert(x)) && s->size_max && wire_size(x) > s->size_max)
 		refuse(x, " takes no message of this size. (#5.3.4)\n");
 	for (unsigned int n = 0; n < t->report->len; n++)
 		if (!report_is_open(t->report, n))

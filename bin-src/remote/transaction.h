@@ -10,7 +10,7 @@
  *              go on; another 2xx there says that no reply was to what it seems, and the group is asked again in another session
  * Before       what cannot be sent is refused without a command: a message above the server's SIZE (5.3.4), addresses that
  *              SMTP cannot carry (5.1.3, 5.1.7), a message that needs SMTPUTF8 where the server does not have it (5.6.7
- *              for an address, 5.6.9 for a header, RFC 6531 section 3.5)
+ *              for an address, RFC 6531 section 3.5; 5.6.9 for a header, and that of a part or of a message in it)
  * 8-bit        a server without 8BITMIME gets the message as 7-bit MIME (downgrade.h), or is not sent it (5.6.3): RFC 6152
  *              section 3
  * DSN          RET, ENVID, NOTIFY and ORCPT (RFC 3461) go on to a server that offers DSN; the letter is 'k' then

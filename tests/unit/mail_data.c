@@ -167,9 +167,8 @@ random_messages(void **state)
 	}
 }
 
-static const struct { const char *input; int any, header; } octets[] = {
-	{ "a: b\n\nc\n", 0, 0 }, { "a: b\n\n\303\244\n", 1, 0 }, { "a: \303\244\n\nb\n", 1, 1 }, { "a: b\r\n\r\n\377", 1, 0 },
-	{ "\n\377", 1, 0 }, { "\r\n\377", 1, 0 }, { "\377", 1, 1 }, { "a\n\377\n\n", 1, 1 }, { "", 0, 0 },
+static const struct { const char *input; int any; } octets[] = {
+	{ "a: b\n\nc\n", 0 }, { "a: b\n\n\303\244\n", 1 }, { "a: \303\244\n\nb\n", 1 }, { "a: b\r\n\r\n\377", 1 }, { "\377", 1 }, { "", 0 },
 };
 
 static void
@@ -182,7 +181,6 @@ survey_8bit(void **state)
 		mail_data_init(&m, octets[i].input, -1, strlen(octets[i].input));
 		assert_int_equal(mail_data_survey(&m), 1);
 		assert_int_equal(m.has_8bit, octets[i].any);
-		assert_int_equal(m.has_8bit_header, octets[i].header);
 	}
 }
 

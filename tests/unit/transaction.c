@@ -290,6 +290,69 @@ a_header_that_needs_SMTPUTF8(void **state)
 	what_is_refused_before_a_command("D (#5.6.9)");
 }
 
+#define PART "Content-Type: multipart/mixed; boundary=b\n\n--b\n"
+
+/* With 8BITMIME and without. */
+static void
+a_header_within_that_needs_SMTPUTF8(void **state)
+{
+	static const char *const messages[] = {
+		PART "Content-Disposition: attachment; filename=\"\xc3\xb3\"\n\nx\n--b--\n",
+		PART "Content-Type: message/rfc822\n\nSubject: \xc3\xb3\n\nx\n--b--\n",
+		"Content-Type: message/rfc822\n\n" PART "X: \xc3\xb3\n\nx\n--b--\n",
+		"Content-Type: multipart/signed; boundary=b\n\n--b\nX: \xc3\xb3\n\nx\n--b--\n",
+	};
+
+	for (size_t i = 0; i < 2 * (sizeof messages / sizeof *messages); i++) {
+		tear_down(state);
+		set_up(state);
+		use_message(messages[i / 2], strlen(messages[i / 2]));
+		t.sender_parameters = "SMTPUTF8";
+		begin(silent, i % 2 ? P | SESSION_8BITMIME : P, 1);
+		assert_int_equal(transaction_run(&session, &t), 1);
+		expect(0, "D (#5.6.9)");
+	}
+}
+
+/* A body needs no more than 8BITMIME; message/global is a type as any other to whom does not know it, RFC 6532 section 3.7. */
+static void
+what_needs_no_SMTPUTF8(void **state)
+{
+	static const struct { const char *message, *parameters; } such[] = {
+		{ PART "Content-Type: text/plain\n\n\xc3\xb3\n--b--\n", "SMTPUTF8" },
+		{ PART "Content-Type: message/global\n\nSubject: \xc3\xb3\n\nx\n--b--\n", "SMTPUTF8" },
+		{ "Content-Type: text/plain\n\n--b\nSubject: \xc3\xb3\n\nx\n", "SMTPUTF8" },
+		{ PART "X: \xc3\xb3\n\nx\n--b--\n", NULL },
+	};
+
+	for (size_t i = 0; i < sizeof such / sizeof *such; i++) {
+		tear_down(state);
+		set_up(state);
+		use_message(such[i].message, strlen(such[i].message));
+		t.sender_parameters = such[i].parameters;
+		begin(takes_one, P | SESSION_8BITMIME, 1);
+		assert_int_equal(transaction_run(&session, &t), 1);
+		expect(0, "K accepted");
+	}
+}
+
+static void
+a_message_that_becomes_shorter_before_it_is_looked_into(void **state)
+{
+	static const char message[] = "Subject: x\n\n\xc3\xb3\n";
+	int fd = memfd_create("message", MFD_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(write(fd, message, sizeof message - 1), sizeof message - 1);
+	mail_data_init(&data, NULL, fd, sizeof message - 1);
+	assert_int_equal(mail_data_survey(&data), 1);
+	mail_data_free(&data);
+	assert_int_equal(ftruncate(fd, 1), 0);
+	t.sender_parameters = "SMTPUTF8";
+	what_is_refused_before_a_command("Z Unable to read the message. (#4.3.0)");
+	close(fd);
+}
+
 static void
 an_address_that_SMTP_cannot_carry_keeps_nobody_from_his_mail(void **state)
 {
@@ -780,6 +843,7 @@ main(void)
 		TEST(who_wants_TLS),
 		TEST(a_message_of_the_size_that_the_server_takes), TEST(a_message_of_one_octet_more),
 		TEST(a_sender_that_SMTP_cannot_carry), TEST(a_sender_who_needs_SMTPUTF8), TEST(a_header_that_needs_SMTPUTF8),
+		TEST(a_header_within_that_needs_SMTPUTF8), TEST(what_needs_no_SMTPUTF8), TEST(a_message_that_becomes_shorter_before_it_is_looked_into),
 		TEST(an_address_that_SMTP_cannot_carry_keeps_nobody_from_his_mail), TEST(those_who_are_decided_are_left_out),
 		TEST(octets_above_127_for_a_server_that_takes_them), TEST(octets_above_127_are_converted_for_others),
 		TEST(a_converted_message_in_chunks), TEST(a_message_that_becomes_too_large_when_it_is_converted),
