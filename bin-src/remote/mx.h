@@ -11,8 +11,10 @@
  *             (RFC 2181 10.3)
  * Limits      the MX_HOSTS_MAX best hosts, MX_ADDRESSES_MAX addresses, MX_HOST_ADDRESSES_MAX of one host. All questions
  *             for addresses are asked at once
- * Trouble     of a resolver is temporary, unless an address that is at least as good as the missing ones is known: then
- *             mail goes there. Only a statement of a name server that there is nothing makes a permanent failure */
+ * Trouble     of a resolver leaves out the addresses it is about. Mail goes to those that are known, be they a backup's, but never to
+ *             a host as good as this one or worse: where such are the only ones, and where none is known, it is temporary. (If
+ *             a host that is left out is ourselves, a backup returns the mail, and the count of hops ends that.) Only a
+ *             statement of a name server that there is nothing makes a permanent failure */
 #ifndef MX_H
 #define MX_H
 #include <stddef.h>

@@ -2,7 +2,8 @@
  * Grammar   RFC 5321 section 4.2: lines of code, '-' or ' ', text; the last one has ' ', or nothing after the code
  * Line ends CR LF; a bare LF ends a line too, as all clients have it. Any other CR is an octet of the text
  * Trust     the server is hostile: any octet may come, any number of times. Codes that differ within a reply, a code that
- *           is none (RFC 5321 section 4.2: 2 to 5, 0 to 5, a digit), or a reply above the bounds: it makes no sense
+ *           is none (2 to 5 and two digits; RFC 5321 section 4.2 has the second end at 5, but servers say 571), or a reply
+ *           above the bounds: it makes no sense
  * Bounds    SMTP_REPLY_OCTETS_MAX octets a reply; of the text SMTP_REPLY_TEXT_MAX are kept, SMTP_REPLY_LINE_MAX of a line
  * Text      cleaned for log and bounce: no control octet but the LF after each line, and valid UTF-8 without control
  *           characters; each octet that is neither is a '?' (a tab is a blank) */

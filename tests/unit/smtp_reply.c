@@ -29,6 +29,7 @@ static const struct row { const char *rule, *input, *want; } rows[] = {
 	{ "four digits", "2500 ok\r\n", "senseless" },
 	{ "code below 200", "150 a\r\n", "senseless" },
 	{ "code above 599", "650 a\r\n", "senseless" },
+	{ "a second digit above 5", "571 no\r\n", "complete 571 571 no\n" },
 	{ "code of others", "299 a\r\n", "complete 299 299 a\n" },
 	{ "a blank before", " 250 ok\r\n", "senseless" },
 	{ "other octet after the code", "250\tok\r\n", "senseless" },
