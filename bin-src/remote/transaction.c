@@ -332,21 +332,64 @@ judge_data(struct exchange *x)
 	}
 }
 
-/* Reads the reply to the last octet of the message. was_early: octets of an answer were there before it was sent. */
+/* Reads the reply to the last octet of the message. Returns 0 if there is none, and all are told so. */
+static int
+read_last_reply(struct exchange *x)
+{
+	int ok;
+
+	session_begin(x->session, x->session->timeout);
+	ok = session_reply(x->session);
+	if (!ok)
+		lose(x);
+	return ok;
+}
+
+/* After the dot. was_early: octets of an answer were there before it was sent. */
 static void
 finish_data(struct exchange *x, int was_early)
 {
-	session_begin(x->session, x->session->timeout);
-	if (!session_reply(x->session)) {
-		lose(x);
+	if (!read_last_reply(x))
 		return;
-	}
 	if (was_early && x->session->reply.code < 400) {
 		errno = EPROTO;	/* an acceptance of what had not been sent */
 		lose(x);
 		return;
 	}
 	judge_data(x);
+}
+
+/* Whether a refusal came behind the reply that says that the message was taken. What has come is read; 421 is the end of
+ * the session, and no more. */
+static int
+is_contradicted(struct exchange *x)
+{
+	struct session *s = x->session;
+	struct smtp_reply first = s->reply;
+	int is_refused = 0;
+
+	session_begin(s, 0);
+	while (!is_refused && connection_has_input(&s->connection) && session_reply(s))
+		is_refused = s->reply.code >= 400 && s->reply.code != 421;
+	s->reply = first;
+	return is_refused;
+}
+
+/* The reply to the last BDAT is there. With one too many behind it, it may be an answer to something before, and that one the
+ * message's. */
+static void
+judge_bdat(struct exchange *x)
+{
+	int has_more = connection_has_input(&x->session->connection);
+
+	if (has_more && x->session->reply.code / 100 == 2 && is_contradicted(x)) {
+		errno = EPROTO;
+		lose(x);
+		return;
+	}
+	judge_data(x);
+	if (has_more && !x->is_over)
+		end_session(x);
 }
 
 /* A write of mail data failed. */
@@ -431,6 +474,11 @@ send_chunks(struct exchange *x)
 		ssize_t n = next_octets(x, sizeof body);
 		struct iovec v[2];
 
+		if (!open && connection_has_input(&x->session->connection)) {
+			errno = EPROTO;	/* an answer to what was not sent */
+			lose(x);
+			return;
+		}
 		commands.len = 0;
 		if (n < 0 || !smtp_command_bdat(&commands, (uint64_t)n, has_ended(x))) {
 			lose(x);
@@ -447,40 +495,8 @@ send_chunks(struct exchange *x)
 			return;
 	} while (!has_ended(x));
 	x->all_sent = 1;
-	if (read_chunk_replies(x, &open, 1))
-		finish_data(x, 0);
-}
-
-/* Whether a refusal came behind the reply that says that the message was taken. What has come is read; 421 is the end of
- * the session, and no more. */
-static int
-is_contradicted(struct exchange *x)
-{
-	struct session *s = x->session;
-	struct smtp_reply first = s->reply;
-	int is_refused = 0;
-
-	session_begin(s, 0);
-	while (!is_refused && connection_has_input(&s->connection) && session_reply(s))
-		is_refused = s->reply.code >= 400 && s->reply.code != 421;
-	s->reply = first;
-	return is_refused;
-}
-
-/* The reply to a message that went along. With one too many behind it, it may be an answer to RCPT, and that one the message's. */
-static void
-finish_rider(struct exchange *x)
-{
-	int has_more = connection_has_input(&x->session->connection);
-
-	if (has_more && x->session->reply.code / 100 == 2 && is_contradicted(x)) {
-		errno = EPROTO;
-		lose(x);
-		return;
-	}
-	judge_data(x);
-	if (has_more && !x->is_over)
-		end_session(x);
+	if (read_chunk_replies(x, &open, 1) && read_last_reply(x))
+		judge_bdat(x);
 }
 
 /* The last step was answered as DATA never is. Returns 1 if so, and the session is over: the answers were to something else. */
@@ -522,7 +538,7 @@ do_data(struct exchange *x, unsigned int step)
 		give_up(x, step);
 	else if (x->data_rides)
 		if (reply_to(x, step))
-			finish_rider(x);
+			judge_bdat(x);
 		else
 			lose(x);
 	else if (step == x->steps)

@@ -772,6 +772,37 @@ a_chunk_that_is_refused_while_others_are_on_their_way(void **state)
 	assert_false(is_open());
 }
 
+/* A reply too many would be read as that to the next chunk, and in the end as the message's. */
+static void
+a_second_reply_to_a_chunk(void **state)
+{
+	static const struct server_step waits[] = { { "\r\n", OK }, { "\r\n", OK }, { "xxx\r\n", OK OK }, { 0 } };
+
+	(void)state;
+	use_large_message();
+	begin(waits, C, 1);
+	assert_int_equal(transaction_run(&session, &t), 1);
+	expect(0, "Z made no sense. (#4.4.2)");
+	assert_false(is_open());
+	assert_null(strstr(server_end(), " LAST"));
+}
+
+static void
+a_refusal_behind_the_reply_to_the_last_chunk(void **state)
+{
+	static const struct server_step steps[] = {
+		{ "RCPT TO:<a@x.test>\r\n", OK OK }, { " LAST\r\n", OK OK OK "554 spam\r\n" }, { 0 },
+	};
+	static char octets[2 * TRANSACTION_BUFFER - 100];
+
+	(void)state;
+	memset(octets, 'x', sizeof octets);
+	use_message(octets, sizeof octets);
+	begin(steps, P | C, 1);
+	assert_int_equal(transaction_run(&session, &t), 1);
+	expect(0, "Z made no sense. Possible duplicate! (#4.4.2)");
+}
+
 static void
 a_server_that_says_why_it_closes_in_the_midst_of_the_message(void **state)
 {
@@ -829,7 +860,7 @@ a_message_that_becomes_shorter_before_the_dot(void **state)
 static void
 a_message_that_becomes_shorter_before_the_last_chunk(void **state)
 {
-	static const struct server_step steps[] = { { "RCPT TO:<a@x.test>\r\n", OK OK OK OK OK OK OK }, { 0 } };
+	static const struct server_step steps[] = { { "RCPT TO:<a@x.test>\r\n", OK OK }, { 0 } };
 
 	(void)state;
 	a_message_that_becomes_shorter_meanwhile(P | C, 2 * TRANSACTION_BUFFER, steps, "LAST");
@@ -858,7 +889,8 @@ main(void)
 		TEST(a_second_reply_to_a_message_that_was_accepted), TEST(a_late_refusal_is_not_the_next_sender_s),
 		TEST(a_late_refusal_is_not_the_next_recipient_s), TEST(a_late_reply_that_comes_between_commands),
 		TEST(after_354_messages_go_along_again), TEST(a_transaction_that_was_not_finished_is_reset),
-		TEST(a_chunk_that_is_refused_while_others_are_on_their_way),
+		TEST(a_chunk_that_is_refused_while_others_are_on_their_way), TEST(a_second_reply_to_a_chunk),
+		TEST(a_refusal_behind_the_reply_to_the_last_chunk),
 		TEST(a_server_that_says_why_it_closes_in_the_midst_of_the_message),
 		TEST(a_server_that_closes_in_the_midst_of_the_message), TEST(a_message_that_becomes_shorter_before_the_dot),
 		TEST(a_message_that_becomes_shorter_before_the_last_chunk),
