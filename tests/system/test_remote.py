@@ -15,11 +15,35 @@ from remoting import HOST, remote_tree, RemoteWorker, reports, route_to, send, t
 PLAIN, PIPELINED = (), ("PIPELINING",)
 WAYS = pytest.mark.parametrize("extensions", [PLAIN, PIPELINED, ALL, ("CHUNKING",)], ids=["plain", "pipelining", "all", "chunking"])
 STAGES = ["greeting", "EHLO", "MAIL", "RCPT", "DATA", "end"]
+# those that a client has to be led to, and what the server offers for that besides
+LED = {"HELO": (), "AUTH": ("AUTH LOGIN",), "login": ("AUTH LOGIN",), "RSET": ("LIMITS RCPTMAX=1",), "chunk": ("CHUNKING",)}
+LARGE = b"x" * 70 + b"\n" + b"y" * 150_000
 
 
 def at(stage, what):
     """A reply function: what is said at one stage."""
     return lambda session, verb, line: what if verb == stage else None
+
+
+def led_to(tree, remote, stage, reply, extensions=PLAIN):
+    """Sends a message to a server that leads the client to the stage, where reply says what is said.
+    Returns the server, the reports, and seconds."""
+    def lead(session, verb, line):
+        if verb == stage:
+            return reply(session, verb, line)
+        if (stage, verb) == ("HELO", "EHLO") or stage == "RSET" and b"<refused@" in line:
+            return b"550 5.5.0 no"
+        return None
+
+    server = remote(lead, (*extensions, *LED.get(stage, ())))
+    if "AUTH LOGIN" in LED.get(stage, ()):
+        tree.write("control/smtproutes", f":[{server.host}]:{server.port}|ana|secret\n")
+    recipients = ("refused@dest.example", "b@dest.example") if stage == "RSET" else ("b@dest.example",)
+    result, seconds = took(lambda: send(tree, *recipients, message=LARGE if stage == "chunk" else b"Subject: x\n\nbody\n"))
+    if stage == "RSET":
+        assert result[0][0] == "h"
+        result = [result[0], (result[1][0], result[1][1] + result[2][1])]
+    return server, result, seconds
 
 
 def arrived(message):
@@ -405,36 +429,40 @@ ENDLESS = {"endless lines": b"250-more and more\r\n", "endless line": b"2" * 500
            "NUL": b"\0" * 5000, "empty lines": b"\r\n"}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", ENDLESS)
-def test_C1_endless_reply(tree, remote, stage, name):
+@pytest.mark.parametrize("stage", [*STAGES, *LED])
+@pytest.mark.parametrize("name, extensions", [*((n, PLAIN) for n in ENDLESS), ("endless lines", ALL), ("endless text", ALL)],
+                         ids=lambda v: v if isinstance(v, str) else "all" if v else "plain")
+def test_C1_endless_reply(tree, remote, stage, name, extensions):
     """Up to 2 GiB, if the client takes them; it has 48 MiB."""
     def flood(session, verb, line):
-        if verb != stage:
-            return None
         if name == "endless text":
             session.say(b"250 ")
         for _ in range((2 << 30) // 500_000):
             session.say(ENDLESS[name] * (500_000 // len(ENDLESS[name])))
         return SILENCE
 
-    remote(flood)
-    result, seconds = took(lambda: send(tree))
-    assert result[-1][0] == "Z" and seconds < 20
-    assert "made no sense" in result[-1][1] or "connection died" in result[-1][1]
+    if stage == "DATA" and "CHUNKING" in extensions:
+        pytest.skip("no DATA with CHUNKING")
+    _, result, seconds = led_to(tree, remote, stage, flood, extensions)
+    assert seconds < 20
+    if stage == "RSET" and extensions == PLAIN:  # no answer to what was not said yet: another session is asked
+        assert result[-1][0] == "r"
+    else:
+        assert result[-1][0] in "Zs" and ("made no sense" in result[-1][1] or "connection died" in result[-1][1])
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, *LED])
 @pytest.mark.parametrize("reply", [b"250-no end", b"250-a\r\n550 b", b"354-a\r\n250 b", b"hello", b"", b"25", b"99 x", b"2500 x", b"\xff\xfe",
                                    b"150 wait", b"699 x"], ids=repr)
 @pytest.mark.parametrize("extensions", [PLAIN, ALL], ids=["plain", "all"])
 def test_C1_reply_without_sense(tree, remote, extensions, stage, reply):
     tree.write("control/timeoutremote", "1\n")
-    remote(at(stage, reply), extensions)
-    result, seconds = took(lambda: send(tree))
-    assert result[-1][0] in ("Z", "K") and seconds < 10
+    _, result, seconds = led_to(tree, remote, stage, lambda session, verb, line: reply, extensions)
+    assert result[-1][0] in "ZKsr" and seconds < 10
     if result[-1][0] == "K":
         assert stage == "DATA" and extensions == ALL  # which is not said then
+    if result[-1][0] == "r":
+        assert stage == "RSET" and extensions == PLAIN  # over another session
 
 
 def test_C1_code_alone(tree, remote):
@@ -462,14 +490,39 @@ def test_C1_long_texts_are_cut(tree, remote):
 
 @WAYS
 @pytest.mark.parametrize("stage, reply", [("MAIL", b"354 go on"), ("RCPT", b"354 go on"), ("DATA", b"250 ok"), ("DATA", b"220 hi"),
-                                          ("end", b"354 more"), ("EHLO", b"354 x"), ("HELO", b"354 x")])
+                                          ("end", b"354 more"), ("EHLO", b"354 x"), ("HELO", b"354 x"), ("chunk", b"354 x"),
+                                          ("AUTH", b"235 welcome"), ("AUTH", b"250 ok"), ("login", b"334 x"), ("login", b"250 ok")])
 def test_C3_another_reply(tree, remote, extensions, stage, reply):
-    server = remote(lambda session, verb, line: reply if verb == stage else b"500 no" if verb == "EHLO" and stage == "HELO" else None,
-                    extensions)
     if stage == "DATA" and "CHUNKING" in extensions:
         pytest.skip("no DATA with CHUNKING")
-    assert send(tree)[-1][0] == "Z"
-    assert stage == "end" or not server.messages
+    server, result, _ = led_to(tree, remote, stage, lambda session, verb, line: reply, extensions)
+    if (stage, reply[:3]) == ("AUTH", b"235"):
+        assert result[-1][0] == "K"  # who asks for no password has let us in
+    else:
+        # chunks do not wait for one another with PIPELINING
+        assert result[-1][0] == "Z" and (stage == "end" or (stage == "chunk" and "PIPELINING" in extensions) or not server.messages)
+
+
+@WAYS
+@pytest.mark.parametrize("reply", [b"354 x", b"334 x", b"503 5.5.1 no", b"220 hi"])
+def test_C3_another_reply_to_RSET(tree, remote, extensions, reply):
+    """It says nothing of the message."""
+    server, result, _ = led_to(tree, remote, "RSET", lambda session, verb, line: reply, extensions)
+    assert result[-1][0] == "r" and [m.recipients for m in server.messages] == [["b@dest.example"]]
+
+
+@WAYS
+@pytest.mark.parametrize("stage", LED)
+@pytest.mark.parametrize("what", [b"421 4.3.2 going down", CLOSE], ids=["421", "close"])
+def test_C3_the_end_where_a_client_is_led_to(tree, remote, extensions, stage, what):
+    server, result, _ = led_to(tree, remote, stage, lambda session, verb, line: what, extensions)
+    if stage == "RSET":  # it may have ended before
+        assert result[-1][0] == "r" and len(server.sessions) == 2
+    elif what is CLOSE:
+        assert result[-1][0] == "Z" and "connection died" in result[-1][1]
+    else:
+        assert result[-1][0] == "Z" and "Remote host said: 421 4.3.2 going down\n" in result[-1][1]
+    wait_for(lambda: server.sessions[0].ended)
 
 
 @WAYS
@@ -506,6 +559,16 @@ def test_C3_reply_before_the_command(tree, remote, stage):
     result = send(tree)
     assert result[-1][0] == "Z" and not server.messages
     assert "made no sense" in result[-1][1]
+
+
+@pytest.mark.parametrize("stage, usual", [("HELO", b"250 hi"), ("AUTH", b"334 go on"), ("login", b"235 hi"), ("RSET", b"250 ok"),
+                                          ("chunk", b"250 ok")])
+def test_C3_reply_before_a_command_that_a_client_is_led_to(tree, remote, stage, usual):
+    server, result, _ = led_to(tree, remote, stage, lambda session, verb, line: usual + b"\r\n250 ok\r\n250 ok")
+    if stage == "RSET":
+        assert result[-1][0] == "r" and [len(s.messages) for s in server.sessions] == [0, 1]
+    else:
+        assert result[-1][0] == "Z" and "made no sense" in result[-1][1] and not server.messages
 
 
 def test_C3_acceptance_before_the_end(tree, remote):
@@ -551,22 +614,21 @@ def test_C3_failure_then_success_after_the_dot(tree, remote):
 
 # --- C4: time ----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("extensions", [PLAIN, PIPELINED], ids=["plain", "pipelining"])
+@pytest.mark.parametrize("stage", [*STAGES, *LED])
+@pytest.mark.parametrize("extensions", [PLAIN, PIPELINED, ALL], ids=["plain", "pipelining", "all"])
 def test_C4_dripping_reply(tree, remote, extensions, stage):
     """An octet now and then: the time counts for the whole reply."""
     def drip(session, verb, line):
-        if verb != stage:
-            return None
         for octet in b"250-" + b"x" * 100:
             session.say(bytes([octet]))
             time.sleep(0.2)
         return SILENCE
 
+    if stage == "DATA" and "CHUNKING" in extensions:
+        pytest.skip("no DATA with CHUNKING")
     tree.write("control/timeoutremote", "1\n")
-    remote(drip, extensions)
-    result, seconds = took(lambda: send(tree))
-    assert result[-1][0] == "Z" and 0.9 < seconds < 6
+    _, result, seconds = led_to(tree, remote, stage, drip, extensions)
+    assert result[-1][0] in "Zs" and 0.9 < seconds < 6
 
 
 def test_C4_dripping_replies(tree, remote):
