@@ -319,18 +319,42 @@ maildir_quota_reserve(struct maildir_quota *q)
 }
 
 int
-maildir_quota_record(int maildir, int64_t octets, int64_t messages)
+maildir_quota_file(int maildir)
+{
+	return openat(maildir, FILE_NAME, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+}
+
+static int
+append(int file, int64_t octets, int64_t messages)
 {
 	char line[LINE_MAX_OCTETS];
 	int len = snprintf(line, sizeof line, "%lld %lld\n", (long long)octets, (long long)messages);
-	int fd = openat(maildir, FILE_NAME, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	return write(file, line, (size_t)len) == len;	/* in one piece, or two lines are mixed */
+}
+
+int
+maildir_quota_record(int maildir, int64_t octets, int64_t messages)
+{
+	int fd = maildir_quota_file(maildir);
 	int ok;
 
 	if (fd < 0)
 		return 0;
-	ok = write(fd, line, (size_t)len) == len;	/* in one piece, or two lines are mixed */
+	ok = append(fd, octets, messages);
 	close(fd);
 	return ok;
+}
+
+int
+maildir_quota_record_in(int file, int maildir, int64_t octets, int64_t messages)
+{
+	struct stat st;
+
+	if (file >= 0 && fstat(file, &st) == 0 && st.st_nlink > 0 && append(file, octets, messages))
+		return 1;
+	unlinkat(maildir, FILE_NAME, 0);
+	return 0;
 }
 
 void

@@ -48,6 +48,12 @@ void maildir_quota_reserve(struct maildir_quota *q);
  * (ENOENT: it has no quota): then the next one counts anew. */
 int maildir_quota_record(int maildir, int64_t octets, int64_t messages);
 
+/* The same in two parts, for who can open nothing for writing when it comes to that. The first returns a descriptor of maildirsize, or -1
+ * with errno set (ENOENT: it has no quota). The second takes that, or -1; where it cannot be written, or another file has come into
+ * its place meanwhile, it removes what is there and returns 0. */
+int maildir_quota_file(int maildir);
+int maildir_quota_record_in(int file, int maildir, int64_t octets, int64_t messages);
+
 void maildir_quota_close(struct maildir_quota *q);
 
 #endif

@@ -31,7 +31,7 @@ enum {
 	EPOLL = 1 << 6,		/* wait by epoll */
 	INTERNET = 1 << 7,	/* the same as SOCKET_IO, and make an internet socket and connect it */
 	SESSION = 1 << 8,	/* time limits of sockets that are open; pairs of Unix sockets */
-	MAILDROP = 1 << 9,	/* open and list what is there, move and remove files; a connection that is open */
+	MAILDROP = 1 << 9,	/* open for reading, list, move and remove files; a connection that is open */
 	NODELAY = 1 << 10,	/* sending by TCP without delay */
 	FETCH = 1 << 11,	/* what libcurl takes beside connections */
 };
@@ -129,8 +129,7 @@ static const struct limited {
 	{ ALWAYS, CALL(ioctl), 1, UINT32_MAX, TCGETS2 },	/* isatty of a newer glibc */
 	{ ALWAYS, CALL(prlimit64), 2, UINT64_MAX, 0 },	/* asking, not changing */
 	{ FILES_READ, CALL(open), 1, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY },
-	{ FILES_READ, CALL(openat), 2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY },
-	{ MAILDROP, CALL(openat), 2, O_CREAT | O_TRUNC, 0 },
+	{ FILES_READ | MAILDROP, CALL(openat), 2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY },
 	{ MAILDROP, CALL(setsockopt), 1, UINT32_MAX, SOL_SOCKET },
 	{ MAILDROP, CALL(setsockopt), 1, UINT32_MAX, IPPROTO_TCP },
 	{ CONNECT, CALL(socket), 0, UINT32_MAX, AF_UNIX },

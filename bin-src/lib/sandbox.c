@@ -57,6 +57,8 @@ enum {
 #define RIGHTS_WRITE (RIGHTS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | \
 	LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | \
 	LANDLOCK_ACCESS_FS_REFER | RIGHT_TRUNCATE)
+#define RIGHTS_MOVE (RIGHTS_READ | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REFER)
+#define RIGHTS_REMOVE (LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE)
 #define RIGHTS_ABI_1 ((LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1)
 #define RIGHTS_OF_A_FILE (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | RIGHT_TRUNCATE)
 
@@ -131,15 +133,25 @@ allow_links(int rules, const char *path)
 	return r;
 }
 
+/* Allows rights on each path of a list. Returns 1, or 0 with errno set. */
+static int
+allow_list(int rules, const char *const paths[SANDBOX_PATHS_MAX], uint64_t rights)
+{
+	for (size_t i = 0; i < SANDBOX_PATHS_MAX && paths[i]; i++)
+		if (!allow(rules, AT_FDCWD, paths[i], rights))
+			return 0;
+	return 1;
+}
+
 static int
 allow_paths(int rules, const struct sandbox *s, uint64_t known)
 {
 	for (size_t i = 0; i < SANDBOX_PATHS_MAX && s->read[i]; i++)
 		if (!allow(rules, AT_FDCWD, s->read[i], RIGHTS_READ & known) || !allow_links(rules, s->read[i]))
 			return 0;
-	for (size_t i = 0; i < SANDBOX_PATHS_MAX && s->write[i]; i++)
-		if (!allow(rules, AT_FDCWD, s->write[i], RIGHTS_WRITE & known))
-			return 0;
+	if (!allow_list(rules, s->write, RIGHTS_WRITE & known) || !allow_list(rules, s->move, RIGHTS_MOVE & known) ||
+	    !allow_list(rules, s->remove, RIGHTS_REMOVE & known))
+		return 0;
 #ifdef __SANITIZE_ADDRESS__
 	return allow(rules, AT_FDCWD, "/proc", RIGHTS_READ & known);	/* what the leak check reads at the end */
 #else
@@ -159,8 +171,8 @@ lock_paths(const struct sandbox *s)
 	if (s->network)
 		all.net = 0;
 
-	/* ABI 1 allows no file to be renamed into another directory, which who writes files does */
-	if (abi < 1 || (abi < 2 && s->write[0]))
+	/* ABI 1 allows no file to be renamed into another directory, which who writes or moves files does */
+	if (abi < 1 || (abi < 2 && (s->write[0] || s->move[0])))
 		return SANDBOX_NO_LANDLOCK;
 	rules = (int)syscall(SYS_landlock_create_ruleset, &all, size, 0);
 	if (rules < 0)

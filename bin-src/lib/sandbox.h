@@ -37,7 +37,7 @@ extern const struct sandbox_filter
 	sandbox_scheduler,	/* files to read, Unix sockets, and fork, pipes, wait, epoll (qmail-send) */
 	sandbox_session,	/* the same as sandbox_client, time limits of open sockets, and pairs of sockets (qmail-smtpd) */
 	sandbox_login,		/* the same, and sending by TCP without delay (qmail-popup) */
-	sandbox_maildrop,	/* files: open, list, move and remove, but not make; time limits of open sockets (qmail-pop3d) */
+	sandbox_maildrop,	/* files: open for reading, list, move and remove; time limits of open sockets (qmail-pop3d) */
 	sandbox_signer,		/* accept, talk, epoll (qmail-keyd) */
 	sandbox_tunnel,		/* connected sockets: talk, by TCP without delay (qmail-tlsd) */
 	sandbox_remote,		/* internet sockets: make, bind, connect, talk; files: open for reading (qmail-remote, qmail-route) */
@@ -51,6 +51,8 @@ struct sandbox {
 	 * of reach. Below a directory everything counts. */
 	const char *read[SANDBOX_PATHS_MAX];	/* to read; of a directory's entries, symbolic links are followed */
 	const char *write[SANDBOX_PATHS_MAX];	/* to read, make, change and remove */
+	const char *move[SANDBOX_PATHS_MAX];	/* directories: files to read and remove, and to rename and link from one to another */
+	const char *remove[SANDBOX_PATHS_MAX];	/* directories: to list, files to remove */
 	int network;	/* 1: Landlock lets it connect by TCP; the filter has to as well */
 	unsigned int files;	/* limit of descriptors, 0: as it is */
 	uint64_t memory;	/* limit of address space in octets, 0: as it is */

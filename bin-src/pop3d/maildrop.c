@@ -51,6 +51,7 @@ maildrop_open(struct maildrop *m, const char *path)
 		ok = m->folders[f] >= 0;
 	}
 	m->sizes = ok ? known_sizes_open(m->directory) : -1;
+	m->quota = ok ? maildir_quota_file(m->directory) : -1;
 	if (!ok)
 		maildrop_close(m);
 	return ok;
@@ -66,6 +67,8 @@ maildrop_close(struct maildrop *m)
 			close(m->folders[f]);
 	if (m->sizes >= 0)
 		close(m->sizes);
+	if (m->quota >= 0)
+		close(m->quota);
 	close(m->directory);
 	stralloc_free(&m->names);
 	free(m->messages);
@@ -711,7 +714,7 @@ maildrop_update(struct maildrop *m)
 			move_seen(m, m->messages + i);
 	remember(m);
 	if (u.messages)	/* where that fails, whoever counts the maildir anew puts it right */
-		maildir_quota_record(m->directory, -(int64_t)u.octets, -(int64_t)u.messages);
+		maildir_quota_record_in(m->quota, m->directory, -(int64_t)u.octets, -(int64_t)u.messages);
 	errno = u.error;
 	return u.failed;
 }

@@ -9,6 +9,8 @@
  * Others   who delivers, reads or removes at the same time is never in the way: no lock is taken. A message that was moved
  *          is found again; one that vanished stays in the list, and opening it fails
  * Promise  nothing is written, removed or moved but by maildrop_update; maildrop_open makes an empty pop3-sizes
+ * Sandbox  what is written is opened by maildrop_open, before; then new/, cur/ and tmp/ are listed, files of new/ and cur/ read, moved and
+ *          removed, files of tmp/ and maildirsize removed
  * Trust    names and files are the user's, who may put there what he likes: any octet, links, directories, wrong sizes
  * Errors   functions return 1, or 0 with errno set */
 #ifndef MAILDROP_H
@@ -46,6 +48,7 @@ struct maildrop_message {
 struct maildrop {
 	int directory, folders[MAILDROP_FOLDERS];
 	int sizes;		/* pop3-sizes, -1 none */
+	int quota;		/* maildirsize, -1 none */
 	struct known_state cur;	/* of cur/ before it was listed; all zero: it had just been changed */
 	int is_listed;		/* pop3-sizes was the list of cur/ */
 	stralloc names;		/* each ends with NUL */
@@ -79,7 +82,8 @@ size_t maildrop_uid(const struct maildrop *m, size_t i, char uid[MAILDROP_UID_MA
 void maildrop_delete(struct maildrop *m, size_t i);
 void maildrop_undelete(struct maildrop *m);
 
-/* The UPDATE state: removes what is marked, says so in maildirsize, the file of a Maildir++ quota, if there is one, and moves
+/* The UPDATE state: removes what is marked, says so in maildirsize, the file of a Maildir++ quota, if there is one (or removes that, if
+ * it is not the one of maildrop_open any more: then the next delivery counts anew), and moves
  * all else from new/ to cur/; writes pop3-sizes, if that spares the next session much. Returns how many messages could not be
  * removed, with errno set; those that vanished do not count. */
 size_t maildrop_update(struct maildrop *m);

@@ -3,7 +3,8 @@
  * Its first reply is the one to the login. Ends with 0 once it has replied: qmail-popup takes anything else for a wrong password,
  * and says so to the client.
  * Trust: descriptor 0 is the network. Runs as the user, in the user's home. Control files are read, and the maildir's directories
- * opened, before it shuts itself in; then it reads names, messages and commands, and can reach nothing but the maildir. */
+ * and what is written there opened, before it shuts itself in; then it reads names, messages and commands, can read, move and remove
+ * messages, and reaches nothing else. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -120,12 +121,17 @@ open_maildrop(struct maildrop *m, const char *maildir)
 	give_up("SYS/TEMP", "unable to open the maildir");
 }
 
+/* Enters the maildir, and stays there. */
 static void
-shut_in(const char *maildir)
+shut_in(const struct maildrop *m)
 {
-	const struct sandbox box = { .calls = &sandbox_maildrop, .write = { maildir }, .files = FILES_MAX, .memory = MEMORY_MAX };
-	int lack = sandbox_enter(&box);
+	const struct sandbox box = { .calls = &sandbox_maildrop, .move = { "new", "cur" }, .remove = { "." }, .files = FILES_MAX,
+	    .memory = MEMORY_MAX };
+	int lack;
 
+	if (fchdir(m->directory) < 0)
+		give_up("SYS/TEMP", "unable to enter the maildir");
+	lack = sandbox_enter(&box);
 	if (lack < 0)
 		give_up("SYS/TEMP", "unable to shut myself in");
 	sandbox_warn(lack);
@@ -159,7 +165,7 @@ main(int argc, char *const *argv)
 	open_maildrop(&maildrop, argv[1]);
 	if (settings.capabilities.login_delay && !login_delay_is_over(maildrop.directory, settings.capabilities.login_delay))
 		refuse("LOGIN-DELAY", "this user has logged in a moment ago");
-	shut_in(argv[1]);
+	shut_in(&maildrop);
 	maildrop_clean(&maildrop);
 	if (!maildrop_list(&maildrop))
 		give_up("SYS/TEMP", "unable to read the maildir");

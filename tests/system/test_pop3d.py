@@ -349,6 +349,21 @@ def test_p11_many_sessions(pop3):
     assert [sum(int(line.split()[i]) for line in lines) for i in (0, 1)] == [-sum(sizes), -len(sizes)]
 
 
+@pytest.mark.parametrize("is_counted_anew", [False, True])
+def test_quota_is_written_down(pop3, is_counted_anew):
+    """Shut in: into the file that was there when the session began, or the next delivery counts anew."""
+    quota = pop3.write("home/ana/Maildir/maildirsize", "1000S\n5 1\n", 0o600)
+    octets = len(message())
+    deliver(pop3, message())
+    with Session(pop3) as session:
+        if is_counted_anew:
+            pop3.write("home/ana/Maildir/tmp/quota", "1000S\n5 1\n", 0o600).rename(quota)
+        session.fine("DELE 1")
+        session.quit()
+    assert names(pop3) == []
+    assert not quota.exists() if is_counted_anew else quota.read_text() == f"1000S\n5 1\n-{octets} -1\n"
+
+
 # -- L5: odd names ------------------------------------------------------------------------------------
 
 

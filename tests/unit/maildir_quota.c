@@ -228,6 +228,37 @@ several(void **state)
 	expect_count("m", "323S", 273, 4);
 }
 
+/* Who holds the file writes into it; where it is another's by now, the next one counts anew. */
+static void
+file_that_is_held(void **state)
+{
+	struct maildir_quota q;
+	int maildir = open("m", O_RDONLY | O_DIRECTORY), held;
+
+	(void)state;
+	assert_true(maildir >= 0);
+	errno = 0;
+	assert_int_equal(maildir_quota_file(maildir), -1);
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(maildir_quota_record_in(-1, maildir, -50, -1), 0);
+	assert_int_equal(maildir_quota_open(&q, "m", "323S"), 1);
+	held = maildir_quota_file(maildir);
+	assert_true(held >= 0);
+	assert_int_equal(maildir_quota_record_in(held, maildir, -50, -1), 1);
+	expect_file("323S\n123 3\n-50 -1\n");
+	maildir_quota_close(&q);
+	expect_count("m", "323S", 73, 2);
+
+	expect_count("m", "324S", 123, 3);	/* another file */
+	assert_int_equal(maildir_quota_record_in(held, maildir, -50, -1), 0);
+	assert_int_equal(access("m/maildirsize", F_OK), -1);
+	expect_count("m", "324S", 123, 3);
+	assert_int_equal(maildir_quota_record_in(-1, maildir, -50, -1), 0);	/* it was made meanwhile */
+	assert_int_equal(access("m/maildirsize", F_OK), -1);
+	close(held);
+	close(maildir);
+}
+
 /* Who comes at the same time waits, until it is written down what the first one took. */
 static void
 at_the_same_time(void **state)
@@ -325,7 +356,8 @@ main(void)
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test_setup(counted, make_maildir), cmocka_unit_test_setup(of_a_folder, make_maildir),
 		cmocka_unit_test_setup(long_file, make_maildir), cmocka_unit_test_setup(no_file_to_follow, make_maildir),
-		cmocka_unit_test_setup(several, make_maildir), cmocka_unit_test_setup(at_the_same_time, make_maildir),
+		cmocka_unit_test_setup(several, make_maildir), cmocka_unit_test_setup(file_that_is_held, make_maildir),
+		cmocka_unit_test_setup(at_the_same_time, make_maildir),
 		cmocka_unit_test_setup(counted_anew_before_it_is_refused, make_maildir),
 		cmocka_unit_test_setup(no_quota, make_maildir), cmocka_unit_test_setup(a_folder_that_cannot_be_read_counts_nothing, make_maildir),
 	};

@@ -772,6 +772,24 @@ quota(void **state)
 	maildrop_close(&m);
 }
 
+/* A delivery counted meanwhile, perhaps what is removed now: the next one has to count anew. */
+static void
+quota_that_was_counted_meanwhile(void **state)
+{
+	struct maildrop m;
+
+	(void)state;
+	put("maildirsize", "1000S,10C\n100 1\n");
+	put("new/1.h,S=100", "1");
+	begin(&m);
+	put("tmp/quota", "1000S,10C\n100 1\n");
+	move("tmp/quota", "maildirsize");
+	maildrop_delete(&m, 0);
+	assert_int_equal(maildrop_update(&m), 0);
+	assert_false(is_there("maildirsize"));
+	maildrop_close(&m);
+}
+
 static void
 no_quota(void **state)
 {
@@ -825,7 +843,8 @@ main(void)
 		TEST(not_a_maildir), TEST(unique_ids), TEST(unique_ids_stay), TEST(moved_messages_are_found),
 		TEST(vanished_messages_are_told), TEST(a_search_that_fails_says_nothing_of_what_is_gone),
 		TEST(something_else_in_its_place), TEST(marks), TEST(an_update),
-		TEST(nothing_is_replaced), TEST(what_cannot_be_removed), TEST(quota), TEST(no_quota), TEST(old_files_in_tmp),
+		TEST(nothing_is_replaced), TEST(what_cannot_be_removed), TEST(quota),
+		TEST(quota_that_was_counted_meanwhile), TEST(no_quota), TEST(old_files_in_tmp),
 	};
 
 	return cmocka_run_group_tests_name("maildrop", tests, directory_make, directory_remove);

@@ -87,11 +87,23 @@ try_rename(void)
 	return 0;
 }
 
-static int try_move(void) { return renameat2(AT_FDCWD, "inside/file", AT_FDCWD, "inside/new", RENAME_NOREPLACE) < 0 ? errno : 0; }
+static int
+try_move(void)
+{
+	return renameat2(AT_FDCWD, "inside/from/file", AT_FDCWD, "inside/to/file", RENAME_NOREPLACE) < 0 ||
+	    linkat(AT_FDCWD, "inside/to/file", AT_FDCWD, "inside/from/file", 0) < 0 ? errno : 0;
+}
+
+static int try_move_in(void) { return renameat2(AT_FDCWD, "inside/file", AT_FDCWD, "inside/to/file", RENAME_NOREPLACE) < 0 ? errno : 0; }
+static int try_read_movable(void) { return open_to_read("inside/from/file"); }
+static int try_write_movable(void) { return openat(AT_FDCWD, "inside/from/file", O_WRONLY) < 0 ? errno : 0; }
+static int try_write_movable_both_ways(void) { return openat(AT_FDCWD, "inside/from/file", O_RDWR) < 0 ? errno : 0; }
+static int try_truncate_movable(void) { return openat(AT_FDCWD, "inside/from/file", O_RDONLY | O_TRUNC) < 0 ? errno : 0; }
+static int try_make_movable(void) { return mkdir("inside/from/new", 0700) < 0 ? errno : 0; }
+static int try_list_inside(void) { int fd = openat(AT_FDCWD, "inside", O_RDONLY | O_DIRECTORY); return fd < 0 ? errno : 0; }
 static int try_move_out(void) { return renameat2(AT_FDCWD, "inside/file", AT_FDCWD, "outside/stolen", RENAME_NOREPLACE) < 0 ? errno : 0; }
 static int try_remove(void) { return unlinkat(AT_FDCWD, "inside/file", 0) < 0 ? errno : 0; }
 static int try_remove_outside(void) { return unlinkat(AT_FDCWD, "outside/file", 0) < 0 ? errno : 0; }
-static int try_append(void) { return open("inside/file", O_WRONLY | O_APPEND) < 0 ? errno : 0; }
 static int try_rename_out(void) { return rename("inside/file", "outside/stolen") < 0 ? errno : 0; }
 static int try_symlink(void) { return symlink("x", "inside/symlink") < 0 ? errno : 0; }
 static int try_fifo(void) { return mknod("inside/fifo", S_IFIFO | 0600, 0) < 0 ? errno : 0; }
@@ -256,7 +268,8 @@ static const struct sandbox
 	reader = { .calls = &sandbox_reader, .read = { "inside", "not-there" } },
 	reader_of_file = { .calls = &sandbox_reader, .read = { "outside/file" } },
 	scheduler = { .calls = &sandbox_scheduler, .read = { "inside" } },
-	maildrop = { .calls = &sandbox_maildrop, .write = { "inside" } },
+	maildrop = { .calls = &sandbox_maildrop, .move = { "inside/from", "inside/to" }, .remove = { "inside" } },
+	mover = { .calls = &sandbox_keeper, .move = { "inside/from", "inside/to" }, .remove = { "inside" } },
 	keeper = { .calls = &sandbox_keeper, .write = { "inside" } },
 	remote = { .calls = &sandbox_remote, .read = { "inside" }, .network = 1 },
 	remote_without_network = { .calls = &sandbox_remote },
@@ -331,16 +344,25 @@ static const struct row {
 	{ "keeper: a path to read is not truncated", &reading_keeper, try_truncate, KILLED, 0 },
 
 	{ "maildrop: memory, clock, signals, open descriptors", &maildrop, try_base, 0, 0 },
-	{ "maildrop: reads", &maildrop, try_read_inside, 0, 0 },
+	{ "maildrop: reads what it moves", &maildrop, try_read_movable, 0, 0 },
 	{ "maildrop: moves", &maildrop, try_move, 0, 0 },
+	{ "maildrop: lists where it removes", &maildrop, try_list_inside, 0, 0 },
 	{ "maildrop: removes", &maildrop, try_remove, 0, 0 },
-	{ "maildrop: appends to what is there", &maildrop, try_append, 0, 0 },
+	{ "maildrop: reads nothing that it only removes", &maildrop, try_read_inside, EACCES, 1 },
+	{ "maildrop: moves nothing that it only removes", &maildrop, try_move_in, EXDEV, 2 },
+	{ "maildrop: writes nothing", &maildrop, try_write_movable, KILLED, 0 },
+	{ "maildrop: nor to read it as well", &maildrop, try_write_movable_both_ways, KILLED, 0 },
+	{ "maildrop: empties nothing", &maildrop, try_truncate_movable, KILLED, 0 },
 	{ "maildrop: makes nothing", &maildrop, try_write_inside, KILLED, 0 },
 	{ "maildrop: does not truncate", &maildrop, try_truncate, KILLED, 0 },
 	{ "maildrop: reads nothing outside", &maildrop, try_read_outside, EACCES, 1 },
 	{ "maildrop: lists nothing outside", &maildrop, try_list, EACCES, 1 },
 	{ "maildrop: moves nothing out", &maildrop, try_move_out, EACCES, 2 },
 	{ "maildrop: removes nothing outside", &maildrop, try_remove_outside, EACCES, 1 },
+	{ "moved paths, whatever the filter: moves", &mover, try_move, 0, 0 },
+	{ "moved paths: are not written", &mover, try_write_movable, EACCES, 1 },
+	{ "moved paths: are not emptied", &mover, try_truncate_movable, EACCES, 3 },
+	{ "moved paths: get no directory", &mover, try_make_movable, EACCES, 1 },
 	{ "maildrop: makes no socket", &maildrop, try_connect, KILLED, 0 },
 	{ "maildrop: no internet socket", &maildrop, try_socket_inet, KILLED, 0 },
 	{ "maildrop: does not accept", &maildrop, try_accept, KILLED, 0 },
@@ -403,8 +425,9 @@ move_fd(int fd, int to)
 static void
 prepare(int pair[2])
 {
-	assert_int_equal(mkdir("inside", 0700) | mkdir("outside", 0700), 0);
+	assert_int_equal(mkdir("inside", 0700) | mkdir("inside/from", 0700) | mkdir("inside/to", 0700) | mkdir("outside", 0700), 0);
 	make_file("inside/file");
+	make_file("inside/from/file");
 	make_file("outside/file");
 	make_file("outside/other");
 	assert_int_equal(symlink("../outside/file", "inside/link"), 0);
@@ -418,11 +441,13 @@ prepare(int pair[2])
 static void
 clean_up(void)
 {
-	static const char *const files[] = { "inside/file", "inside/link", "inside/new", "outside/file", "outside/other",
-	    "outside/socket" };
+	static const char *const files[] = { "inside/file", "inside/from/file", "inside/to/file", "inside/link", "inside/new", "outside/file",
+	    "outside/other", "outside/socket" };
 
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
 		unlink(files[i]);
+	rmdir("inside/from");
+	rmdir("inside/to");
 	rmdir("inside");
 	rmdir("outside");
 	for (int fd = LISTENING; fd <= PARENT_FILE; fd++)
