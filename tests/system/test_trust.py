@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import re
 import shutil
 import signal
 import smtplib
@@ -16,7 +17,7 @@ import pytest
 
 import fake_smtp
 import slow_to_close
-from conftest import BUILD, HOST, program_of, wait_for
+from conftest import BUILD, HOST, free_port, program_of, wait_for
 from probe import KILLED, call, is_sanitized, need, opens
 from real_server import identity, only
 from test_root_users import installed, machine  # noqa: F401 (fixtures)
@@ -269,6 +270,121 @@ def test_lspawn_as_root_reads_no_mail(running, tmp_path):
     opened = [line for line in text.splitlines() if line.startswith("open")]
     assert not [line for line in opened if "queue" in line or "/home" in line or "Maildir" in line], opened
     assert "nobody-of-that-name" in text and "meant" not in text and "Subject" not in text
+
+
+# --- root --------------------------------------------------------------------------------------------------------------------
+
+CALLS = "trace=%file,%network,execve,read,readv"
+# what a libc looks at: its libraries, users and groups
+SYSTEM = r"/etc/(ld\.so\.(cache|preload)|nsswitch\.conf|passwd|group)|(/usr)?/lib/.*\.so[.\d]*"
+
+
+class Watched:
+    """A program of root under strace, which leaves it, and each of its forks, when that executes another."""
+    def __init__(self, machine, trace, program, *args, before=(), **more):  # noqa: F811
+        self.trace = trace
+        trace.touch()
+        more.setdefault("stdin", subprocess.DEVNULL)
+        self.process = machine.popen(*before, shutil.which("strace"), "-f", "-yy", "-qq", "-b", "execve", "-o", trace, "-e", CALLS,
+                                     machine.bin / program, *args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)
+
+    def calls(self, *names):
+        """Arguments and results of these calls."""
+        return [rest for name, rest in re.findall(r"^\d+ +(\w+)\((.*)$", self.trace.read_text(), re.M) if name in names]
+
+    def executed(self):
+        """The programs that it started, but for itself."""
+        return re.findall(r'^\d+ +execve\("([^"]*)"', self.trace.read_text(), re.M)[1:]
+
+    def end(self, executed):
+        """Waits until it has executed that many."""
+        wait_for(lambda: len(self.executed()) == executed, what="what it executes")
+        self.process.kill()
+        self.process.wait()
+
+    def opened(self):
+        """What was there, and can be read or written by it."""
+        paths = [re.search(r'"([^"]*)"', rest)[1] for rest in self.calls("open", "openat") if not re.search(r"O_PATH| = -1 ENOENT", rest)]
+        return {path for path in paths if not re.fullmatch(SYSTEM, path)}
+
+    def sockets(self):
+        """Their families; libc asks nscd whether it is there."""
+        nscd = len([rest for rest in self.calls("connect") if "/nscd/" in rest])
+        return [rest.split(",")[0] for rest in self.calls("socket")][nscd:]
+
+    def heard(self):
+        """What it read, and from what."""
+        return [rest for rest in self.calls("read", "readv", "accept", "accept4", "recvfrom", "recvmsg") if not re.match(r"\d+<(%s)>" % SYSTEM, rest)]
+
+
+@pytest.fixture
+def watch(running, tmp_path):
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    return lambda *line, **more: Watched(running.machine, tmp_path / "trace", *line, **more)
+
+
+def test_start_as_root_asks_for_users_only(running, watch):
+    running.send.terminate()
+    running.send.wait(30)
+    ours, theirs = os.pipe()
+    start = watch("qmail-start", "-d", theirs, "./Maildir/", pass_fds=[theirs])
+    os.close(theirs)
+    assert os.read(ours, 10)
+    os.close(ours)
+    start.end(3)
+    assert sorted(start.executed()) == ["bin/qmail-lspawn", "bin/qmail-rspawn", "bin/qmail-send"]
+    assert start.opened() == {"/dev/null"}
+    assert start.sockets() == start.heard() == []
+    running.delivers()
+
+
+def test_listen_as_root_accepts_nothing(running, watch):
+    machine = running.machine  # noqa: F811
+    listen = watch("qmail-listen", "-u", "qmaild", "127.0.0.1", free_port(), "/bin/sleep", "100")
+    listen.end(1)
+    assert identity(running.one("sleep")) == only(machine.passwd["qmaild"][0], machine.passwd["qmaild"][1])
+    assert listen.executed() == ["/bin/sleep"]
+    assert listen.opened() == set()
+    assert listen.sockets() == ["AF_INET"] and listen.heard() == []
+
+
+def test_authd_as_root_reads_no_connection(running, watch):
+    """Packets of qmaild are all that it hears; passwords are looked at by the program that it starts."""
+    machine = running.machine  # noqa: F811
+    check = machine.write("check", CHECK, 0o755)
+    ours, theirs = os.pipe()
+    authd = watch("qmail-authd", "-d", theirs, "-u", machine.passwd["qmaild"][0], check, "--", *SESSION, pass_fds=[theirs])
+    os.close(theirs)
+    assert os.read(ours, 10)
+    os.close(ours)
+    for secret, said in ((b"wrong", b"-ERR [AUTH]"), (b"ana", b"hello ")):
+        with a_login(running, user="qmaild:nofiles", listening=True) as client:
+            assert say(client, b"USER ana\r\n") == b"+OK\r\n"
+            assert say(client, b"PASS %s\r\nhello\n" % secret).startswith(said)
+    os.kill(running.one("qmail-authd"), signal.SIGTERM)
+    assert authd.process.wait(30) == 0
+    assert authd.executed() == [str(check)] * 2
+    assert authd.opened() == {"/dev/null"}
+    assert authd.sockets() == ["AF_UNIX"]
+    heard = authd.heard()
+    assert any(r"ana\0" in rest for rest in heard) and not any(re.match(r"\d+<TCP", rest) or "hello" in rest for rest in heard), heard
+
+
+@pytest.mark.parametrize("program, login, secrets, table", [
+    ("accounts", f"ana@{HOST}", ("wrong", "a password"), "/users/passwords.cdb"), ("system", "ana", ("wrong",), "/etc/shadow")])
+def test_checkpassword_as_root_reads_its_table_only(running, watch, program, login, secrets, table):
+    machine = running.machine  # noqa: F811
+    if program == "accounts":
+        machine.inside(machine.bin / "qmail-account", "add", "-u", "ana", "-d", "/home/ana", "-p", "0", login, input=b"a password\n")
+    for secret in secrets:
+        check = watch(f"checkpassword-{program}", "/bin/true", before=("/bin/sh", "-c", 'exec "$@" 3<&0 </dev/null', "sh"), stdin=subprocess.PIPE)
+        check.process.communicate(f"{login}\0{secret}\0\0".encode())
+        assert check.process.returncode == (secret == "wrong")
+        assert check.executed() == ["/bin/true"] * (secret != "wrong")
+        assert {path.endswith(table[1:]) for path in check.opened()} == {True}
+        assert check.sockets() == []
+        assert all(re.match(rf"3<pipe|\d+<.*{table}>", rest) for rest in check.heard())
 
 
 # --- who submits ---------------------------------------------------------------------------------------------------------------
