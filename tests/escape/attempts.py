@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import socket
+import stat
 import struct
 from dataclasses import dataclass, field
 
@@ -51,64 +52,92 @@ def tcp_address(port):
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------------
-# ways to get at a file: (name, function of a stand-in and a path)
 
-def opens(flags):
-    return lambda s, path: s.call("open", path_octets(path), flags, 0o600)
+class Target:
+    """A path, as it is named from the root or from a directory that the program has open: a descriptor, and where that is."""
+    def __init__(self, path, fd=AT_FDCWD, directory=None):
+        self.path, self.fd, self.directory = path, fd, directory
 
+    def name(self, below=""):
+        path = self.path / below
+        return path_octets(path.relative_to(self.directory) if self.directory else path)
 
-def opens_at(flags, directory=AT_FDCWD):
-    return lambda s, path: s.call("openat", directory, path_octets(path), flags, 0o600)
-
-
-def opens_newly(flags):
-    return lambda s, path: s.call("openat2", AT_FDCWD, path_octets(path), struct.pack("QQQ", flags, 0o600 if flags & os.O_CREAT else 0, 0), 24)
-
-
-def by_handle(s, path):
-    name = path_octets(path)
-    result = s.call("name_to_handle_at", AT_FDCWD, name, struct.pack("Ii", 128, 0) + bytes(128), bytes(8), 0)
-    return result if result < 0 else s.call("open_by_handle_at", AT_FDCWD, s.octets(136, behind=name), os.O_RDONLY)
+    @property
+    def mode(self):
+        return self.path.stat().st_mode & 0o7777
 
 
-def binds(s, folder):
+# ways to get at a Target: {name: function of a stand-in and a Target}; the name's first word is the call, and whatever else a filter may
+# look at is in the name, too: one that it has ended says nothing about another
+
+def opens(flags, below=""):
+    return lambda s, t: s.call("open", t.name(below), flags, 0o600)
+
+
+def opens_at(flags, below=""):
+    return lambda s, t: s.call("openat", t.fd, t.name(below), flags, 0o600)
+
+
+def opens_newly(flags, below=""):
+    return lambda s, t: s.call("openat2", t.fd, t.name(below), struct.pack("QQQ", flags, 0o600 if flags & os.O_CREAT else 0, 0), 24)
+
+
+def each_open(below="", **flags):
+    """Each flag in each call that opens."""
+    return {f"{call} {name}": way(of, below) for name, of in flags.items() for call, way in OPENING.items()}
+
+
+def by_handle(s, t):
+    name = t.name()
+    result = s.call("name_to_handle_at", t.fd, name, struct.pack("Ii", 128, 0) + bytes(128), bytes(8), 0)
+    return result if result < 0 else s.call("open_by_handle_at", t.fd, s.octets(136, behind=name), os.O_RDONLY)
+
+
+def binds(s, t):
     fd = s.call("socket", socket.AF_UNIX, socket.SOCK_STREAM, 0)
-    address = unix_address(folder / "made")
+    address = unix_address(t.path / "made")
     result = s.call("bind", fd, address, len(address))
     s.call("close", fd)
     return result
 
 
-READING = {"open": opens(os.O_RDONLY), "openat": opens_at(os.O_RDONLY), "openat2": opens_newly(os.O_RDONLY), "open_by_handle_at": by_handle}
-CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+OPENING = {"open": opens, "openat": opens_at, "openat2": opens_newly}
+TAKE_A_DIRECTORY = ("openat", "openat2", "open_by_handle_at", "mkdirat", "mknodat", "symlinkat", "linkat", "renameat", "renameat2", "unlinkat",
+                    "fchmodat", "fchownat")
+TO_WRITE = {"O_WRONLY": os.O_WRONLY, "O_RDWR": os.O_RDWR, "O_APPEND": os.O_WRONLY | os.O_APPEND}
+READING = {**each_open(O_RDONLY=os.O_RDONLY), "open_by_handle_at": by_handle}
 # into a directory, in which root has put a file "canary"
 MAKING = {
-    "open": lambda s, d: opens(CREATE)(s, d / "made"),
-    "openat": lambda s, d: opens_at(CREATE)(s, d / "made"),
-    "creat": lambda s, d: s.call("creat", path_octets(d / "made"), 0o600),
-    "openat2": lambda s, d: opens_newly(CREATE)(s, d / "made"),
-    "O_TMPFILE": lambda s, d: opens_at(os.O_WRONLY | os.O_TMPFILE)(s, d),
-    "mkdir": lambda s, d: s.call("mkdir", path_octets(d / "made"), 0o700),
-    "mkdirat": lambda s, d: s.call("mkdirat", AT_FDCWD, path_octets(d / "made"), 0o700),
-    "mknodat": lambda s, d: s.call("mknodat", AT_FDCWD, path_octets(d / "made"), 0o010600, 0),
-    "symlinkat": lambda s, d: s.call("symlinkat", b"/etc/passwd\0", AT_FDCWD, path_octets(d / "made")),
-    "link": lambda s, d: s.call("link", path_octets(d / "canary"), path_octets(d / "made")),
-    "linkat": lambda s, d: s.call("linkat", AT_FDCWD, path_octets(d / "canary"), AT_FDCWD, path_octets(d / "made"), 0),
-    "rename": lambda s, d: s.call("rename", path_octets(d / "canary"), path_octets(d / "made")),
-    "renameat": lambda s, d: s.call("renameat", AT_FDCWD, path_octets(d / "canary"), AT_FDCWD, path_octets(d / "made")),
-    "unlink": lambda s, d: s.call("unlink", path_octets(d / "canary")),
-    "unlinkat": lambda s, d: s.call("unlinkat", AT_FDCWD, path_octets(d / "canary"), 0),
+    **each_open("made", O_CREAT=os.O_RDONLY | os.O_CREAT, O_EXCL=os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+    **each_open("canary", **TO_WRITE, O_TRUNC=os.O_RDONLY | os.O_TRUNC, O_WRONLY_TRUNC=os.O_WRONLY | os.O_TRUNC),
+    "open O_TMPFILE": opens(os.O_WRONLY | os.O_TMPFILE), "openat O_TMPFILE": opens_at(os.O_WRONLY | os.O_TMPFILE),
+    "creat": lambda s, t: s.call("creat", t.name("made"), 0o600),
+    "truncate": lambda s, t: s.call("truncate", t.name("canary"), 0),
+    "mkdir": lambda s, t: s.call("mkdir", t.name("made"), 0o700),
+    "mkdirat": lambda s, t: s.call("mkdirat", t.fd, t.name("made"), 0o700),
+    "mknodat": lambda s, t: s.call("mknodat", t.fd, t.name("made"), 0o010600, 0),
+    "symlinkat": lambda s, t: s.call("symlinkat", b"/etc/passwd\0", t.fd, t.name("made")),
     "bind": binds,
+}
+# in the same directory
+MOVING = {
+    "link": lambda s, t: s.call("link", t.name("canary"), t.name("made")),
+    "linkat": lambda s, t: s.call("linkat", t.fd, t.name("canary"), t.fd, t.name("made"), 0),
+    "rename": lambda s, t: s.call("rename", t.name("canary"), t.name("made")),
+    "renameat": lambda s, t: s.call("renameat", t.fd, t.name("canary"), t.fd, t.name("made")),
+    "renameat2": lambda s, t: s.call("renameat2", t.fd, t.name("canary"), t.fd, t.name("made"), 1),
+    "unlink": lambda s, t: s.call("unlink", t.name("canary")),
+    "unlinkat": lambda s, t: s.call("unlinkat", t.fd, t.name("canary"), 0),
 }
 # a file that is there, without changing it
 CHANGING = {
-    "open": opens(os.O_WRONLY), "openat": opens_at(os.O_WRONLY), "openat2": opens_newly(os.O_WRONLY),
-    "truncate": lambda s, f: s.call("truncate", path_octets(f), f.stat().st_size),
-    "chmod": lambda s, f: s.call("chmod", path_octets(f), f.stat().st_mode & 0o7777),
-    "fchmodat": lambda s, f: s.call("fchmodat", AT_FDCWD, path_octets(f), f.stat().st_mode & 0o7777),
-    "chown": lambda s, f: s.call("chown", path_octets(f), f.stat().st_uid, -1),
-    "fchownat": lambda s, f: s.call("fchownat", AT_FDCWD, path_octets(f), f.stat().st_uid, -1, 0),
-    "setxattr": lambda s, f: s.call("setxattr", path_octets(f), b"user.probe\0", b"x", 1, 0),
+    **each_open(**TO_WRITE),
+    "truncate": lambda s, t: s.call("truncate", t.name(), t.path.stat().st_size),
+    "chmod": lambda s, t: s.call("chmod", t.name(), t.mode),
+    "fchmodat": lambda s, t: s.call("fchmodat", t.fd, t.name(), t.mode),
+    "chown": lambda s, t: s.call("chown", t.name(), t.path.stat().st_uid, -1),
+    "fchownat": lambda s, t: s.call("fchownat", t.fd, t.name(), t.path.stat().st_uid, -1, 0),
+    "setxattr": lambda s, t: s.call("setxattr", t.name(), b"user.probe\0", b"x", 1, 0),
 }
 # --- sockets -----------------------------------------------------------------------------------------------------------------------
 # name: (path, type, question, what an answer begins with)
@@ -239,8 +268,8 @@ def touching(pid):
         "ptrace": lambda s: result_of(s.call("ptrace", 0x4206, pid, 0, 0)),
         "process_vm_readv": lambda s: may_read(s.call("process_vm_readv", pid, struct.pack("QQ", s.room, 8), 1, struct.pack("QQ", s.room, 8), 1, 0)),
         "pidfd_getfd": lambda s: result_of(s.call("pidfd_getfd", s.call("pidfd_open", pid, 0), 0, 0)),
-        **{f"/proc/PID/{name}": (lambda s, name=name, way=way: result_of(way(s, f"/proc/{pid}/{name}")))
-           for name in ("mem", "environ", "fd/0") for way in (opens_at(os.O_RDONLY),)},
+        **{f"/proc/PID/{name}": lambda s, name=name: result_of(READING["openat O_RDONLY"](s, Target(pathlib.Path(f"/proc/{pid}/{name}"))))
+           for name in ("mem", "environ", "fd/0")},
     }
 
 
@@ -273,7 +302,7 @@ class Look:
     def __init__(self, model, world, pid, row):
         self.model, self.world, self.pid, self.row = model, world, pid, row
         self.idle = None  # a stand-in that can be used again
-        self.closed = set()  # ways to files that the filter ends, whatever the path: it sees numbers only
+        self.closed = set()  # ways to files that the filter ends, whatever the path: it sees numbers and flags only
 
     def make(self, way, is_one_call=False):
         """One attempt, by a stand-in of its own. One that nothing came of but an error has changed nothing, and is used again."""
@@ -292,6 +321,11 @@ class Look:
                 s.__exit__()
         return got
 
+    def rest(self):
+        if self.idle:
+            self.idle.__exit__()
+            self.idle = None
+
     def tries(self, column, word, ways, of="", is_one_call=False):
         """Whether one of the ways leads there; then the column has the word."""
         worked = False
@@ -304,32 +338,44 @@ class Look:
         return worked
 
     def files(self, column, ways, targets):
-        """The same for paths. A way that the filter has ended once is closed to all: it sees numbers only, not paths."""
+        """The same for paths. A way that the filter has ended once is closed to all: it sees numbers and flags, not paths."""
         for word, path in targets:
-            for name, way in {**ways, **self.held_ways(column, path)}.items():
-                if (column, name) in self.closed:
-                    continue
-                with self.world.canary(path):
-                    self.tries(column, word, {name: lambda s, way=way: result_of(way(s, path))}, path, True)  # noqa: B023
-                if self.row.tried[-1][-1] == KILLED:
-                    self.closed.add((column, name))
+            for target in [Target(path), *(Target(path, fd, d) for fd, d in self.held.items() if path.is_relative_to(d))]:
+                for name, way in ways.items():
+                    if name not in self.closed and (not target.directory or name.split()[0] in TAKE_A_DIRECTORY):
+                        self.file(column, word, name, way, target)
 
-    def held_ways(self, column, path):
-        """From a directory that the program has open, whatever lies above it."""
-        flags, name = (os.O_RDONLY, ".") if column == "reads" else (CREATE, "made")
-        inside = path / name if path.is_dir() else path
-        return {f"openat({fd})": lambda s, _, fd=fd, d=d: opens_at(flags, fd)(s, inside.relative_to(d))
-                for fd, d in self.held.items() if inside.is_relative_to(d) and (column == "reads" or path.is_dir())}
+    def file(self, column, word, name, way, target):
+        said = f"{name}({target.fd})" if target.directory else name
+        with self.world.canary(target.path):
+            self.tries(column, word, {said: lambda s: result_of(way(s, target))}, target.path, True)
+        if self.row.tried[-1][-1] == KILLED:
+            self.closed.add(name)
+
+    def moves(self):
+        """Where nothing can be written, files may still be removed, renamed and linked."""
+        written = self.row.words["writes"]
+        self.files("writes", MOVING, [(word if word in written else f"moves:{word}", path) for word, path in self.world.folders])
+
+    def opens_again(self):
+        """What it has open for reading, for writing."""
+        ways = {name: way for name, way in each_open(**TO_WRITE).items() if name not in self.closed}
+        for fd, to in self.read_only.items():
+            target = Target(pathlib.Path(f"/proc/self/fd/{fd}"))
+            self.tries("writes", f"again:{self.world.tell(to)}".replace(" ", "-"),
+                       {name: lambda s, way=way, target=target: result_of(way(s, target)) for name, way in ways.items()}, target.path, True)
 
     def look(self):
         row, world = self.row, self.world
-        self.held = {fd: pathlib.Path(to) for fd, to in descriptors(self.pid).items() if to.endswith("/")}
+        held = descriptors(self.pid)
+        self.held = {fd: world.seen_from_outside(to) for fd, to in held.items() if to.endswith("/")}
+        self.read_only = {fd: to for fd, to in held.items() if is_open_for_reading(self.pid, fd)}
         self.files("reads", READING, world.readable)
         self.files("writes", MAKING, world.folders)
         self.files("writes", CHANGING, world.changeable)
-        if self.idle:
-            self.idle.__exit__()
-            self.idle = None
+        self.moves()
+        self.opens_again()
+        self.rest()
         for name in SOCKETS:
             self.tries("asks", name, {"connect": asks(name, world.server.home)})
         self.tries("asks", "abstract", {"connect": connects_to(world.abstract)})
@@ -374,11 +420,21 @@ def descriptors(pid):
     return found
 
 
+def is_open_for_reading(pid, fd):
+    """Whether that is all, of a file."""
+    flags = re.search(r"^flags:\s*(\d+)", pathlib.Path(f"/proc/{pid}/fdinfo/{fd}").read_text(), re.M)[1]
+    return stat.S_ISREG(os.stat(f"/proc/{pid}/fd/{fd}").st_mode) and int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
+
+
 def look(model, world, pid, name):
     row = Row(name)
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     uid, gid = (int(re.search(rf"^{what}:\s*(\d+)", status, re.M)[1]) for what in ("Uid", "Gid"))
     row.user = f"{world.user(uid)}:{world.group(gid)}"
     row.holds = sorted({world.tell(to) for to in descriptors(pid).values()} - {""})
-    Look(model, world, pid, row).look()
+    looking = Look(model, world, pid, row)
+    try:
+        looking.look()
+    finally:
+        looking.rest()
     return row

@@ -25,7 +25,7 @@ EXIT_DIFFERENT = 3
 LANDLOCK_ABI = 6  # that of the table: signals and abstract sockets
 NAME = 26  # width of a program's name
 # heading, width
-FIELDS = (("program", NAME), ("user:group", 15), ("free", 4), ("memory", 7), ("reads", 21), ("writes", 32), ("asks", 36), ("touches", 41), ("more", 0))
+FIELDS = (("program", NAME), ("user:group", 15), ("free", 4), ("memory", 7), ("reads", 25), ("writes", 41), ("asks", 36), ("touches", 41), ("more", 0))
 MORE = ("network", "runs", "forks", "kernel")  # columns of a Row that share a field
 
 

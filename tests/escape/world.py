@@ -179,6 +179,10 @@ class World:
                 return name
         return to
 
+    def seen_from_outside(self, path):
+        """A directory that a program has open: /etc and /home are the namespace's own."""
+        return self.server.path(path) if path.startswith(("/etc/", "/home/")) else pathlib.Path(path)
+
     def others(self, pid):
         """[(name, pid)] of the other programs' processes."""
         found = []
@@ -211,7 +215,7 @@ class World:
         files = {
             "control": ["control/me", "control/smtproutes"], "users": ["users/cdb", "users/accounts.cdb"],
             "passwords": ["users/accounts", "users/passwords.cdb", "/etc/shadow"], "keys": ["tls/self-signed.pem", "tls/client/client.pem"],
-            "queue": queue, "ana": [mail["ana"], user("/home/ana/.qmail")], "luis": [mail["luis"], user("/home/luis/.qmail")],
+            "queue": queue, **{name: [user(f"/home/{name}/.qmail")] for name in mail}, **{f"{name}/Maildir": [path] for name, path in mail.items()},
             "alias": ["alias/Maildir"], "logs": ["log/qmail-send/current"], "policies": ["run/qmail-mtastsd/policies"],
             "tcpto": ["run/tcpto"], "supervision": ["service/qmail-send/supervise/status"],
             "system": ["/etc/passwd", "/usr/bin/env", "bin/qmail-queue", "alias/.qmail-root", "service/qmail-send/run"],
@@ -222,7 +226,8 @@ class World:
             "run": ["run"], "policies": ["run/qmail-mtastsd/policies"], "alias": ["alias", "alias/Maildir", "alias/Maildir/new"],
             "logs": ["log", "log/qmail-send"], "tmp": ["/tmp", "/var/tmp", "/dev/shm"], "system": [".", "/etc", "/home"],
             **{f"run/{p.name}": [p] for p in sorted((home / "run").iterdir()) if p.is_dir()},
-            **{name: [user(f"/home/{name}") / sub for sub in ("", "Maildir", "Maildir/new", "Maildir/cur", "Maildir/tmp")] for name in mail},
+            **{name: [user(f"/home/{name}")] for name in mail},
+            **{f"{name}/Maildir": [user(f"/home/{name}/Maildir") / sub for sub in ("", "new", "cur", "tmp")] for name in mail},
         }
         pairs = lambda of: [(word, home / path if str(path)[0] != "/" or str(path).startswith("/home") else pathlib.Path(path))  # noqa: E731
                             for word, paths in of.items() for path in paths]
