@@ -18,6 +18,7 @@ import fake_smtp
 from attempts import descriptors
 from conftest import HOST, free_port, processes_of, program_of, wait_for
 from serving import compile_rules, qmqp, qmtp
+from test_tcpto import table
 
 PORTS = ("qmail-smtpd", "qmail-submission", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup")
 MESSAGE = b"Subject: a secret\n\nonly for whom it is meant\n"
@@ -446,6 +447,103 @@ def logger(world):
 
 
 @contextlib.contextmanager
+def printing(world, program, said, user="qmails:qmails"):
+    """One that has found what it was asked for, and waits because nobody reads it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    process = world.server.popen(program, user=user, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.DEVNULL)
+    os.close(writer)
+    wait_for(lambda: pathlib.Path(f"/proc/{process.pid}/syscall").read_text().startswith("1 0x1 "), what=f"{program} to print")
+    yield process.pid
+    with open(reader, "rb") as out:
+        assert said in out.read()
+    assert process.wait(30) == 0
+
+
+@contextlib.contextmanager
+def dead_hosts(world):
+    """qmail-tcpto, with something to say."""
+    def write(octets):
+        with open(world.server.home / "run/tcpto", "r+b") as file:  # in place: others have it mapped
+            file.write(octets)
+
+    write(table(("192.0.2.1", 1, 1)))
+    with printing(world, "qmail-tcpto", b"192.0.2.1", "ana") as pid:
+        yield pid
+    write(table())
+
+
+@contextlib.contextmanager
+def route(world):
+    """It waits for a name server."""
+    process = world.server.popen("qmail-route", "x.example", user="ana", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    yield process.pid
+    world.answer_names(lambda: process.poll() is not None)
+    assert process.communicate()[0].startswith(b"x.example: ")
+
+
+HIDE_SYSLOG = '[ ! -e /dev/log ] || mount --bind "$1" /dev/log; shift; exec "$@"'
+
+
+@contextlib.contextmanager
+def to_syslog(world):
+    """splogger, in a namespace in which there is no syslog: not every machine has one, and none is to hear of this."""
+    server = world.server
+    become = server.enter("qmaill:nofiles")[len(server.enter()):]
+    process = subprocess.Popen([*server.enter(), "unshare", "-m", "sh", "-c", HIDE_SYSLOG, "sh", server.write("nothing", ""), *become,
+                                server.bin / "splogger"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process.stdin.write(b"a lin")
+    process.stdin.flush()
+    yield process.pid
+    process.communicate(b"e\n")
+    assert process.returncode == 0
+
+
+@contextlib.contextmanager
+def checkpassword(world):
+    """checkpassword-authd, which has read half of a login."""
+    process = world.server.popen("/bin/sh", "-c", 'exec "$@" 3<&0 </dev/null', "sh", world.server.bin / "checkpassword-authd", "/bin/true",
+                                 user="qmaild:nofiles", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: program_of(process.pid) == "checkpassword-authd", what="it to start")
+    process.stdin.write(b"ana@%s\0" % HOST.encode())
+    process.stdin.flush()
+    yield process.pid
+    process.communicate(SECRET.encode() + b"\0\0")
+    assert process.returncode == 0
+
+
+@contextlib.contextmanager
+def authd_of_accounts(world):
+    """qmail-authd as the one user of all accounts, ana, in the place of root's."""
+    server, service = world.server, world.server.home / "service/qmail-authd"
+    own = [server.home / path for path in ("run/qmail-authd", "users/passwords.cdb")]
+    server.inside("s6-svc", "-wD", "-T", "30000", "-d", service)
+    for path in own:
+        os.chown(path, *server.passwd["ana"])
+    ours, theirs = os.pipe()
+    process = server.popen("qmail-authd", "-d", theirs, "-l", "-u", server.passwd["qmaild"][0], "bin/checkpassword-accounts", "-s", "--",
+                           "bin/qmail-pop3d", "-l", "Maildir", user="ana", pass_fds=[theirs], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+    os.close(theirs)
+    try:
+        assert os.read(ours, 10)
+        yield process.pid
+        with pop3(world):
+            pass
+    finally:
+        os.close(ours)
+        process.terminate()
+        process.wait(30)
+        for path in own:
+            os.chown(path, 0, 0)
+        server.inside("s6-svc", "-wU", "-T", "30000", "-u", service)
+
+
+@contextlib.contextmanager
 def any_user(world):
     """A program of a user who has no part in the mail system, and who is not confined: what the others are compared with."""
     process = world.server.popen("/bin/cat", user="nobody:nogroup", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
@@ -469,6 +567,8 @@ PLACES = {
     "qmail-queued": (service("qmail-queued"), True),
     "qmail-queued, a writer": (child_of("qmail-queued"), True),
     "qmail-send": (service("qmail-send"), True),
+    "qmail-qread": (lambda world: printing(world, "qmail-qread", b"remote\t"), True),
+    "qmail-qstat": (lambda world: printing(world, "qmail-qstat", b"messages in queue: "), True),
     "qmail-getpw": (kept("qmail-getpw", "luis"), False),
     "qmail-rcptd": (service("qmail-rcptd"), True),
     "qmail-rcptd, who asks": (child_of("qmail-rcptd"), False),
@@ -492,8 +592,13 @@ PLACES = {
     "qmail-popup, the parent": (service("qmail-popup"), False),
     "qmail-popup, a session": (pop3, True),
     "qmail-pop3d": (lambda world: pop3(world, True), True),
+    "checkpassword-authd": (checkpassword, False),
+    "qmail-authd, accounts' uid": (authd_of_accounts, False),
     "qmail-rspawn": (remote_spawner, False),
     "qmail-remote": (remote, True),
+    "qmail-route": (route, True),
+    "qmail-tcpto": (dead_hosts, True),
     "qmail-local": (kept("qmail-local"), False),
     "s6-log": (logger, False),
+    "splogger": (to_syslog, True),
 }
