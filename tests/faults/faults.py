@@ -45,6 +45,8 @@ DISK_MIB = 96
 LARGE = 300_000		# octets: more than the ring takes
 NUMBERS = {"single": 2400, "kill": 600, "lasting": 300, "restarts": 30, "full": 1}	# faults of a kind, evenly chosen
 EXIT_BROKEN = 3
+NOTHING = "nothing listen 1 1 hold"	# no program's fault: who runs with it is traced for its crashes, and those of what it starts
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS}
 
 # What may come of a call, on a file or on another descriptor: the first is what happens most.
 DISK, OPEN, DESCRIPTORS = ("ENOSPC", "EIO", "EDQUOT"), ("EMFILE", "ENOSPC", "EINTR", "EIO", "ENOMEM"), ("EMFILE", "ENOMEM")
@@ -77,6 +79,11 @@ LASTING_FAULTS = (
 
 class Broken(Exception):
     """A promise was not kept."""
+
+
+def is_crash(code):
+    """Whether this is how a program ends that crashed: as Popen says it, or inject."""
+    return -code in CRASHES or code - 128 in CRASHES
 
 
 def fault_of(name, calls, first, what, last=None):
@@ -130,6 +137,7 @@ class Mail:
                     self.accepted = tag
                     return
                 self.refusals.append(refusal)
+                self.run.refused.append(str(refusal))
                 time.sleep(0.05)
             raise Broken(f"{self.name} was refused each time: {self.refusals[-3:]}")
         except BaseException as e:
@@ -221,10 +229,12 @@ class World(Server):
         self.struck_path = self.write("struck", b"")
 
     # -- one run -------------------------------------------------------------
-    def begin(self, fault, clock=None):
+    def begin(self, fault, clock=None, traced=True):
+        """traced: whether daemons are at least looked at for crashes; without, a signal to one in self.running is to the daemon itself."""
         self.runs += 1
         self.name = b"run%d" % self.runs
-        self.fault, self.messages, self.codes = fault, {}, []
+        self.fault, self.messages, self.codes, self.ends, self.refused = fault, {}, [], [], []
+        self.usual = NOTHING if traced else None
         self.environ = {"INJECT_CLOCK": str(clock)} if clock else {}
         self.struck_path.write_bytes(b"")
         for path in [*self.boxes().values(), [p for p in (self.home / "output").iterdir()]]:
@@ -235,12 +245,12 @@ class World(Server):
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=50)
         self.smtp_address = self.listener.getsockname()[:2]
         for name in self.DAEMONS:
-            self.launch(name, fault if self.concerns(name) else None)
+            self.launch(name, fault if self.concerns(name) else self.usual)
         self.supervisor = threading.Thread(target=self.supervise, daemon=True)
         self.supervisor.start()
 
     def concerns(self, name):
-        """Whether the fault can be one of what this daemon is or starts: only that is traced."""
+        """Whether the fault can be one of what this daemon is or starts."""
         return self.fault == "-" or self.environ or self.fault and self.PARTS.get(self.fault.split()[0], "send") == name
 
     def command(self, fault, program, *args):
@@ -253,7 +263,7 @@ class World(Server):
         command = self.command(fault, program, "-d", theirs, *args)
         with open(self.home / "output" / program, "ab") as log:
             self.running[name] = self.popen(str(command[0]), *command[1:], stdin=self.listener if name == "smtpd" else subprocess.DEVNULL,
-                                            stdout=log, stderr=log, pass_fds=[theirs], start_new_session=True, env=self.environ if fault else {})
+                                            stdout=log, stderr=log, pass_fds=[theirs], start_new_session=True, env=self.environ)
         os.close(theirs)
         self.sessions.add(self.running[name].pid)
         if fault:
@@ -273,8 +283,9 @@ class World(Server):
                     for name, process in list(self.running.items()):
                         if process.poll() is not None and name not in self.ending:
                             self.codes.append((name, process.returncode))
+                            self.ends.append((name, process.returncode))
                             self.restarts += 1
-                            self.launch(name)
+                            self.launch(name, self.usual)
         except BaseException as e:
             self.failure = e
 
@@ -301,6 +312,7 @@ class World(Server):
                 process.kill()
                 process.communicate()
                 raise Broken(f"{program} hangs")
+        self.ends.append(("client", process.returncode))
         return process.returncode, said.decode(errors="replace")
 
     def calm(self):
@@ -313,7 +325,12 @@ class World(Server):
         return [line.split() for line in self.struck_path.read_text().splitlines() if line.startswith("struck")]
 
     def crashes(self):
-        return [line for line in self.struck_path.read_text().splitlines() if line.startswith("signal")]
+        """What tells of a program that crashed: the tracer, an exit code, a line of a log or of a refusal. A program that finds no memory before its first line
+        may, where that is the fault."""
+        may = self.fault.split()[0] if self.fault and "mmap" in self.fault else None
+        told = [line for line in self.struck_path.read_text().splitlines() if line.startswith("signal") and line.split()[1] != may]
+        ended = [f"{part} ended with {code}" for part, code in self.ends if is_crash(code) and not (may and self.concerns(part))]
+        return told + ended + ([] if may else [line for text in [*self.all_logs().values(), *self.refused] for line in SAYS_CRASH.findall(text)])
 
     # -- what arrived -----------------------------------------------------------
     def boxes(self):
@@ -436,6 +453,7 @@ class World(Server):
                 process.terminate()
             try:
                 code = process.wait(END)
+                self.ends.append((name, code))
                 # a fault that strikes now ends a daemon as it would at any time: it says so
                 has_said = code == 111 and re.search(r"(?m)^qmail-\w+: fatal: |alert: lost qmail-", "\n".join(self.all_logs().values()))
                 if code and not self.tears() and not has_said:
@@ -470,6 +488,8 @@ class World(Server):
             self.far.close()
 
 
+# Who started a program says that it crashed; that it was killed, say those whom the harness has killed.
+SAYS_CRASH = re.compile(r"(?m)^.*(?:crashed|by signal (?:%s)\b).*$" % "|".join(str(int(s)) for s in sorted(CRASHES)))
 TROUBLE = re.compile(r"(?m)^.*(?:alert|warning|fatal|unable|deferral|failure|lost|rror).*$")
 
 
@@ -488,12 +508,12 @@ def trouble(logs):
     return collections.Counter(line for line in lines if "delivery N: failure:" not in line)  # nobody-here
 
 
-def make(world, fault, mails=(Inject, Queue, Smtp), disturb=None):
+def make(world, fault, mails=(Inject, Queue, Smtp), disturb=None, traced=True):
     """One run with one fault. disturb: called with the world while mail is submitted. Returns a Result."""
     result = Result(fault)
     lasting = bool(fault) and fault != "-" and fault.split()[3] == "0"
     try:
-        world.begin(fault)
+        world.begin(fault, traced=traced)
         try:
             made = [kind(world, n, n * SPREAD if disturb else 0) for n, kind in enumerate(mails)]
             result.took, found = world.finish(made, lasting, disturb)
@@ -532,7 +552,7 @@ def restarts(world, seed):
                 time.sleep(rng.uniform(0, 0.3))
                 os.kill(stopped, signal.SIGCONT)
 
-    result = make(world, None, [kind for _ in range(SEVERAL) for kind in (Inject, Queue, Smtp)], disturb)
+    result = make(world, None, [kind for _ in range(SEVERAL) for kind in (Inject, Queue, Smtp)], disturb, traced=False)
     result.fault, result.struck = f"restarts {seed}", [None]
     return result
 
@@ -612,13 +632,13 @@ def full(installation, top, injector):
 
 def check_logs(world, result, lasting):
     """What the logs and the places where files are made look like afterwards. Restarts at random leave what they leave."""
+    if world.crashes():
+        raise Broken(f"a crash: {world.crashes()}")
     if not world.fault:
         return
     said, left = trouble(world.all_logs()), world.boxes()["rubbish"]
     if lasting and sum(said.values()) > STORM_MAX or not lasting and said and max(said.values()) > SAME_MAX:
         raise Broken(f"too much is logged: {said.most_common(5)}")
-    if world.crashes() and "mmap" not in world.fault:  # so ends a program that finds no memory before its first line
-        raise Broken(f"a crash: {world.crashes()}")
     if world.tears():
         return
     if not said and (world.codes or result.refusals and not world.concerns("client")):

@@ -548,11 +548,8 @@ is_crash(int sig)
 }
 
 static void
-say_crash(pid_t pid, int sig)
+say_crash(const char *name, int sig)
 {
-	char name[TRACER_NAME_MAX];
-
-	tracer_name(name, pid);
 	fprintf(log_file, "signal %s %d\n", name, sig);
 	fflush(log_file);
 }
@@ -560,10 +557,14 @@ say_crash(pid_t pid, int sig)
 static void
 stopped(pid_t pid, int status)
 {
+	char name[TRACER_NAME_MAX];
+
 	if (status >> 16 == PTRACE_EVENT_EXEC && clock_path)
 		hide_vdso(pid);
-	if (!(status >> 16) && is_crash(WSTOPSIG(status)))
-		say_crash(pid, WSTOPSIG(status));
+	if (!(status >> 16) && is_crash(WSTOPSIG(status))) {
+		tracer_name(name, pid);
+		say_crash(name, WSTOPSIG(status));
+	}
 	switch (tracer_why(status)) {
 	case TRACER_BEFORE:
 		begin(pid);
@@ -658,6 +659,8 @@ main(int argc, char **argv)
 			continue;
 		}
 		gone(pid);
+		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)	/* by a filter: no stop tells of it */
+			say_crash("?", SIGSYS);
 		if (pid == first)
 			code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SIGNAL + WTERMSIG(status);
 	}

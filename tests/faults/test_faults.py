@@ -9,6 +9,7 @@ import pathlib
 import platform
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -105,6 +106,25 @@ def test_wrong_programs_are_found(world, monkeypatch, program, script, what):
     monkeypatch.setattr(faults, "LIMIT", 3)
     world.replace(program, script)
     assert what in faults.make(world, None).broken
+
+
+CRASHES = '#!/bin/sh\ntest -e crashed || { >crashed; kill -SEGV $$; }\nexec libexec/%s "$@"\n'
+
+
+@pytest.mark.parametrize("program", ["qmail-local", "qmail-remote", "qmail-queue"])
+@pytest.mark.parametrize("fault, traced", [("qmail-rcptd read:file 1 1 error 4", True), (None, True), (None, False)], ids=["other", "none", "untraced"])
+def test_a_crash_is_found(world, program, fault, traced):
+    """Of a program that the fault is not about, and that is replaced: so the mail is delivered all the same."""
+    world.replace(program, CRASHES % program)
+    result = faults.make(world, fault, traced=traced)
+    assert "crash" in result.broken and result.crashes
+
+
+@pytest.mark.parametrize("name", faults.World.DAEMONS)
+def test_a_crash_of_a_daemon_is_found(world, name):
+    """Without a tracer."""
+    result = faults.make(world, None, disturb=lambda w: w.running[name].send_signal(signal.SIGABRT), traced=False)
+    assert result.broken == f"a crash: ['{name} ended with -6']"
 
 
 def test_full_disk():
