@@ -166,7 +166,7 @@ class Queue(Mail):
 
     def submit(self, message, fault):
         code, said = self.run.client("qmail-queue", fault, message=message, envelope=[local("ana-bounces"), local(self.to)])
-        if 11 <= code <= 40 or code == 100:
+        if 11 <= code <= 40 or code in (100, 115):
             raise Broken(f"qmail-queue: a permanent refusal: {code}, {said}")
         return (code, said) if code else None
 
@@ -179,7 +179,7 @@ class Smtp(Mail):
     def submit(self, message, fault):
         try:
             with smtplib.SMTP(*self.run.smtp_address, local_hostname="client.example", timeout=LIMIT) as s:
-                self.step("MAIL", s.ehlo())
+                self.step("EHLO", s.ehlo())
                 self.step("MAIL", s.mail(local("ana-bounces")))
                 self.step("RCPT", s.rcpt(local("ana")))
                 s.rcpt(local("nobody-here"))  # 550, or later; not accepted while rcptd runs
@@ -188,16 +188,18 @@ class Smtp(Mail):
                 return None
         except TimeoutError:
             raise Broken("SMTP: no answer")
+        except smtplib.SMTPResponseException as e:  # smtplib's of the greeting, DATA and QUIT, or step's
+            if e.smtp_code >= 500:
+                raise Broken(f"SMTP: a permanent refusal: {e!r}")
+            return repr(e)
         except (smtplib.SMTPException, OSError) as e:
             return repr(e)
 
     @staticmethod
     def step(what, reply):
         code, text = reply
-        if code >= 500:
-            raise Broken(f"SMTP: a permanent refusal of {what}: {code} {text}")
         if code >= 400:
-            raise smtplib.SMTPResponseException(code, text)
+            raise smtplib.SMTPResponseException(code, f"{what}: {text}")
 
 
 # --- a server ---------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 spawner that talks nonsense and a full disk do.
 
 $FAULTS says how many of each kind (default 8)."""
+import contextlib
 import errno
 import functools
 import os
@@ -15,10 +16,12 @@ import struct
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
+import fake_smtp  # noqa: E402
 import faults  # noqa: E402
 from conftest import *  # noqa: E402,F401,F403
 import sending  # noqa: E402
@@ -125,6 +128,19 @@ def test_a_crash_of_a_daemon_is_found(world, name):
     """Without a tracer."""
     result = faults.make(world, None, disturb=lambda w: w.running[name].send_signal(signal.SIGABRT), traced=False)
     assert result.broken == f"a crash: ['{name} ended with -6']"
+
+
+@pytest.mark.parametrize("verb", ["greeting", "EHLO", "MAIL", "RCPT", "DATA", "end", "QUIT"])
+def test_a_permanent_refusal_by_smtp_is_found(verb):
+    """One for now is none."""
+    for text in (b"554 5.3.0 no", b"451 4.3.0 later"):
+        server = fake_smtp.Server(lambda session, at, line, text=text: text if at == verb else None)
+        mail = faults.Smtp(types.SimpleNamespace(name=b"x", smtp_address=("127.0.0.1", server.port)))
+        try:
+            with pytest.raises(faults.Broken, match="permanent") if text.startswith(b"5") else contextlib.nullcontext():
+                assert "later" in mail.submit(b"Subject: x\n\nx\n", None)
+        finally:
+            server.close()
 
 
 def test_full_disk():
