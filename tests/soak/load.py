@@ -168,22 +168,25 @@ def slow_readers(world, _, stop):
             stop.wait(60)
 
 
-def idlers(world, _, stop):
-    """Sessions that say nothing; one that is closed is opened again."""
-    sessions = {}
+def idlers(world, greeted, stop):
+    """Sessions that say nothing; one that is closed is opened again. greeted.value: how many are open and have had their greeting."""
+    sessions, served = {}, set()
     while not stop.wait(1):
+        greeted.value = len(served)
         for n in range(world.idle):
             try:
                 if n not in sessions:
                     # of many networks, as so many clients are
                     sessions[n] = socket.create_connection(("127.0.0.1", world.smtp), WAIT, (f"127.3.{n // 100}.{n % 100 + 1}", 0))
                     sessions[n].setblocking(False)
-                while sessions[n].recv(1000):
-                    pass
+                while octets := sessions[n].recv(1000):
+                    if octets.startswith(b"220 "):
+                        served.add(n)
             except BlockingIOError:
                 continue
             except OSError:
                 pass
+            served.discard(n)
             if n in sessions:
                 sessions.pop(n).close()
 

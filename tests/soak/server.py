@@ -1,4 +1,5 @@
 """The complete server in a directory of its own, every service of it, under s6-svscan and one user: as `make up` has it."""
+import contextlib
 import os
 import pathlib
 import re
@@ -16,6 +17,8 @@ FAR = ("good.example", "slow.example", "flaky.example", "refuse.example")
 PASSWORD = "as long as it lasts"
 OPEN = ("qmail-smtpd", "qmail-submission", "qmail-popup")
 SERVICES = ("qmail-queued", "qmail-rcptd", "qmail-keyd", "qmail-tlsd", "qmail-authd", "qmail-submitd", "qmail-mtastsd", "qmail-send", *OPEN)
+TELLS_CRASH = re.compile(rf"{conftest.SAYS_CRASH.pattern}|^.*(?:by signal \d|a writer died|a worker ended|ended without a report|"
+                         r"a child for bounces ended|alert: lost qmail-|fatal: ).*$", re.M)
 # half of what comes is put off, the rest is kept as a file each
 GRUMPY = "|[ $(($$ % 2)) = 0 ] || exit 111; f=$$.$(date +%s%N); cat >grumpy/.$f && mv grumpy/.$f grumpy/$f\n"
 
@@ -29,6 +32,7 @@ class Server(conftest.Tree):
         self.sink = socket.create_server(("127.0.0.1", 0), backlog=500)
         self.configure()
         self.scan = None
+        self.read, self.told = set(), set()  # logs that change no more; what was found
 
     def configure(self):
         self.own(self.home)
@@ -78,6 +82,21 @@ class Server(conftest.Tree):
         """{pid: program} of the server's own programs."""
         found = {pid: conftest.program_of(pid) for pid, _ in conftest.processes_of((), self.home)}
         return {pid: name for pid, name in found.items() if name}
+
+    def services(self):
+        """{service: pid}; of those that listen it is the parent of all sessions."""
+        return {name: int(self.run("/usr/bin/s6-svstat", "-o", "pid", f"service/{name}", check=True).stdout) for name in SERVICES}
+
+    def crashes(self):
+        """Lines of logs, which come and go, that tell of a crash. Nobody kills a program here."""
+        for path in (self.home / "log").glob("*/*"):
+            if path.name in ("lock", "state") or path in self.read:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                self.told.update(f"{path.parent.name}: {line}" for line in TELLS_CRASH.findall(path.read_text(errors="replace")))
+            if path.name != "current":
+                self.read.add(path)
+        return sorted(self.told)
 
     def stop(self):
         """Returns the processes that are left behind, of which there should be none."""

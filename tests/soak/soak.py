@@ -21,11 +21,15 @@ import sink
 from server import DOMAIN, Server
 
 EVERY = 15		# seconds between two looks at the processes
+LOOKS_MIN = 6		# fewer cannot be compared
 HURRY = 60		# seconds between two of the signals that have waiting mail tried again
 DRAIN = 900		# seconds that it may take until nothing waits any more
 GREETING = 1.0		# seconds that a greeting may take
 GROWTH, ROOM = 1.10, 256	# what a process may have more in the end: this factor, and so many KiB
 DESCRIPTORS = 8
+TOTAL_GROWTH = 1.15	# what all together may have more, who come and go: this factor, and so many
+TOTAL_ROOM = {"processes": 30, "private KiB": 8192, "descriptors": 300}
+IDLE_LEAST = 0.95	# of the idle sessions are open, at the median
 KINDS = {"smtp": (load.smtp, 4), "submission": (load.submission, 1), "inject": (load.inject, 1)}
 
 
@@ -41,12 +45,17 @@ def memory(pid):
 
 
 class Samples:
-    """Memory and descriptors of each process, look by look."""
+    """Memory and descriptors of each process, look by look; which process each service is, and how many idle sessions are open."""
 
     def __init__(self, server):
         self.server, self.looks = server, []
+        self.services, self.again, self.idle = server.services(), [], []
 
-    def take(self):
+    def take(self, idle):
+        services = self.server.services()
+        self.again += [f"{name} ({self.services[name]}) is {pid} now" for name, pid in services.items() if pid != self.services[name]]
+        self.services = services
+        self.idle.append(idle)
         look = {}
         for pid, program in self.server.processes().items():
             try:
@@ -57,8 +66,10 @@ class Samples:
         self.looks.append(look)
 
     def thirds(self):
-        """The looks of the second fifth or so, when all is warm, and those of the last third."""
+        """The looks of the second fifth or so, when all is warm, and those of the last third. Of a run that was ended early all are both."""
         n = len(self.looks)
+        if n < LOOKS_MIN:
+            return self.looks, self.looks
         return self.looks[n // 6:n // 2], self.looks[-(n // 3):]
 
     def totals(self, looks):
@@ -83,10 +94,26 @@ class Samples:
                 wrong.append(f"{late[-1][pid][0]} had {before[1]} descriptors, and {after[1]} in the end")
         return wrong
 
+    def totals_growth(self):
+        """What all programs together have more in the end."""
+        wrong = []
+        early, late = ([[sum(column) for column in zip((0, 0, 0), *self.totals([look]).values())] for look in looks] for looks in self.thirds())
+        for i, (what, room) in enumerate(TOTAL_ROOM.items()):
+            before, after = (statistics.median(look[i] for look in looks) for looks in (early, late))
+            if after > before * TOTAL_GROWTH + room:
+                wrong.append(f"all programs together had {before:.0f} {what}, and {after:.0f} in the end")
+        return wrong
+
+    def too_few(self, idle):
+        """Whether idle sessions were open."""
+        open_ones = statistics.median(self.idle[len(self.looks) // 6:])
+        return [f"of {idle} idle sessions {open_ones:.0f} were open (median): {self.idle}"] if open_ones < idle * IDLE_LEAST else []
+
     def restarted(self):
-        """Daemons that the supervisor had to start again: a first process of theirs is gone. Workers and sessions come and go."""
+        """Daemons that the supervisor or their parent had to start again: the process is another, or a first one is gone. Workers and sessions
+        come and go."""
         first, last = self.looks[0], self.looks[-1]
-        return [f"{program} ({pid}) ended" for pid, (program, *_) in first.items()
+        return self.again + [f"{program} ({pid}) ended" for pid, (program, *_) in first.items()
                 if pid not in last and program not in ("qmail-local", "qmail-remote", "qmail-smtpd", "qmail-popup", "qmail-pop3d", "qmail-tlsd",
                                                         "qmail-inject", "qmail-queue", "qmail-loggedin", "checkpassword-accounts")]
 
@@ -107,7 +134,8 @@ class Load:
         self.sink = multiprocessing.Process(target=sink.run, args=[world.directory, server.sink], daemon=True)
         self.others = [self.process(kind, f"{name}{n}") for name, (kind, count) in KINDS.items() for n in range(count)]
         self.others += [self.process(load.reader, user) for user in ("ana", "luis")]
-        self.others += [self.process(load.slow_readers, ""), self.process(load.idlers, ""), self.process(load.probe, self.greetings)]
+        self.idle = multiprocessing.Value("i", 0)
+        self.others += [self.process(load.slow_readers, ""), self.process(load.idlers, self.idle), self.process(load.probe, self.greetings)]
         for process in (self.sink, *self.others):
             process.start()
 
@@ -147,21 +175,24 @@ def run(server, options, directory):
     wrong, most = [], 0
     while time.monotonic() < end and not wrong:
         time.sleep(min(EVERY, options.minutes * 60 / 20))
-        samples.take()
+        samples.take(work.idle.value)
+        wrong += server.crashes()
         most = max(most, server.waiting())
         wrong += [f"{name} gave up" for name in work.dead()]
         if time.monotonic() > hurry:
             server.hurry()
             hurry += HURRY
-    wrong += samples.restarted() + samples.growth() + work.end()
+    wrong += samples.restarted() + samples.growth() + samples.totals_growth() + samples.too_few(options.idle) + work.end()
     wrong += drain(server, work.world, time.monotonic() + DRAIN)
+    wrong += [line for line in server.crashes() if line not in wrong]
     found, arrived = ledger.differences(directory, refusing)
     samples.print()
     greetings = sorted(work.greetings)
     seconds = [g[0] for g in greetings]
     accepted = sum(1 for _ in ledger.read(directory, "accepted"))
     doubtful = sum(1 for _ in ledger.read(directory, "doubtful"))
-    print(f"\n{accepted} messages accepted, {accepted / options.minutes / 60:.0f} a second; {arrived} deliveries and bounces; {doubtful} were "
+    print(f"\nidle sessions: {statistics.median(samples.idle):.0f} (median), {min(samples.idle)} to {max(samples.idle)}")
+    print(f"{accepted} messages accepted, {accepted / options.minutes / 60:.0f} a second; {arrived} deliveries and bounces; {doubtful} were "
           f"cut off or refused; at most {most} waited\ngreetings: {len(seconds)}, median {seconds[len(seconds) // 2] * 1000:.1f} ms, "
           f"99 of 100 within {seconds[len(seconds) * 99 // 100] * 1000:.1f}, the slowest {seconds[-1] * 1000:.1f}")
     for took, connected, at, late in greetings:

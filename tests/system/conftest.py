@@ -15,6 +15,7 @@ import os
 import pathlib
 import pwd
 import random
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,9 @@ SHARED = SOURCE.parent / "shared"
 HOST = "mail.test.example"
 ACCOUNTS = ("ana", "luis")
 WAIT = 30  # seconds that a condition may take on a loaded machine
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS}
+# Who started a program logs that it crashed. Of one that was killed the signal is said, which may have been sent by a test.
+SAYS_CRASH = re.compile(r"(?m)^.*(?:crashed|by signal (?:%s)\b).*$" % "|".join(str(int(s)) for s in sorted(CRASHES)))
 ROOM = 2 << 30  # octets that all trees together may need: rings, large messages
 
 
