@@ -48,15 +48,16 @@ EXIT_BROKEN = 3
 NOTHING = "nothing listen 1 1 hold"	# no program's fault: who runs with it is traced for its crashes, and those of what it starts
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS}
 
-# What may come of a call, on a file or on another descriptor: the first is what happens most.
-DISK, OPEN, DESCRIPTORS = ("ENOSPC", "EIO", "EDQUOT"), ("EMFILE", "ENOSPC", "EINTR", "EIO", "ENOMEM"), ("EMFILE", "ENOMEM")
+# What may come of a call, on a file or on another descriptor: the first is what happens most. To remove a file takes room on a file system
+# that copies what it changes.
+DISK, OPEN, DESCRIPTORS = ("ENOSPC", "EIO", "EDQUOT"), ("EMFILE", "EINTR", "EIO", "ENOMEM"), ("EMFILE", "ENOMEM")
 WRITE, READ, WAIT, FORK, LOOK = (*DISK, "EINTR", "short"), ("EIO", "EINTR", "short"), ("EINTR", "ENOMEM"), ("EAGAIN", "ENOMEM"), ("EIO", "ENOMEM")
 SEND, RECEIVE = ("EPIPE", "EINTR", "EAGAIN", "short"), ("ECONNRESET", "EINTR", "short")
 ACCEPT, LATE = ("EMFILE", "EINTR", "ENOMEM", "ECONNABORTED"), ("late EIO", "late EINTR")
 FAULTS = {
     "write:file": WRITE, "writev:file": WRITE, "pwrite64:file": WRITE, "fsync:file": DISK, "fdatasync:file": DISK, "ftruncate:file": DISK,
-    "close:file": LATE, "openat": OPEN, "open": OPEN, "renameat": DISK, "renameat2": DISK, "rename": DISK, "linkat": DISK, "link": DISK,
-    "unlink": ("EIO",), "unlinkat": ("EIO",), "mkdir": DISK, "mkdirat": DISK, "read:file": READ, "readv:file": READ, "pread64:file": READ,
+    "close:file": LATE, "openat": OPEN, "open": OPEN, "openat:new": (*OPEN, "ENOSPC", "EDQUOT"), "open:new": (*OPEN, "ENOSPC", "EDQUOT"), "renameat": DISK, "renameat2": DISK, "rename": DISK, "linkat": DISK, "link": DISK,
+    "unlink": ("EIO", "ENOSPC"), "unlinkat": ("EIO", "ENOSPC"), "mkdir": DISK, "mkdirat": DISK, "read:file": READ, "readv:file": READ, "pread64:file": READ,
     "getdents64": ("EIO",), "newfstatat": LOOK, "stat": LOOK, "lstat": LOOK, "fstat:file": ("EIO",), "lseek:file": ("EIO",),
     "flock": ("EINTR", "ENOMEM"), "fcntl:file": ("EINTR", "EMFILE"), "dup": DESCRIPTORS, "dup2": ("EMFILE",), "dup3": ("EMFILE",),
     "pipe": DESCRIPTORS, "pipe2": DESCRIPTORS, "socket": DESCRIPTORS, "socketpair": DESCRIPTORS, "connect": ("EINTR", "EAGAIN", "ENOMEM"),
@@ -66,14 +67,18 @@ FAULTS = {
     "getsockopt": ("ENOMEM",), "poll": WAIT, "ppoll": WAIT, "epoll_wait": ("EINTR",), "epoll_pwait": ("EINTR",), "epoll_create1": DESCRIPTORS,
     "epoll_ctl:add": ("ENOMEM",), "epoll_ctl:mod": ("ENOMEM",), "epoll_ctl:del": ("ENOMEM",), "bind": ("EADDRINUSE", "ENOMEM"), "listen": ("EADDRINUSE",), "clone": FORK, "clone3": FORK, "fork": FORK, "vfork": FORK,
     "execve": ("ENOMEM", "EIO"), "wait4": ("EINTR",), "waitid": ("EINTR",), "mmap": ("ENOMEM",), "chdir": ("EIO",), "fchdir": ("EIO",),
-    "getrandom": ("EINTR",),
+    "getrandom": ("EINTR",), "signalfd4": DESCRIPTORS, "mremap": ("ENOMEM",), "setgroups": ("ENOMEM",), "setresgid": ("ENOMEM",),
+    "setresuid": ("EAGAIN", "ENOMEM"), "syncfs": DISK, "timer_create": ("EAGAIN", "ENOMEM"), "seccomp": ("ENOMEM",),
+    "landlock_create_ruleset": DESCRIPTORS, "landlock_add_rule": ("ENOMEM",), "landlock_restrict_self": ("ENOMEM",),
+    "prctl": (),  # what is asked of it cannot fail
 }
 # What lasts for a while: calls, and what comes of them. The C library has no word for its start without memory: mmap and brk.
 LASTING_FAULTS = (
-    ("write:file+writev:file+pwrite64:file+fsync:file+fdatasync:file+openat", ("ENOSPC", "EIO")),
-    ("openat+socket+socketpair+pipe+pipe2+accept+accept4+dup+epoll_create1", ("EMFILE",)), ("mmap+brk", ("ENOMEM",)), ("clone+clone3+fork+vfork", ("EAGAIN",)),
+    ("write:file+writev:file+pwrite64:file+fsync:file+fdatasync:file+openat+openat:new", ("ENOSPC", "EIO")),
+    ("openat+openat:new+socket+socketpair+pipe+pipe2+accept+accept4+dup+epoll_create1", ("EMFILE",)), ("mmap+brk", ("ENOMEM",)), ("clone+clone3+fork+vfork", ("EAGAIN",)),
     ("read:file+read:other+write:file+write:other+writev:file+writev:other+sendmsg:other+recvmsg:other+recvfrom:other+sendto:other", ("short",)),
     ("poll+ppoll+epoll_wait+epoll_pwait+wait4", ("EINTR",)), ("fsync:file+fdatasync:file", ("hold 200",)),
+    ("read:file+readv:file+pread64:file+write:file+writev:file+pwrite64:file", ("hold 20",)),
 )
 
 

@@ -47,7 +47,11 @@ static const struct { const char *name; int nr; } known[] = {
 	CALL(newfstatat), CALL(fstat), CALL(lseek), CALL(flock), CALL(fcntl), CALL(dup), CALL(dup3), CALL(pipe2), CALL(socket), CALL(socketpair), CALL(connect), CALL(bind),
 	CALL(listen), CALL(accept), CALL(accept4), CALL(sendmsg), CALL(recvmsg), CALL(sendto), CALL(recvfrom), CALL(setsockopt), CALL(getsockopt), CALL(ppoll),
 	CALL(epoll_create1), CALL(epoll_ctl), CALL(epoll_pwait), CALL(clone), CALL(execve), CALL(wait4), CALL(waitid), CALL(mmap), CALL(brk),
-	CALL(fchdir), CALL(chdir), CALL(getrandom),
+	CALL(fchdir), CALL(chdir), CALL(getrandom), CALL(signalfd4), CALL(mremap), CALL(setgroups), CALL(setresuid), CALL(setresgid), CALL(syncfs),
+	CALL(timer_create), CALL(prctl), CALL(seccomp),
+#ifdef SYS_landlock_create_ruleset
+	CALL(landlock_create_ruleset), CALL(landlock_add_rule), CALL(landlock_restrict_self),
+#endif
 #ifdef SYS_open	/* calls that newer architectures do not have */
 	CALL(open), CALL(rename), CALL(link), CALL(unlink), CALL(mkdir), CALL(stat), CALL(lstat), CALL(pipe), CALL(dup2), CALL(poll), CALL(epoll_wait),
 	CALL(epoll_create), CALL(fork), CALL(vfork),
@@ -268,6 +272,23 @@ is_packet_socket(pid_t pid, int fd)
 	return type && type != SOCK_STREAM;
 }
 
+static int
+is_open(const struct tracer_call *c)
+{
+#ifdef SYS_open
+	if (c->nr == SYS_open)
+		return 1;
+#endif
+	return c->nr == SYS_openat;
+}
+
+/* Whether an open may make a file. */
+static int
+makes_file(const struct tracer_call *c)
+{
+	return (c->args[c->nr == SYS_openat ? 2 : 1] & O_CREAT) != 0;
+}
+
 /* What a call is named. */
 static void
 label(char out[LABEL_MAX], const struct tracer_call *c)
@@ -287,6 +308,8 @@ label(char out[LABEL_MAX], const struct tracer_call *c)
 			    stat(link, &st) == 0 && S_ISSOCK(st.st_mode) && is_packet_socket(c->pid, (int)c->args[0]) ? ":packet" : ":other";
 	if (c->nr == SYS_epoll_ctl)
 		kind = c->args[1] == EPOLL_CTL_ADD ? ":add" : c->args[1] == EPOLL_CTL_DEL ? ":del" : ":mod";
+	if (is_open(c) && makes_file(c))
+		kind = ":new";
 	snprintf(out, LABEL_MAX, "%s%s", name_of(c->nr), kind ? kind : "");
 }
 
@@ -406,7 +429,7 @@ cut(const struct tracer_call *c)
 	close(copy);
 }
 
-/* EAGAIN is for descriptors that do not wait. */
+/* EAGAIN is for descriptors that do not wait, a lack of room for an open that makes a file. */
 static int
 can_be(const struct tracer_call *c)
 {
@@ -415,6 +438,8 @@ can_be(const struct tracer_call *c)
 	unsigned int mode = 0;
 	FILE *f;
 
+	if (fault.number == ENOSPC || fault.number == EDQUOT)
+		return !is_open(c) || makes_file(c);
 	if (fault.number != EAGAIN || (c->nr != SYS_read && c->nr != SYS_write && c->nr != SYS_writev && c->nr != SYS_connect &&
 	    c->nr != SYS_sendmsg && c->nr != SYS_recvmsg && c->nr != SYS_sendto && c->nr != SYS_recvfrom))
 		return 1;
