@@ -1,7 +1,7 @@
 """Faults: one system call of one program fails, in the middle of a whole server that takes and delivers mail (inject.c), and what is
 promised must hold all the same. README.md says what is done and what is checked.
 
-    faults.py [-n FAULTS] [-s SEED] [-j JOBS] [-k KIND] [-m EXPRESSION] [-o 'NAME CALLS FIRST LAST WHAT NUMBER'] [-l]
+    faults.py [-n FAULTS] [-s SEED] [-p I/K] [-j JOBS] [-k KIND] [-m EXPRESSION] [-o 'NAME CALLS FIRST LAST WHAT NUMBER'] [-l]
 
 Exit code 3 if a promise was broken, which is said with the fault that did it; -o makes that one alone, -l says which there are."""
 import argparse
@@ -709,6 +709,14 @@ COUNTED = {"single", "kill", "lasting"}	# kinds whose faults are told by counts 
 KINDS = {"single": single, "kill": kills, "lasting": lasting, "restarts": seeds, "full": lambda _: ["full"]}
 
 
+def slice_of(text):
+    """I/K as a slice of a list: each K-th from the I-th, which is 1 or more."""
+    first, each = map(int, text.split("/"))
+    if not 1 <= first <= each:
+        raise argparse.ArgumentTypeError("I/K, from 1/K to K/K")
+    return slice(first - 1, None, each)
+
+
 def evenly(faults, count, seed=0):
     """As many, evenly chosen: other ones with each seed."""
     if len(faults) <= count:
@@ -769,6 +777,7 @@ def main():
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("-n", type=int, help=f"faults of each kind, evenly chosen; unless told {NUMBERS}")
     words.add_argument("-s", type=int, default=0, help="seed: other faults")
+    words.add_argument("-p", type=slice_of, metavar="I/K", help="part I of K of all faults of each kind, in the place of -n")
     words.add_argument("-j", type=int, default=os.cpu_count(), help="processes")
     words.add_argument("-k", choices=KINDS, action="append", help="this kind only")
     words.add_argument("-m", help="only faults that match this expression")
@@ -792,6 +801,7 @@ def main():
             if asked.l:
                 print(*faults, f"{kind}: {len(faults)}", sep="\n")
                 continue
+            chosen = faults[asked.p] if asked.p else evenly(faults, asked.n or NUMBERS[kind], asked.s)
             began = time.monotonic()
             if kind == "full":
                 try:
@@ -802,7 +812,7 @@ def main():
                     print(f"full: skipped: no small disk can be made here: {e}", flush=True)
                     continue
             else:
-                results = some_with(asked.j, installation, top, injector, evenly(faults, asked.n or NUMBERS[kind], asked.s), first=asked.first)
+                results = some_with(asked.j, installation, top, injector, chosen, first=asked.first)
             for part in top.glob("part.*"):
                 shutil.rmtree(part)
             kept[kind] = results

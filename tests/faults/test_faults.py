@@ -143,6 +143,12 @@ def test_a_permanent_refusal_by_smtp_is_found(verb):
             server.close()
 
 
+def test_slices_are_all():
+    """-p: each fault is in one part."""
+    parts = [list(range(100))[faults.slice_of(f"{i}/7")] for i in range(1, 8)]
+    assert sorted(sum(parts, [])) == list(range(100))
+
+
 def test_full_disk():
     done = subprocess.run(["/usr/bin/python3", faults.__file__, "-k", "full"], check=False, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=120, env={**os.environ, "BUILD": str(BUILD)})
