@@ -24,9 +24,12 @@ import threading
 import time
 import traceback
 
+import pytest
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
-from conftest import HOST, SOURCE, Server, make_tree, new_installation, processes_of, pytest_configure  # noqa: E402
+from conftest import HOST, SOURCE, Server, make_tree, new_installation, processes_of, pytest_configure, wait_for  # noqa: E402
 import fake_smtp  # noqa: E402
+import nonsense  # noqa: E402
 from parts import in_parts  # noqa: E402
 
 RING_MIB = 8
@@ -39,11 +42,12 @@ COUNTING = 2		# runs in which calls are counted
 SAME_MAX = 4		# times that one line of trouble may be logged in a run with one fault
 STORM_MAX = 40		# lines of trouble of a run in which a fault lasts
 POKE = 0.2		# seconds between two SIGALRM to qmail-send, where mail was deferred
+DAY = 86400
 TURNS = 200		# times that mail is submitted until it is accepted
 LASTING = 0.7		# seconds that it lasts
 DISK_MIB = 96
 LARGE = 300_000		# octets: more than the ring takes
-NUMBERS = {"single": 2400, "kill": 600, "lasting": 300, "restarts": 30, "full": 1}	# faults of a kind, evenly chosen
+NUMBERS = {"single": 2400, "kill": 600, "lasting": 300, "restarts": 30, "full": 1, "clock": 1, "nonsense": len(nonsense.NONSENSE)}	# faults of a kind, evenly chosen
 EXIT_BROKEN = 3
 NOTHING = "nothing listen 1 1 hold"	# no program's fault: who runs with it is traced for its crashes, and those of what it starts
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS}
@@ -637,6 +641,90 @@ def full(installation, top, injector):
     return result
 
 
+# --- a clock that steps ---------------------------------------------------------------------------------------------------
+
+
+class Later(Queue):
+    """What cannot be delivered until the file go is there."""
+    to, size = "ana-later", 2000
+
+
+def set_clock(world, seconds):
+    """By so many seconds from the right time."""
+    world.write("clock.new", f"{seconds}\n").rename(world.home / "clock")
+
+
+def flows(world, number):
+    """Other mail is taken, and arrives once."""
+    mails = [kind(world, number) for kind in (Small, Smtp)]
+    _, found = world.finish(mails, waiting=1)
+    assert all(found[box, m.accepted] == 1 for m in mails for box in m.where)
+
+
+def attempts(world):
+    return world.log("qmail-start").count("to local ana-later@")
+
+
+def deferred(world, times):
+    wait_for(lambda: world.log("qmail-start").count("deferral: ") == times, what=f"{times} deferrals:\n{world.log('qmail-start')[-2000:]}")
+
+
+def step_clock(world):
+    """A step forward makes what waits due once. After a step back it waits as long as it would have, not a day longer."""
+    world.write("clock", "0\n")
+    world.write("home/ana/.qmail-later", "|test -e go || exit 111\n./Maildir/\n", 0o600)
+    world.begin(NOTHING, clock=world.home / "clock")
+    later = Later(world)
+    later.thread.start()
+    deferred(world, 1)
+    set_clock(world, DAY)
+    flows(world, 1)
+    deferred(world, 2)
+    assert time.strftime("%d %b %Y", time.gmtime(time.time() + DAY)) in world.maildir()[-1].decode(), "the clock is not that of the test"
+    set_clock(world, 0)
+    flows(world, 2)
+    assert attempts(world) == 2
+    set_clock(world, 2 * 3600)  # after a day, the next attempt is 5,400 seconds later
+    flows(world, 3)
+    deferred(world, 3)
+    set_clock(world, -DAY)
+    flows(world, 4)
+    assert attempts(world) == 3
+    world.write("home/ana/go", "")
+    set_clock(world, 0)
+    world.poke()
+    _, found = world.finish([])
+    assert found["maildir", later.accepted] == 1 and attempts(world) == 4 and "failure: " not in world.log("qmail-start")
+    world.end_run()
+    assert not world.crashes()
+
+
+def alone(check, fault, *args):
+    """The Result of a check that is a run of its own, and raises what is wrong."""
+    result = Result(fault)
+    result.struck = [None]
+    try:
+        check(*args)
+    except (Exception, pytest.fail.Exception):
+        result.broken = traceback.format_exc()
+    return result
+
+
+def run(world, fault):
+    """One run, as the fault is called in KINDS. Returns a Result."""
+    kind, _, which = fault.partition(" ")
+    if kind == "restarts":
+        return restarts(world, int(which))
+    if kind == "clock":
+        return alone(step_clock, fault, world)
+    if kind == "nonsense":
+        return alone(nonsense.check, fault, world, which)
+    return make(world, fault)
+
+
+# --- what is logged -------------------------------------------------------------------------------------------------------
+
+
 def check_logs(world, result, lasting):
     """What the logs and the places where files are made look like afterwards. Restarts at random leave what they leave."""
     if world.crashes():
@@ -706,7 +794,8 @@ def seeds(_):
 
 
 COUNTED = {"single", "kill", "lasting"}	# kinds whose faults are told by counts of calls
-KINDS = {"single": single, "kill": kills, "lasting": lasting, "restarts": seeds, "full": lambda _: ["full"]}
+KINDS = {"single": single, "kill": kills, "lasting": lasting, "restarts": seeds, "full": lambda _: ["full"],
+         "clock": lambda _: ["clock"], "nonsense": lambda _: [f"nonsense {what}" for what in nonsense.NONSENSE]}
 
 
 def slice_of(text):
@@ -738,8 +827,7 @@ def some(installation, top, injector, faults, first=False, verbose=False):
     results = []
     try:
         for fault in faults:
-            words = fault.split()
-            results.append(restarts(world, int(words[1])) if words[0] == "restarts" else make(world, fault))
+            results.append(run(world, fault))
             if verbose or results[-1].broken:
                 print(f"  {results[-1]}", flush=True)
             if results[-1].broken:  # and what it left must not be taken for the next one's
