@@ -27,13 +27,14 @@ import traceback
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
-from conftest import HOST, SOURCE, Server, make_tree, new_installation, processes_of, pytest_configure, wait_for  # noqa: E402
+from conftest import CRASHES, HOST, SAYS_CRASH, SOURCE, Server, make_tree, new_installation, processes_of, pytest_configure, wait_for  # noqa: E402
 import fake_smtp  # noqa: E402
 import nonsense  # noqa: E402
 from parts import in_parts  # noqa: E402
 
 RING_MIB = 8
 LIMIT = 45		# seconds that a run may take: the longest documented wait of a client, and some
+CLIENT = 30		# seconds for which a client tries to reach the keeper, qmail-queue(8): it has its answer by then
 SEVERAL = 6		# times three mails, while daemons are restarted
 SPREAD = 0.06		# seconds between two of them
 DISTURBANCES = 15	# meanwhile
@@ -50,7 +51,6 @@ LARGE = 300_000		# octets: more than the ring takes
 NUMBERS = {"single": 2400, "kill": 600, "lasting": 300, "restarts": 30, "full": 1, "clock": 1, "nonsense": len(nonsense.NONSENSE)}	# faults of a kind, evenly chosen
 EXIT_BROKEN = 3
 NOTHING = "nothing listen 1 1 hold"	# no program's fault: who runs with it is traced for its crashes, and those of what it starts
-CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS}
 
 # What may come of a call, on a file or on another descriptor: the first is what happens most. To remove a file takes room on a file system
 # that copies what it changes.
@@ -141,7 +141,10 @@ class Mail:
             for turn in range(TURNS):
                 tag = b"%s-%s-%d" % (self.run.name, self.name, turn)
                 self.run.messages[tag] = message_of(tag, self.size)
+                began = time.monotonic()
                 refusal = self.submit(self.run.messages[tag], self.run.fault if turn == 0 and self.run.concerns("client") else None)
+                if time.monotonic() - began > CLIENT:
+                    raise Broken(f"{self.name}: the answer took {time.monotonic() - began:.0f} seconds: {refusal}")
                 if refusal is None:
                     self.accepted = tag
                     return
@@ -187,7 +190,7 @@ class Small(Queue):
 class Smtp(Mail):
     def submit(self, message, fault):
         try:
-            with smtplib.SMTP(*self.run.smtp_address, local_hostname="client.example", timeout=LIMIT) as s:
+            with smtplib.SMTP(*self.run.smtp_address, local_hostname="client.example", timeout=CLIENT) as s:
                 self.step("EHLO", s.ehlo())
                 self.step("MAIL", s.mail(local("ana-bounces")))
                 self.step("RCPT", s.rcpt(local("ana")))
@@ -246,6 +249,7 @@ class World(Server):
         self.name = b"run%d" % self.runs
         self.fault, self.messages, self.codes, self.ends, self.refused = fault, {}, [], [], []
         self.usual = NOTHING if traced else None
+        self.poked, self.log_then, self.heard = 0, None, None  # when qmail-send had its last SIGALRM, its log then, what it knows to be due
         self.environ = {"INJECT_CLOCK": str(clock)} if clock else {}
         self.struck_path.write_bytes(b"")
         for path in [*self.boxes().values(), [p for p in (self.home / "output").iterdir()]]:
@@ -318,7 +322,7 @@ class World(Server):
             if fault:
                 self.tracers.append(process)
             try:
-                _, said = process.communicate(timeout=LIMIT)
+                _, said = process.communicate(timeout=CLIENT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
@@ -406,7 +410,7 @@ class World(Server):
     def finish(self, mails, lasting=False, disturb=None, waiting=0):
         """Waits until what was accepted has arrived; returns the seconds that it took, and what arrived. waiting: so many messages are
         deferred on purpose; then no time comes before it would."""
-        began, poked = time.monotonic(), 0
+        began = time.monotonic()
         calm_at = began + LASTING if lasting else None
         for m in mails:
             m.thread.start()
@@ -424,32 +428,45 @@ class World(Server):
                 raise self.failure
             if all(not m.thread.is_alive() for m in mails) and not calm_at and not self.missing(mails):
                 break
-            if not waiting and now - poked > POKE and not calm_at and (lasting or re.search("deferral: |warning: ", self.log("qmail-start"))):
-                poked = now
-                self.poke()
+            if not waiting and not calm_at:
+                self.poke_if_asked(lasting)
             if now - began > LIMIT:
                 raise Broken(f"hangs: missing {self.missing(mails)}, submitting {[m.name for m in mails if m.thread.is_alive()]}: {self.log('qmail-start')[-1500:]}")
             time.sleep(0.01)
         took = time.monotonic() - began
-        self.until_left(waiting)
+        self.until_left(waiting, lasting)
         return took, self.arrived(at_last=True)
 
     def poke(self):
-        with contextlib.suppress(ProcessLookupError):
-            self.running["send"].send_signal(signal.SIGALRM)
+        if not self.starts["send"].is_alive():  # one that starts knows no SIGALRM yet
+            with contextlib.suppress(ProcessLookupError):
+                self.running["send"].send_signal(signal.SIGALRM)
+
+    def poke_if_asked(self, lasting):
+        """Tells qmail-send that all is due, where its log has said that something waits, or it was started again: until it has heard it while
+        nothing was under way, since the signal is not for a message of which a delivery runs. lasting: always, for a fault that lasts may
+        have been the log's."""
+        if time.monotonic() - self.poked < POKE:
+            return
+        log = self.log("qmail-start")
+        asks = len(WAITS.findall(log)), self.restarts
+        if lasting or asks[0] and asks != self.heard:
+            if log == self.log_then and IDLE.search(log):
+                self.heard = asks
+            self.poked, self.log_then = time.monotonic(), log
+            self.poke()
 
     def missing(self, mails):
         found = self.arrived()
         return [(box, m.accepted) for m in mails if m.accepted for box in m.where if not found[box, m.accepted]]
 
-    def until_left(self, waiting):
-        end, poked = time.monotonic() + END, 0
+    def until_left(self, waiting, lasting):
+        end = time.monotonic() + END
         while not (done := self.run("qmail-qstat")).stdout.startswith(b"messages in queue: %d\n" % waiting):
             if time.monotonic() > end:
                 raise Broken(f"messages stay in the queue: {done.stdout} {done.stderr}")
-            if not waiting and time.monotonic() > poked + POKE:
-                poked = time.monotonic()
-                self.poke()
+            if not waiting:
+                self.poke_if_asked(lasting)
             time.sleep(0.02)
 
     def end_run(self, check=True):
@@ -499,9 +516,9 @@ class World(Server):
             self.far.close()
 
 
-# Who started a program says that it crashed; that it was killed, say those whom the harness has killed.
-SAYS_CRASH = re.compile(r"(?m)^.*(?:crashed|by signal (?:%s)\b).*$" % "|".join(str(int(s)) for s in sorted(CRASHES)))
 TROUBLE = re.compile(r"(?m)^.*(?:alert|warning|fatal|unable|deferral|failure|lost|rror).*$")
+WAITS = re.compile("deferral: |warning: ")
+IDLE = re.compile(r"status: local 0/\d+ remote 0/\d+\n(?!(?s:.*)status: )")
 
 
 class Result:

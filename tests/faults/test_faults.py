@@ -139,6 +139,24 @@ def test_a_permanent_refusal_by_smtp_is_found(verb):
             server.close()
 
 
+def test_what_nobody_asked_for_is_not_made_due(monkeypatch):
+    """A message that is forgotten without a line stays where it is; after a line, qmail-send is told until it has heard it while idle."""
+    monkeypatch.setattr(faults, "POKE", 0)
+    busy, idle, waits = "status: local 1/10 remote 0/20\n", "status: local 0/10 remote 0/20\n", "delivery 1: deferral: x/\n"
+    log, pokes = [], []
+    world = types.SimpleNamespace(log=lambda name: "".join(log), poke=lambda: pokes.append(1), restarts=0, poked=0, log_then=None, heard=None)
+
+    def told(*lines, times=5):
+        log.extend(lines)
+        pokes.clear()
+        for _ in range(times):
+            faults.World.poke_if_asked(world, False)
+        return len(pokes)
+    assert [told(idle), told(waits, busy), told(idle), told(), told(busy, idle), told(waits, idle)] == [0, 5, 2, 0, 0, 2]
+    world.restarts = 1
+    assert [told(), told()] == [1, 0]
+
+
 def test_slices_are_all():
     """-p: each fault is in one part."""
     parts = [list(range(100))[faults.slice_of(f"{i}/7")] for i in range(1, 8)]
