@@ -139,6 +139,20 @@ def test_a_permanent_refusal_by_smtp_is_found(verb):
             server.close()
 
 
+SUBMITTER, CLIENT = (53, ""), "SMTPDataError(451, b'4.3.0 later')"
+
+
+@pytest.mark.parametrize("refusal, log, found", [
+    (SUBMITTER, {"qmail-queued": "qmail-queued: warning: the journal is full"}, False), (CLIENT, {"qmail-smtpd": "qmail-smtpd: warning: x"}, False),
+    (SUBMITTER, {"qmail-smtpd": "qmail-smtpd: warning: x"}, True), (CLIENT, {"qmail-queued": "qmail-queued: alert: x"}, True),
+    (CLIENT, {"qmail-smtpd": "qmail-smtpd: session pid=1 end=quit errors=0"}, True), (CLIENT, {"qmail-smtpd": "qmail-smtpd: session pid=1 end=lost"}, False),
+])
+def test_a_refusal_that_nobody_logged_is_found(refusal, log, found):
+    """Another program's line, or that of a session without fault, is not the line about it."""
+    world = types.SimpleNamespace(all_logs=lambda: {"qmail-queued": "", "qmail-smtpd": "", **log}, concerns=lambda name: False)
+    assert bool(faults.unlogged(world, types.SimpleNamespace(refusals=[refusal]))) == found
+
+
 def test_what_nobody_asked_for_is_not_made_due(monkeypatch):
     """A message that is forgotten without a line stays where it is; after a line, qmail-send is told until it has heard it while idle."""
     monkeypatch.setattr(faults, "POKE", 0)
