@@ -26,6 +26,8 @@ $(FUZZ_BUILD)/objects/%.o: %.c
 	$(say) clang $(CPPFLAGS) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
 
 $(eval $(call fuzzer,smtp_reply,$S/remote/smtp_reply $L/mail_data))
+# whole sessions, on a wire and with a clock of its own
+$(eval $(call fuzzer,remote_session,$(addprefix $S/remote/,session smtp_login connection smtp_reply transaction downgrade smtp_command report remote_report) $(MIME) $L/domain $L/quote queue/envelope,-lskarnet $(IDN) $(call wrap,clock_gettime poll recv sendmsg)))
 $(eval $(call fuzzer,downgrade,$S/remote/downgrade $(MIME)))
 $(eval $(call fuzzer,sts,$S/remote/sts_policy $S/remote/sts_record))
 $(eval $(call fuzzer,smtp_command,$S/smtpd/path $S/smtpd/parameters $S/smtpd/content $L/quote queue/envelope,-lskarnet))
