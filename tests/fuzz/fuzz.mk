@@ -37,7 +37,7 @@ $(eval $(call fuzzer,pop3_login,$S/pop3d/authorization $S/pop3d/capabilities $S/
 $(eval $(call fuzzer,pop3_session,$(addprefix $S/pop3d/,session command capabilities) $(RETRIEVAL) $L/input $L/peer control/control,-lskarnet))
 $(eval $(call fuzzer,surrogate,$S/pop3d/surrogate $(sort $(ASCII_FIELD) $(MIME)),-lskarnet))
 $(eval $(call fuzzer,submitted,$(addprefix $S/smtpd/,completion author) $L/address822 $L/message_id $L/date822,-lskarnet))
-$(eval $(call fuzzer,login,$L/sasl $L/login_protocol,-lskarnet))
+$(eval $(call fuzzer,login,$L/sasl $L/login_protocol $S/users/login $L/become,-lskarnet $(call wrap,close read)))
 $(eval $(call fuzzer,accounts,users/virtual users/account control/table,-lcdb -lskarnet))
 $(eval $(call fuzzer,certificates,$S/remote/server_chain $S/tls/keypair $L/certificate,-lbearssl -lskarnet))
 $(eval $(call fuzzer,tls_records,$(addprefix $S/tls/,tunnel server_policy keypair) $L/key_chain $L/suites $L/certificate,-lbearssl -lskarnet))
