@@ -135,12 +135,13 @@ channel_receive(struct channel *c)
 int
 channel_next(struct channel *c, struct channel_frame *f)
 {
-	const char *s = c->in.s + c->in_done;
 	size_t len = c->in.len - c->in_done;
 	uint32_t payload;
+	const char *s;
 
 	if (len < CHANNEL_HEADER)
 		return 0;
+	s = c->in.s + c->in_done;
 	uint32_unpack_big(s, &payload);
 	if (payload > c->frame_max) {
 		errno = EPROTO;
