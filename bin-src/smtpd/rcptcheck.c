@@ -93,7 +93,7 @@ take(struct rcptcheck *r, enum rcpt_answer *answer)
 	len = (size_t)n - NUMBER - 1;
 	memcpy(r->text, packet + NUMBER + 1, len);
 	r->text[len] = '\0';
-	for (char *s = r->text; *s; s++)
+	for (char *s = r->text; s < r->text + len; s++)
 		if (*s < ' ' || *s > '~')
 			*s = '?';
 	if (!len)

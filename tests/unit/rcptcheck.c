@@ -91,6 +91,9 @@ a_text_for_the_log(void **state)
 	SAYS("\0\0\0\2U");
 	assert_int_equal(rcptcheck_ask(&r, "a", 1), RCPT_UNKNOWN);
 	assert_true(*r.text);
+	SAYS("\0\0\0\3U\0b");
+	assert_int_equal(rcptcheck_ask(&r, "a", 1), RCPT_UNKNOWN);
+	assert_string_equal(r.text, "?b");
 }
 
 /* len octets of s: no answer. Nobody is refused for it, and nobody is asked again for a while. */
