@@ -95,6 +95,17 @@ mail(struct crew *c, const char *name, unsigned int count)
 	return d;
 }
 
+/* The first worker of a destination (NULL: of any) that has so many jobs, -1: that does not run. */
+static unsigned int
+find_worker(const struct crew *c, const struct destination *d, int least, int most)
+{
+	for (unsigned int w = 0; w < WORKERS; w++)
+		if ((!d || c->workers[w].d == d) && c->workers[w].jobs >= least && c->workers[w].jobs <= most)
+			return w;
+	fail_msg("no worker");
+	return 0;
+}
+
 static void
 give(struct crew *c, unsigned int w, uint32_t count)
 {
@@ -122,26 +133,20 @@ step(struct crew *c)
 	share = destination_share(&c->all, d);
 	assert_in_range(share, 1, BATCH);
 	if (what == DESTINATION_FILL) {
-		for (w = 0; w < WORKERS && !(c->workers[w].d == d && c->workers[w].jobs > 0 &&
-		    c->workers[w].jobs < (int)destination_depth(d)); w++)
-			;
-		assert_true(w < WORKERS);
+		w = find_worker(c, d, 1, (int)destination_depth(d) - 1);
 		if (share > destination_depth(d) - (uint32_t)c->workers[w].jobs)
 			share = destination_depth(d) - (uint32_t)c->workers[w].jobs;
 		give(c, w, share);
 		return 1;
 	}
 	if (what == DESTINATION_START) {
-		for (w = 0; w < WORKERS && c->workers[w].jobs >= 0; w++)
-			;
+		w = find_worker(c, NULL, -1, -1);
 		c->workers[w].d = d;
 		c->workers[w].jobs = 0;
 	} else {
-		for (w = 0; w < WORKERS && !(c->workers[w].d == d && c->workers[w].jobs == 0); w++)
-			;
+		w = find_worker(c, d, 0, 0);
 		d->idle--;
 	}
-	assert_true(w < WORKERS);
 	d->busy++;
 	c->all.channels[c->channel].busy++;
 	assert_true(c->all.channels[c->channel].busy <= c->all.channels[c->channel].limit);
