@@ -119,6 +119,7 @@ rank_hosts(struct mx *mx, const struct dns_question *q)
 	shuffle(chances, n);
 	for (unsigned int i = 0; i < n; i++)
 		ranked[i] = (struct ranked){ q->records[i].preference, chances[i], i };
+	/* cppcheck-suppress uninitvar ; the first n are filled */
 	qsort(ranked, n, sizeof *ranked, compare);
 	for (size_t i = 0; i < n; i++)
 		if (q->records[ranked[i].record].len)

@@ -39,6 +39,7 @@ static void
 add(struct log *log, const char *s, size_t len)
 {
 	len = fitting(log, len);
+	/* cppcheck-suppress uninitvar ; log_number has it filled by uint64_fmt */
 	memcpy(log->line + log->line_len, s, len);
 	log->line_len += len;
 }

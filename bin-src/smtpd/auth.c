@@ -193,6 +193,7 @@ converse(struct session *s, struct sasl *sasl, enum sasl_result r)
 		size_t len;
 		char *line;
 
+		/* cppcheck-suppress uninitvar ; SASL_CHALLENGE says that there is one */
 		reply_line(&s->reply, 334, ' ', sasl->challenge);
 		line = take_response(s, &len);
 		if (!line)

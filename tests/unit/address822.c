@@ -158,6 +158,7 @@ read_by(address822_each *each, const char *s, size_t len, stralloc *all, strallo
 	int r;
 
 	assert_non_null(copy);
+	/* cppcheck-suppress uninitvar ; all callers fill it */
 	memcpy(copy, s, len);
 	assert_true(stralloc_sets(out, "To:"));
 	address822_printer_init(&printer, out, out->len);

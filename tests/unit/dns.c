@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "bin-src/lib/dns.c" /* NOLINT(bugprone-suspicious-include) */
+#include "bin-src/lib/dns.c"
 
 static char directory[] = "/tmp/dns-XXXXXX";
 static struct dns *resolver;

@@ -43,8 +43,12 @@ try_base(void)
 	if (!s || pid < 2 || clock_gettime(CLOCK_MONOTONIC, &t) < 0 || time(NULL) == 0)
 		return EIO;
 	bigger = realloc(s, 8 << 20);
-	free(bigger ? bigger : s);
-	if (!bigger || nanosleep(&(struct timespec){ 0, 1 }, NULL) < 0 || getentropy(octets, sizeof octets) < 0)
+	if (!bigger) {
+		free(s);
+		return ENOMEM;
+	}
+	free(bigger);
+	if (nanosleep(&(struct timespec){ 0, 1 }, NULL) < 0 || getentropy(octets, sizeof octets) < 0)
 		return errno;
 	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || alarm(100) != 0 || alarm(0) == 0)
 		return errno;
