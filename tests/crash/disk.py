@@ -1,8 +1,9 @@
 """What a power cut can leave of recorded calls (record.c), on a file system whose flushes are the only promise it keeps.
 
-Of a file, what was written since its last flush may be there, missing, torn at 512 octets or at 4 KiB, or be zeros up to the
-new size. Of a folder, each change since its last flush may be there or not, whatever became of the others: a file that was
-renamed may have both names, or none. There is no order between files, between folders, or between data and names."""
+Of a file, what was written since its last flush may be there, missing, torn where a sector (512 octets) or a page
+(4 KiB) of the file begins, or be zeros up to the new size. Of a folder, each change since its last flush may be there or not,
+whatever became of the others: a file that was renamed may have both names, or none. There is no order between files, between
+folders, or between data and names."""
 import hashlib
 import os
 import random
@@ -16,6 +17,14 @@ def put(octets, offset, data):
     if len(octets) < offset:
         octets.extend(b"\0" * (offset - len(octets)))
     octets[offset:offset + len(data)] = data
+
+
+def units(offset, start, end, unit):
+    """The sectors, or pages, of a file in which the octets from start to end of a write at offset lie: (from, to) in the write."""
+    while start < end:
+        stop = min(end, start + unit - (offset + start) % unit)
+        yield start, stop
+        start = stop
 
 
 class File:
@@ -79,8 +88,7 @@ class File:
         said = hashlib.blake2b(b"%d %d" % (self.id, self.version), digest_size=16)
         for i, start, end in pieces:	# what makes no difference is left out
             offset, data = self.pending[i]
-            for at in range(start, len(data) if end is None else end, SECTOR):
-                stop = min(at + SECTOR, len(data) if end is None else end)
+            for at, stop in units(offset, start, len(data) if end is None else end, SECTOR):
                 if self.base[offset + at:offset + stop] != data[at:stop]:
                     said.update(b"%d " % (offset + at) + data[at:stop])
         return said.digest()
@@ -102,15 +110,15 @@ class File:
             yield tuple((j, 0, None) for j in range(i + 1))	# as many as this one
         if last < 0 or self.pending[last][1] is None:
             return
-        before, size = self.all_but(last), len(self.pending[last][1])
+        before, (offset, data) = self.all_but(last), self.pending[last]
         for unit in SECTOR, PAGE:
-            cuts = list(range(unit, size, unit))
+            cuts = list(units(offset, 0, len(data), unit))[1:]
             if len(cuts) > CUTS_MAX:
                 cuts = cuts[:CUTS_MAX // 3] + rng.sample(cuts[CUTS_MAX // 3:-2], CUTS_MAX - CUTS_MAX // 3 - 2) + cuts[-2:]
-            for at in cuts:
+            for at, stop in cuts:
                 yield (*before, (last, 0, at))		# torn: the first part is there
                 yield (*before, (last, at, None))	# or the last
-                yield (*before, (last, 0, at), (last, at + unit, None)) if at + unit < size else (*before, (last, 0, at))
+                yield (*before, (last, 0, at), (last, stop, None)) if stop < len(data) else (*before, (last, 0, at))
         for _ in range(2):
             yield self.mixture(rng)
 
@@ -122,13 +130,13 @@ class File:
         pieces = []
         if self.is_long():
             return tuple((i, 0, None) for i in range(len(self.pending)) if rng.random() < 0.7)
-        for i, (_, data) in enumerate(self.pending):
+        for i, (offset, data) in enumerate(self.pending):
             chance = rng.random()
             if data is None or chance < 0.4:
                 pieces += [(i, 0, None)] * (chance < 0.7)
                 continue
             unit = rng.choice((SECTOR, PAGE))
-            pieces += [(i, at, min(at + unit, len(data))) for at in range(0, len(data), unit) if rng.random() < chance]
+            pieces += [(i, at, stop) for at, stop in units(offset, 0, len(data), unit) if rng.random() < chance]
         return tuple(pieces)
 
 
