@@ -29,6 +29,7 @@ WORLDS = ("keeper", "chain")
 MESSAGES = {"keeper": 60, "chain": 60}	# of a run
 SHARE = {"keeper": 0.7, "chain": 0.3}	# of the states
 STATES = 25000	# distinct ones
+STATES_MIN = 20000	# fewer of them, where as many as STATES are asked for, are an error
 SERVED = 1000	# the whole server is started at each so many-th state
 EXIT_BROKEN = 3	# and 1 if the test itself fails
 SAID_MAX = 20	# broken promises of a world that are said
@@ -519,7 +520,7 @@ def main():
     words.add_argument("-o", type=int, help="only the state of this number")
     asked = words.parse_args()
     part, parts = map(int, asked.p.split("/"))
-    broken = 0
+    broken = seen = 0
     pytest_configure()
     with new_installation() as (installation, top):
         for world in asked.w or WORLDS:
@@ -542,6 +543,9 @@ def main():
             assert summary.states, "no such state"
             print(f"{world}: {summary}, {time.monotonic() - began:.0f} seconds", flush=True)
             broken += len(summary.broken)
+            seen += len(summary.distinct)
+    is_whole = asked.n >= STATES and parts == 1 and not (asked.w or asked.m or asked.first or asked.o is not None)
+    assert not is_whole or seen >= STATES_MIN, f"{seen} distinct states, fewer than {STATES_MIN}"
     return EXIT_BROKEN if broken else 0
 
 
