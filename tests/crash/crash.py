@@ -24,7 +24,6 @@ from keeper_peer import Send, Submitter  # noqa: E402
 from parts import in_parts  # noqa: E402
 
 RING_MIB = 8
-WORK_ON = 50	# at each so many-th start the queue has to work on, too
 WORLDS = ("keeper", "chain")
 MESSAGES = {"keeper": 60, "chain": 60}	# of a run
 SHARE = {"keeper": 0.7, "chain": 0.3}	# of the states
@@ -339,8 +338,7 @@ class Checker:
             send = Send(keeper.home)
             found = dict(send.list())
             self.read(found, keeper)
-            if self.starts % WORK_ON == 0:
-                self.work_on(keeper, send)
+            self.work_on(keeper, send)
             alerts = [line for line in keeper.log.read_text().splitlines() if "alert" in line]
             return Broken(f"{alerts}") if alerts else found
         except (Broken, EOFError, OSError) as e:
@@ -361,23 +359,36 @@ class Checker:
                     raise Broken(f"{number} is damaged")
 
     def work_on(self, keeper, send):
-        """The queue works on: a new message, and at the end nothing is left."""
-        code, number = Submitter(keeper.home).submit(b"new\n", b"new@example", [b"r@x"])
-        if code:
-            raise Broken(f"a new message was refused: {code}")
-        while number not in send.messages:
-            send.take(send.get())
-        for number in send.messages:
+        """The queue works on: a new message, and when all have ended no file is left. The ends are in the batch of another
+        message: by themselves they would wait for one."""
+        submitter = Submitter(keeper.home)
+        self.submit(submitter, send)
+        ending = list(send.messages)
+        for number in ending:
             send.end(number)
-        for number in send.messages:
+        self.submit(submitter, send)
+        for number in ending:
             send.wait_confirmed(number, Send.END)
         end = time.monotonic() + 20
-        while any(p.is_file() for kind in ("mess", "info", "new") for p in (self.tree.home / "queue" / kind).rglob("*")):
+        folders = [f for f in self.folders if f.startswith(("queue/mess", "queue/info", "queue/new"))]
+        while any(self.has_files(folder) for folder in folders):
             if time.monotonic() > end:
                 raise Broken("what ended is not removed")
             time.sleep(0.001)
         if os.listdir(self.tree.home / "queue/damaged"):
             raise Broken("something was set aside as damaged")
+
+
+    def submit(self, submitter, send):
+        code, number = submitter.submit(b"new\n", b"new@example", [b"r@x"])
+        if code:
+            raise Broken(f"a new message was refused: {code}")
+        while number not in send.messages:
+            send.take(send.get())
+
+    def has_files(self, folder):
+        with os.scandir(self.tree.home / folder) as entries:
+            return any(not entry.is_dir() for entry in entries)
 
 
 class Summary:
