@@ -11,9 +11,11 @@ import os
 import pathlib
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "system"))
@@ -22,16 +24,27 @@ from conftest import HOST, SOURCE, Server, Tree, make_tree, new_installation, py
 from disk import Disk  # noqa: E402
 from keeper_peer import Send, Submitter  # noqa: E402
 from parts import in_parts  # noqa: E402
+from reader import BOUNCE, COPY, REPORT, label_of, maildir_label, mbox_labels  # noqa: E402
 
 RING_MIB = 8
 WORLDS = ("keeper", "chain")
-MESSAGES = {"keeper": 60, "chain": 60}	# of a run
+MESSAGES = {"keeper": 60, "chain": 48}	# of a run
 SHARE = {"keeper": 0.7, "chain": 0.3}	# of the states
 STATES = 25000	# distinct ones
 STATES_MIN = 20000	# fewer of them, where as many as STATES are asked for, are an error
-SERVED = 1000	# the whole server is started at each so many-th state
+SERVED = 250	# the whole server is started at one of so many states
 EXIT_BROKEN = 3	# and 1 if the test itself fails
 SAID_MAX = 20	# broken promises of a world that are said
+
+QUOTA, QUOTA_DOMAIN = "100000000S,10000C", "quota.example"
+# Where the messages of a chain go, in turn.
+KINDS = ("maildir", "maildir", "nobody", "mbox", "maildir", "notify", "forward", "mbox",
+         "quota", "quota", "maildir", "later", "maildir", "mbox", "nobody", "notify")
+ADDRESSES = {"maildir": f"ana@{HOST}", "mbox": f"luis@{HOST}", "later": f"ana-later@{HOST}", "nobody": f"luis-nobody@{HOST}",
+             "forward": f"ana-forward@{HOST}", "quota": f"kim@{QUOTA_DOMAIN}", "notify": f"ana@{HOST}"}
+MBOX, MAILDIRSIZE = "home/luis/Mailbox", "home/kim/Maildir/maildirsize"
+NEXT, NEXT_BODY = b"next@example", b"Subject: next\n\nFirst.\nLast.\n"	# of one that is delivered to a state
+RETURNS = ("nobody", "notify")	# those whose sender hears of them
 
 
 def build_recorder(top):
@@ -81,12 +94,17 @@ class Broken(Exception):
 
 
 class Recording:
-    """A run: the files before it, the lines of the record, the bodies of what was submitted by sender, which is unique, and
-    the senders by number; later: senders whose message cannot be delivered."""
+    """A run: the files before it, the lines of the record, and the bodies of what was submitted by sender, which is unique. Of a
+    chain: owed, the labels (reader.py) that have to be in mailboxes at the end for a message of a label, and labels, that of each
+    number; later: the label of what cannot be delivered."""
 
-    def __init__(self, world, first, log, bodies, senders, later):
-        self.world, self.first, self.bodies, self.senders, self.later = world, first, bodies, senders, later
-        self.lines = [line.split(" ") for line in log.read_text().splitlines()]
+    def __init__(self, world, first, log, bodies, owed=(), labels=(), later=()):
+        self.world, self.first, self.bodies = world, first, bodies
+        self.owed, self.labels, self.later = dict(owed), dict(labels), set(later)
+        self.lines = [line.split(" ") for line in log.read_text().rpartition("\n")[0].splitlines()]
+
+    def owed_for(self, label):
+        return self.owed.get(label, {label})
 
     def first_disk(self):
         return Disk(self.first)
@@ -114,15 +132,15 @@ def nearly_turn(tree):
 
 
 def run_keeper(tree, recorder, messages):
-    """Small and large messages, outcomes, ends, deferrals. Returns the bodies by sender, and the senders by number."""
+    """Small and large messages, outcomes, ends, deferrals. Returns the bodies by sender."""
     rng = random.Random(7)
-    bodies, senders = {}, {}
+    bodies = {}
     keeper = Keeper(tree, recorder)
     send, submitters = Send(keeper.home), [Submitter(keeper.home) for _ in range(3)]
     send.list()
     with open(recorder[1], "a", buffering=1) as said:
         def ask(what, number, index, *more):
-            said.write(f"ask {number} {index}\n")
+            said.write(f"ask {number} {index} {more[0].decode() if more else 'X'}\n")
             getattr(send, what)(*((number, index) if index != Send.END else (number,)), *more)
 
         for n in range(messages):
@@ -131,43 +149,73 @@ def run_keeper(tree, recorder, messages):
             bodies[sender] = b"n %d\n" % n + bytes([65 + n % 26]) * size + b"\nend of %d\n" % n
             code, number = rng.choice(submitters).submit(bodies[sender], sender, [b"r%d@x" % i for i in range(rng.choice((1, 1, 3)))])
             assert code == 0
-            senders[number] = sender
             while number not in send.messages:
                 send.take(send.get())
             # the fates of all that live
             for number in rng.sample(sorted(send.messages), min(3, len(send.messages))):
                 message = send.messages[number]
-                left = [i for i, state in message.states.items() if state == b"T"]
+                left = [i for i, state in message.states.items() if state in b"TS"]
                 fate = rng.random()
                 if fate < 0.3:
                     send.deferred(number)
                 elif fate < 0.5 and left:
-                    result = rng.choice((b"K", b"D"))
-                    message.states[left[0]] = b"D"
-                    ask("done", number, left[0], result, b"text" if result == b"D" else b"")
+                    result = rng.choice((b"K", b"D", b"S")) if message.states[left[0]] == b"T" else b"K"
+                    message.states[left[0]] = result
+                    ask("done", number, left[0], result, b"" if result == b"K" else b"text")
                 elif fate < 0.75:
                     ask("end", number, Send.END)
                     del send.messages[number]
             send.take_waiting()
     keeper.kill()
-    return bodies, senders, set()
+    return (bodies,)
 
 
-def ends_confirmed(log):
-    """The numbers of the messages of a chain run whose ends were confirmed, by its record so far."""
-    so_far = Recording("chain", [], log, {}, {}, set())
+def live(log):
+    """How many messages of a chain run were accepted and did not end for sure, by its record so far."""
+    so_far = Recording("chain", [], log, {})
     history = History(so_far)
     for verb, *words in so_far.lines:
         history.apply(verb, words)
-    return {number for number, index in history.confirmed if index == Send.END}
+    return len(history.accepted - history.ended_for_sure())
+
+
+def add_quota(tree):
+    """An account with a quota."""
+    tree.write("users/accounts", f"kim@{QUOTA_DOMAIN}:*:{tree.uid}:{tree.gid}:home/kim:{QUOTA}:\n", 0o600)
+    tree.write("control/virtualdomains", f"{QUOTA_DOMAIN}:{QUOTA_DOMAIN}\n")
+    tree.run("qmail-newaccounts", check=True)
+    for name in ("tmp", "new", "cur"):
+        (tree.home / "home/kim/Maildir" / name).mkdir(parents=True, mode=0o700)
+    tree.own(tree.home / "home/kim")
+
+
+def made_of(log, labels):
+    """The labels of what the server submitted itself, by number: its log says what they were made of."""
+    made = {}
+    for word, number, its in re.findall(r"^(bounce|report) msg (\d+) qp (\d+)$", log, re.M):
+        made[int(its)] = {"bounce": BOUNCE, "report": REPORT}[word] + labels[int(number)]
+    started = dict(re.findall(r"^starting delivery (\d+): msg (\d+) ", log, re.M))
+    for delivery, its in re.findall(r"^delivery (\d+): success: did_0\+1\+0/qp_(\d+)/$", log, re.M):
+        made[int(its)] = COPY + labels[int(started[delivery])]
+    return made
+
+
+def made_for(kind, sender):
+    """The labels of what a message of a kind leads to in mailboxes."""
+    return {"nobody": {BOUNCE + sender}, "forward": {COPY + sender}, "notify": {sender, REPORT + sender}}.get(kind, {sender})
 
 
 def run_chain(tree, recorder, messages):
-    """The whole server under one recorder: into a maildir, an mbox, and to somebody who cannot be reached now."""
+    """The whole server under one recorder: into maildirs, one of them with a quota, into an mbox, on to another address, to
+    somebody who cannot be reached now, to nobody, and to one whose sender wants to be told of it."""
     rng = random.Random(8)
+    add_quota(tree)
     tree.write("home/luis/.qmail", "./Mailbox\n", 0o600)
+    tree.write("home/luis/.qmail-copy", "./Maildir/\n", 0o600)
     tree.write("home/ana/.qmail-later", "|exit 111\n", 0o600)
-    first, senders, later = files_of(tree), {}, set()
+    tree.write("home/ana/.qmail-forward", f"&luis-copy@{HOST}\n", 0o600)
+    tree.write("home/ana/.qmail-back-default", "./Maildir/\n", 0o600)
+    first, owed, labels = files_of(tree), {}, {}
     script = 'qmail-queued -d "$1" -r "$2" & exec qmail-start -d "$3" ./Maildir/'
     bodies, pipes = {}, [os.pipe(), os.pipe()]
     with open(recorder[1].parent / "log", "wb") as log:
@@ -180,27 +228,32 @@ def run_chain(tree, recorder, messages):
     home = os.open(tree.home, os.O_PATH)
     submitters = [Submitter(home) for _ in range(4)]
     for n in range(0, messages, len(submitters)):
-        for i, submitter in enumerate(submitters):	# at once: batches of the keeper, and of a maildir
-            sender = b"s%d@example" % (n + i)
-            bodies[sender] = b"Subject: %d\n\n" % (n + i) + bytes([65 + (n + i) % 26]) * rng.choice((10, 5000, 20000)) + b"\nend of %d\n" % (n + i)
-            if n + i == 5:
+        senders = []
+        for i, submitter in enumerate(submitters, n):	# at once: batches of the keeper, and of a maildir
+            kind = KINDS[i % len(KINDS)]
+            sender = (f"ana-back-{i}@{HOST}" if kind in RETURNS else f"s{i}@example").encode()
+            bodies[sender] = b"Subject: %d\n\n" % i + bytes([65 + i % 26]) * rng.choice((10, 5000, 20000)) + b"\nend of %d\n" % i
+            if i == 5:
                 bodies[sender] += b"large" * 60000 + b"\n"
-            to = rng.choice((b"ana", b"ana", b"ana", b"luis", b"ana-later"))
-            later |= {sender} if to == b"ana-later" else set()
-            submitter.put_message(bodies[sender], sender, [to + b"@" + HOST.encode()])
-        for i, submitter in enumerate(submitters):
+            owed[sender] = made_for(kind, sender)
+            submitter.put_message(bodies[sender], sender, [ADDRESSES[kind].encode() + b"\0PNOTIFY=SUCCESS" * (kind == "notify")])
+            senders.append(sender)
+        for submitter, sender in zip(submitters, senders):
             code, number = submitter.answer()
             assert code == 0
-            senders[number] = b"s%d@example" % (n + i)
+            labels[number] = sender
     os.close(home)
     log = recorder[1].parent / "log"
-    wait_for(lambda: log.read_text().count("success: ") + log.read_text().count("deferral: ") >= messages,
+    kinds = [KINDS[i % len(KINDS)] for i in range(len(labels))]
+    later = {label for label, kind in zip(owed, kinds) if kind == "later"}
+    made = sum(kind in (*RETURNS, "forward") for kind in kinds)
+    wait_for(lambda: len(made_of(log.read_text(), labels)) == made and log.read_text().count("deferral: ") >= len(later),
              what=f"{messages} deliveries:\n{log.read_text()[-2000:]}")
     # what was delivered is forgotten for good: only after that a forgotten flush of a mailbox loses it
-    wait_for(lambda: len(ends_confirmed(recorder[1])) >= messages - len(later), what="the ends in the queue")
+    wait_for(lambda: live(recorder[1]) == len(later), what="the ends in the queue")
     process.kill()
     process.wait()
-    return first, bodies, senders, later
+    return first, bodies, owed, {**labels, **made_of(log.read_text(), labels)}, later
 
 
 def record(installation, world, top, messages):
@@ -225,59 +278,80 @@ class History:
     """What a run asked for and was promised, up to a line of the record."""
 
     def __init__(self, recording):
-        self.senders, self.world = recording.senders, recording.world
+        self.recording = recording
         self.accepted = set()		# numbers answered with 0
-        self.asked, self.confirmed = set(), set()	# (number, index)
+        self.asked = {}			# (number, index): outcomes, in order
+        self.confirmed = {}		# (number, index): how many of these
+
+    def ask(self, number, index, outcome):
+        self.asked.setdefault((number, index), []).append(outcome)
+
+    def ended_for_sure(self):
+        return {n for n, i in self.confirmed if i == Send.END}
 
     def apply(self, verb, words):
         """True if a promise was made."""
         if verb == "ask":
-            self.asked.add((int(words[0]), int(words[1])))
-        elif verb == "send" and words[0] == "qmail-send" and self.world == "chain":
+            self.ask(int(words[0]), int(words[1]), words[2].encode())
+        elif verb == "send" and words[0] == "qmail-send" and self.recording.world == "chain":
             for kind, payload in frames(bytes.fromhex(words[1])):
-                if kind == b"D" and len(payload) >= 13 or kind == b"X" and len(payload) == 8:
-                    index = int.from_bytes(payload[8:12], "big") if kind == b"D" else Send.END
-                    self.asked.add((int.from_bytes(payload[:8], "big"), index))
+                if kind == b"D" and len(payload) >= 13:
+                    self.ask(int.from_bytes(payload[:8], "big"), int.from_bytes(payload[8:12], "big"), payload[12:13])
+                elif kind == b"X" and len(payload) == 8:
+                    self.ask(int.from_bytes(payload, "big"), Send.END, b"X")
         elif verb == "send" and words[0] == "qmail-queued":
             return self.said(bytes.fromhex(words[1]))
         return False
 
     def said(self, octets):
-        before = len(self.accepted), len(self.confirmed)
+        before = len(self.accepted), sum(self.confirmed.values())
         if len(octets) == 22 and octets[:5] == b"\0\0\0\x11R":
             if octets[5] == 0:
                 self.accepted.add(int.from_bytes(octets[6:14], "big"))
         else:
             for kind, payload in frames(octets):
                 if kind == b"C" and len(payload) == 12:
-                    self.confirmed.add((int.from_bytes(payload[:8], "big"), int.from_bytes(payload[8:], "big")))
-        return before != (len(self.accepted), len(self.confirmed))
+                    which = int.from_bytes(payload[:8], "big"), int.from_bytes(payload[8:], "big")
+                    self.confirmed[which] = self.confirmed.get(which, 0) + 1
+        return before != (len(self.accepted), sum(self.confirmed.values()))
 
     def check(self, found, delivered):
-        """found: messages by number, as the keeper lists them; delivered: senders of what lies whole in a mailbox."""
-        ended_for_sure = {n for n, i in self.confirmed if i == Send.END}
+        """found: messages by number, as the keeper lists them; delivered: labels of what lies whole in a mailbox."""
         ended_perhaps = {n for n, i in self.asked if i == Send.END}
         lost = self.accepted - ended_perhaps - set(found)
         if lost:
             raise Broken(f"accepted, not ended, and lost: {sorted(lost)}")
-        back = set(found) & ended_for_sure
+        back = set(found) & self.ended_for_sure()
         if back:
             raise Broken(f"back after the end was confirmed: {sorted(back)}")
         for number, message in found.items():
             for index in range(message.recipients):
-                done = index not in message.states or message.states[index] == b"D"
-                if (number, index) in self.confirmed and not done:
-                    raise Broken(f"{number}: recipient {index} is to do again after it was confirmed")
-                if (number, index) not in self.asked and done:
-                    raise Broken(f"{number}: recipient {index} was never reported")
+                self.check_recipient(number, index, message.states.get(index, b"K"))
         if delivered is not None:
             self.check_delivered(found, delivered)
 
+    def check_recipient(self, number, index, state):
+        """An outcome is one that was reported, and none older than what was confirmed."""
+        outcomes = [b"T", *self.asked.get((number, index), [])]
+        if state not in outcomes:
+            raise Broken(f"{number}: {state} of recipient {index} was never reported")
+        since = outcomes[self.confirmed.get((number, index), 0):]
+        if state not in since:
+            raise Broken(f"{number}: recipient {index} is {state} again after {since[:1]} was confirmed")
+
     def check_delivered(self, found, delivered):
+        """Of what was accepted each copy, bounce and report is in a mailbox, or will be: it is in the queue, or what it is made
+        of."""
+        coming = set()
+        for message in found.values():
+            states = set(message.states.values())
+            coming |= self.recording.owed_for(message.label) if b"T" in states else set()
+            coming |= {BOUNCE + message.label} if b"D" in states else set()
+            coming |= {REPORT + message.label} if b"S" in states else set()
         for number in self.accepted:
-            to_do = number in found and b"T" in found[number].states.values()
-            if not to_do and self.senders[number] not in delivered:
-                raise Broken(f"{number}, from {self.senders[number]}, was accepted, and is neither to do nor delivered")
+            missing = self.recording.owed_for(self.recording.labels[number]) - delivered - coming
+            if missing:
+                raise Broken(f"{number} was accepted, and {missing} neither to do nor delivered")
 
 
 def frames(octets):
@@ -288,20 +362,26 @@ def frames(octets):
 
 
 def mailboxes(names, content, bodies):
-    """Senders of what lies whole in maildir and mbox. A damaged file in a maildir's new/ is a broken promise; at the end of
+    """Labels of what lies whole in maildirs and the mbox. A damaged file in a maildir's new/ is a broken promise; at the end of
     an mbox, where no delivery was reported, it cannot be helped."""
     delivered = set()
     for path in names:
-        if path.startswith("home/ana/Maildir/new/"):
+        if "/Maildir/new/" in path:
             octets = bytes(content(path))
-            sender = octets[octets.find(b"<") + 1:octets.find(b">")]
-            if not octets.startswith(b"Return-Path: <") or sender not in bodies or not octets.endswith(bodies[sender]):
+            label = maildir_label(octets, bodies)
+            if label is None:
                 raise Broken(f"{path} is not a whole message: {octets[:100]} ({len(octets)} octets)")
-            delivered.add(sender)
-        elif path == "home/luis/Mailbox":
-            octets = b"\n" + bytes(content(path))
-            delivered |= {sender for sender, body in bodies.items() if b"\nFrom " + sender in octets and body in octets}
+            delivered.add(label)
+        elif path == MBOX:
+            delivered |= in_mbox(bytes(content(path)), bodies)[0]
     return delivered
+
+
+def in_mbox(octets, bodies):
+    try:
+        return mbox_labels(octets, bodies)
+    except ValueError as e:
+        raise Broken(f"{MBOX}: {e}") from e
 
 
 # --- looking at a state -----------------------------------------------------------------------------------------------
@@ -311,7 +391,7 @@ class Checker:
     """A tree in which the keeper is started on one state after another."""
 
     def __init__(self, tree, bodies):
-        self.tree, self.bodies, self.starts = tree, bodies, 0
+        self.tree, self.bodies, self.starts = tree, {**bodies, NEXT: NEXT_BODY}, 0
         self.folders = ["queue", *(str(p.relative_to(tree.home)) for p in (tree.home / "queue").rglob("*") if p.is_dir())]
 
     def build(self, state, below="queue/"):
@@ -351,12 +431,10 @@ class Checker:
         """Every message is as it was submitted."""
         with open(next((self.tree.home / "queue/journal").iterdir()), "rb") as ring:
             for number, message in found.items():
-                body = self.bodies.get(message.sender)
-                if body is None:
-                    raise Broken(f"{number}: a message that nobody submitted, from {message.sender}")
                 octets = message.octets(keeper.home, ring.fileno())
-                if len(octets) != message.size or octets.split(b"\n", 1)[-1] != body:
-                    raise Broken(f"{number} is damaged")
+                message.label = label_of(octets, message.sender, self.bodies) if len(octets) == message.size else None
+                if message.label is None:
+                    raise Broken(f"{number}, from {message.sender}, is damaged, or nobody submitted it")
 
     def work_on(self, keeper, send):
         """The queue works on: a new message, and when all have ended no file is left. The ends are in the batch of another
@@ -378,7 +456,6 @@ class Checker:
         if os.listdir(self.tree.home / "queue/damaged"):
             raise Broken("something was set aside as damaged")
 
-
     def submit(self, submitter, send):
         code, number = submitter.submit(b"new\n", b"new@example", [b"r@x"])
         if code:
@@ -390,19 +467,85 @@ class Checker:
         with os.scandir(self.tree.home / folder) as entries:
             return any(not entry.is_dir() for entry in entries)
 
+    # what is delivered next into an mbox, or into a maildir with a quota
+
+    def deliver(self, user, to, **more):
+        """One more message by qmail-local alone, into a file or maildir of its home; what is there of it is the state's."""
+        with tempfile.TemporaryFile() as message:
+            message.write(self.bodies[NEXT])
+            message.seek(0)
+            done = self.tree.run("qmail-local", user, f"home/{user}", user, "", "", HOST, NEXT.decode(), to, stdin=message, **more)
+        if done.returncode:
+            raise Broken(f"one more message into {to} of {user}: {done.stdout + done.stderr}")
+
+    def deliver_to_mbox(self, octets):
+        """The file stays as it was, and what comes after it is a message to all who read it."""
+        path = self.tree.write(MBOX, octets, 0o600)
+        self.deliver("luis", "./Mailbox")
+        after = path.read_bytes()
+        labels, last = in_mbox(after, self.bodies)
+        if not after.startswith(octets) or last != NEXT or not labels >= in_mbox(octets, self.bodies)[0]:
+            raise Broken(f"{MBOX} of {len(octets)} octets and one more message: {after[len(octets) - 100:len(octets) + 200]}")
+
+    def deliver_within_quota(self, octets):
+        """octets: of maildirsize, None if there is none. The message is taken, and the file makes sense."""
+        maildir = self.tree.home / "home/kim/Maildir"
+        shutil.rmtree(maildir, ignore_errors=True)
+        for name in ("tmp", "new", "cur"):
+            (maildir / name).mkdir(parents=True)
+        self.tree.own(maildir.parent)
+        if octets is not None:
+            self.tree.write(MAILDIRSIZE, octets, 0o600)
+        self.deliver("kim", "./Maildir/", env={"MAILDIRQUOTA": QUOTA})
+        [path] = (maildir / "new").iterdir()
+        if maildir_label(path.read_bytes(), self.bodies) != NEXT:
+            raise Broken(f"one more message into a maildir with a quota: {path.read_bytes()}")
+        text = (maildir / "maildirsize").read_text()
+        if not re.fullmatch(QUOTA + r"\n(-?\d+ -?\d+\n)+", text):
+            raise Broken(f"maildirsize, after {octets}, and one more message: {text!r}")
+
+
+class Mailboxes:
+    """What is in the mailboxes of states of a chain: labels, or what was broken, as an exception. What was seen before is not
+    looked at again."""
+
+    def __init__(self, checker):
+        self.checker, self.seen, self.deliveries = checker, {}, 0
+
+    def look(self, state):
+        key = state.key("home/")
+        if key not in self.seen:
+            try:
+                self.seen[key] = mailboxes(state.names, state.content, self.checker.bodies)
+                self.deliver(state, MBOX, self.checker.deliver_to_mbox)
+                self.deliver(state, MAILDIRSIZE, self.checker.deliver_within_quota)
+            except Broken as e:
+                self.seen[key] = e
+        if isinstance(self.seen[key], Broken):
+            raise self.seen[key]
+        return self.seen[key]
+
+    def deliver(self, state, path, one_more):
+        key = path, state.key(path)
+        if key not in self.seen:
+            self.seen[key] = True	# what is broken is said of one state
+            self.deliveries += 1
+            one_more(bytes(state.content(path)) if path in state.names else b"" if path == MBOX else None)
+
 
 class Summary:
     def __init__(self):
-        self.states, self.distinct, self.starts, self.served, self.broken = 0, set(), 0, 0, []
+        self.states, self.distinct, self.starts, self.deliveries, self.served, self.broken = 0, set(), 0, 0, 0, []
 
     def add(self, other):
-        self.states, self.starts = self.states + other.states, self.starts + other.starts
+        for count in ("states", "starts", "deliveries", "served"):
+            setattr(self, count, getattr(self, count) + getattr(other, count))
         self.distinct |= other.distinct
         self.broken += other.broken
 
     def __str__(self):
-        served = f", {self.served} of the whole server" if self.served else ""
-        return f"{self.states} states, {len(self.distinct)} distinct, {self.starts} starts{served}, {len(self.broken)} broken"
+        more = f" of the keeper, {self.served} of the whole server, {self.deliveries} more deliveries" if self.deliveries or self.served else ""
+        return f"{self.states} states, {len(self.distinct)} distinct, {self.starts} starts{more}, {len(self.broken)} broken"
 
 
 def walk(recording, seed=0):
@@ -423,7 +566,8 @@ def walk(recording, seed=0):
 
 def look(recording, tree, wanted, seed=0, stop=None):
     """Looks at the states that are wanted; a queue that was seen before is not started again. stop: at so many broken."""
-    checker, summary, results, boxes = Checker(tree, recording.bodies), Summary(), {}, {}
+    checker, summary, results = Checker(tree, recording.bodies), Summary(), {}
+    boxes = Mailboxes(checker) if recording.world == "chain" else None
     for number, at, state, history in walk(recording, seed):
         if not wanted(number, state):
             continue
@@ -435,22 +579,21 @@ def look(recording, tree, wanted, seed=0, stop=None):
         try:
             if isinstance(results[key], Broken):
                 raise results[key]
-            if recording.world == "chain" and state.key("home/") not in boxes:
-                boxes[state.key("home/")] = mailboxes(state.names, state.content, recording.bodies)
-            history.check(results[key], boxes.get(state.key("home/")))
+            history.check(results[key], boxes and boxes.look(state))
         except Broken as e:
             summary.broken.append(f"state {number}, a power cut after line {at} ({' '.join(recording.lines[at])[:80]}): {e}")
             if stop and len(summary.broken) >= stop:
                 break
-    summary.starts = checker.starts
+    summary.starts, summary.deliveries = checker.starts, boxes.deliveries if boxes else 0
     return summary
 
 
-def evenly(recording, count, seed=0):
-    """For look(): as many states, evenly chosen from all."""
+def evenly(recording, count, seed=0, part=0, parts=1):
+    """For look(): as many states, evenly chosen from all; of these a part."""
     total = sum(1 for _ in walk(recording, seed))
-    chosen = {total * i // count for i in range(count)} if total > count else range(total)
-    return lambda number, state: number in chosen
+    chosen = [total * i // count for i in range(count)] if total > count else range(total)
+    mine = set(chosen[part::parts])
+    return lambda number, state: number in mine
 
 
 def distinct(recording, count, seed=0, part=0, parts=1):
@@ -465,29 +608,37 @@ def distinct(recording, count, seed=0, part=0, parts=1):
 
 
 def serve(recording, server, state, history):
-    """Starts all programs of a server whose queue and homes are empty on a state of chain: every message arrives, whole."""
-    home = server.home
+    """Starts all programs of a server whose queue and homes are empty on a state of chain: every message arrives, whole, what is
+    made of them too, and one more into the mbox and into the maildir with a quota."""
+    home, bodies = server.home, {**recording.bodies, NEXT: NEXT_BODY}
+    add_quota(server)
     for path in state.names:
         server.write(path, bytes(state.content(path)), 0o600)
-    expected = {recording.senders[n] for n in history.accepted} - recording.later
+    expected = set().union(*(recording.owed_for(recording.labels[n]) for n in history.accepted)) - recording.later
 
     def arrived():
-        paths = [str(p.relative_to(home)) for p in (home / "home").rglob("*") if p.is_file()]
+        def seen(folder):
+            paths = [str(p.relative_to(home)) for p in (home / folder).rglob("*") if p.is_file()]
+            return mailboxes(paths, lambda path: (home / path).read_bytes(), bodies)
+
         try:
-            return expected <= mailboxes(paths, lambda path: (home / path).read_bytes(), recording.bodies)
+            return (expected <= seen("home") and NEXT in seen("home/kim")
+                    and NEXT in in_mbox((home / MBOX).read_bytes(), bodies)[0])
         except FileNotFoundError:
             return False
 
     server.start()
+    for to in "mbox", "quota":
+        assert server.queue(NEXT_BODY, NEXT, ADDRESSES[to]).returncode == 0
     wait_for(arrived, what=f"every message that was accepted:\n{server.log()[-2000:]}")
     server.stop()
     if "alert" in server.log() + server.log("qmail-queued"):
         raise Broken(server.log() + server.log("qmail-queued"))
 
 
-def serve_some(recording, installation, top, count, seed, summary):
-    """serve() at as many moments, evenly chosen."""
-    wanted = evenly(recording, count, seed)
+def serve_some(recording, installation, top, wanted, seed):
+    """serve() at the states that are wanted."""
+    summary = Summary()
     for number, at, state, history in walk(recording, seed):
         if not wanted(number, state):
             continue
@@ -499,23 +650,38 @@ def serve_some(recording, installation, top, count, seed, summary):
             server.stop()
         shutil.rmtree(top / f"serve.{number}")
         summary.served += 1
+    return summary
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
 
 
-def look_with(jobs, recording, installation, top, wanted, **more):
-    """The same by several processes, each with a tree of its own."""
-    def one(part):
-        tree = make_tree(installation, Tree, top / f"look.{recording.world}.{part}")
-        return look(recording, tree, lambda number, state: state.key()[0] % jobs == part and wanted(number, state), **more)
-
+def by_parts(jobs, one):
+    """The sum of what one(part) returns for each part, each by a process of its own."""
     if jobs == 1:
         return one(0)
     summary = Summary()
     for its in in_parts(jobs, one):
         summary.add(its)
     return summary
+
+
+def look_with(jobs, recording, installation, top, wanted, **more):
+    """look() by several processes, each with a tree of its own."""
+    def one(part):
+        tree = make_tree(installation, Tree, top / f"look.{recording.world}.{part}")
+        return look(recording, tree, lambda number, state: state.key()[0] % jobs == part and wanted(number, state), **more)
+
+    return by_parts(jobs, one)
+
+
+def serve_with(jobs, recording, installation, top, wanted, seed):
+    """serve_some() by several processes."""
+    def one(part):
+        return serve_some(recording, installation, top,
+                          lambda number, state: number % jobs == part and wanted(number, state), seed)
+
+    return by_parts(jobs, one)
 
 
 def main():
@@ -548,7 +714,8 @@ def main():
             if asked.o is not None and asked.k:
                 put_files(recording, asked.s, asked.o, pathlib.Path(asked.k) / f"{world}.{asked.o}")
             if world == "chain" and asked.o is None and not asked.first:
-                serve_some(recording, installation, top, asked.n // SERVED, asked.s, summary)
+                wanted = evenly(recording, asked.n // SERVED, asked.s, part - 1, parts)
+                summary.add(serve_with(asked.j, recording, installation, top, wanted, asked.s))
             for line in summary.broken[:SAID_MAX]:
                 print(f"{world}: {line}")
             assert summary.states, "no such state"

@@ -70,7 +70,7 @@ class Submitter(Frames):
 
 
 class Message:
-    """A message as the keeper says it; states: recipient index to 'T' or 'D' (done ones are not said)."""
+    """A message as the keeper says it; states: recipient index to 'T', 'D' or 'S' (done ones are not said)."""
 
     def __init__(self, payload):
         (self.number, self.birth, self.size, self.uid, self.recipients, self.tried, self.place, self.offset, self.len,
@@ -107,9 +107,9 @@ class Send(Frames):
             while payload:
                 index, state = struct.unpack(">Ic", payload[:5])
                 address, payload = payload[5:].split(b"\0", 1)
-                if state == b"D":
+                for _ in range((state.upper() in b"DS") + state.islower()):	# the text, and parameters
                     _, payload = payload.split(b"\0", 1)
-                self.current.states[index] = state
+                self.current.states[index] = state.upper()
         elif kind == b"O":
             self.messages[self.current.number] = self.current
             self.new.append(self.current.number)
