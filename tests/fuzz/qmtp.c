@@ -32,6 +32,13 @@ policy_is_bad_recipient(const struct settings *s, const char *address, size_t le
 }
 
 int
+policy_is_null_sender(const char *address, size_t len)
+{
+	(void)address;
+	return len == 0;
+}
+
+int
 policy_is_postmaster(const char *address, size_t len)
 {
 	return address && len == 10;
