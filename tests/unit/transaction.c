@@ -761,7 +761,7 @@ use_large_message(void)
 static void
 a_chunk_that_is_refused_while_others_are_on_their_way(void **state)
 {
-	static const struct server_step steps[] = { { "RCPT TO:<b@x.test>\r\n", OK OK "450 later\r\n" }, { "", "552 too large\r\n" }, { 0 } };
+	static const struct server_step steps[] = { { "RCPT TO:<b@x.test>\r\n", OK OK "450 later\r\n" }, { "BDAT ", "552 too large\r\n" }, { 0 } };
 
 	(void)state;
 	use_large_message();
