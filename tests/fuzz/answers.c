@@ -88,7 +88,7 @@ __wrap_poll(struct pollfd *p, nfds_t n, int timeout)
 static struct given
 first_packet(struct given g)
 {
-	struct given packet = { NULL, 0 };
+	struct given packet = { (const unsigned char *)"", 0 };
 
 	for (int i = 0; i < PACKETS_MAX && g.len && !packet.len; i++)
 		packet = given_piece(&g, given_number(&g, 2));
