@@ -531,6 +531,8 @@ def authd_of_accounts(world):
     os.close(theirs)
     try:
         assert os.read(ours, 10)
+        # a worker of the same user that is kept for some seconds would be one more that can be signalled, or not
+        wait_for(lambda: not world.named("qmail-local"), what="the workers to end")
         yield process.pid
         with pop3(world):
             pass
