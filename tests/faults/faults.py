@@ -347,7 +347,9 @@ class World(Server):
         may = self.fault.split()[0] if self.fault and "mmap" in self.fault else None
         told = [line for line in self.struck_path.read_text().splitlines() if line.startswith("signal") and line.split()[1] != may]
         ended = [f"{part} ended with {code}" for part, code in self.ends if is_crash(code) and not (may and self.concerns(part))]
-        return told + ended + ([] if may else [line for text in [*self.all_logs().values(), *self.refused] for line in SAYS_CRASH.findall(text)])
+        said = [line for text in [*self.all_logs().values(), *self.refused] for line in SAYS_CRASH.findall(text)]
+        # what qmail-local says of a program that SIGKILL ended, ours as well
+        return told + ended + ([] if may else [line for line in said if not (self.tears() and "A_program_of_the_dot-qmail_file_crashed" in line)])
 
     # -- what arrived -----------------------------------------------------------
     def boxes(self):
@@ -765,6 +767,8 @@ def unlogged(world, result):
     if world.concerns("client"):  # it is its own, and was looked at
         return []
     by = {"qmail-queued": [r for r in result.refusals if not isinstance(r, str)], "qmail-smtpd": [r for r in result.refusals if isinstance(r, str)]}
+    if world.fault.startswith("qmail-queued recvmsg") and world.fault.endswith("error 104"):  # a submitter that went away says nothing to the keeper's log
+        del by["qmail-queued"]
     return [(program, refusals) for program, refusals in by.items() if refusals and not TROUBLE.search(logs[program])]
 
 

@@ -149,7 +149,8 @@ SUBMITTER, CLIENT = (53, ""), "SMTPDataError(451, b'4.3.0 later')"
 ])
 def test_a_refusal_that_nobody_logged_is_found(refusal, log, found):
     """Another program's line, or that of a session without fault, is not the line about it."""
-    world = types.SimpleNamespace(all_logs=lambda: {"qmail-queued": "", "qmail-smtpd": "", **log}, concerns=lambda name: False)
+    world = types.SimpleNamespace(fault="", all_logs=lambda: {"qmail-queued": "", "qmail-smtpd": "", **log},
+                                  concerns=lambda name: False)
     assert bool(faults.unlogged(world, types.SimpleNamespace(refusals=[refusal]))) == found
 
 
