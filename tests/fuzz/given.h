@@ -47,6 +47,17 @@ given_until(struct given *g, char end)
 	return piece;
 }
 
+/* The octets up to an empty line, which is taken and not counted, or to the last. */
+static inline struct given
+given_section(struct given *g)
+{
+	const uint8_t *end = g->len > 1 ? memmem(g->s, g->len, "\n\n", 2) : NULL;
+	struct given section = given_piece(g, end ? (size_t)(end + 1 - g->s) : g->len);
+
+	given_piece(g, 1);
+	return section;
+}
+
 /* A copy of len octets and not one more, so that what is read beyond is seen; the caller frees it. */
 static inline char *
 given_copy(const void *s, size_t len)

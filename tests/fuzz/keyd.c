@@ -9,6 +9,7 @@
 #define main keyd_main
 #include "bin-src/tls/qmail-keyd.c"	/* NOLINT(bugprone-suspicious-include): what answers is static there */
 #undef main
+#include "no_sandbox.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -18,20 +19,6 @@ static struct worker worker;
 /* --- no question reaches these --------------------------------------------------------------- */
 
 const struct sandbox_filter sandbox_signer;
-
-int
-sandbox_enter(const struct sandbox *s)
-{
-	(void)s;
-	abort();
-}
-
-void
-sandbox_warn(int lack)
-{
-	(void)lack;
-	abort();
-}
 
 /* --- questions ----------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* qmail-pw2u, given any lines: the input is users/mailnames, the passwd file and users/subusers, with an empty line between them. Each line that
  * it makes is one that qmail-newu takes, of a user of the passwd file who is not root. */
 #include <assert.h>
-#include "given.h"
+#include "given_list.h"
 #include "users/assign.h"
 #define main pw2u_main
 #include "bin-src/users/qmail-pw2u.c"	/* NOLINT(bugprone-suspicious-include): what makes lines is static there */
@@ -17,25 +17,6 @@ __wrap_buffer_puts(buffer *b, const char *s)
 {
 	assert(b == buffer_1 && stralloc_catb(&table, s, strlen(s)));
 	return (int)strlen(s);
-}
-
-static struct given
-take_section(struct given *g)
-{
-	const uint8_t *end = g->len > 1 ? memmem(g->s, g->len, "\n\n", 2) : NULL;
-	struct given section = given_piece(g, end ? (size_t)(end + 1 - g->s) : g->len);
-
-	given_piece(g, 1);
-	return section;
-}
-
-static void
-read_list(stralloc *list, struct given g)
-{
-	static struct given_file file;
-
-	given_write(&file, g.s, g.len);
-	assert(control_list(list, file.path) == 1);
 }
 
 static void
@@ -66,9 +47,9 @@ LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
 	table.len = 0;
 	if (given_number(&g, 1) == 'C')
 		m.break_char = '\0';
-	read_list(&list, take_section(&g));
+	given_list(&list, given_section(&g));
 	assert(control_map_build(&m.mailnames, &list, 1));
-	passwd = take_section(&g);
+	passwd = given_section(&g);
 	while (passwd.len) {
 		char *line = given_string(given_until(&passwd, '\n'));
 
@@ -76,8 +57,7 @@ LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
 		free(line);
 	}
 	assert(control_map_build(&accounts, &m.accounts, 1));
-	list.len = 0;
-	read_list(&list, g);
+	given_list(&list, g);
 	for (size_t at = 0, next; at < list.len; at = next) {
 		next = at + strlen(list.s + at) + 1;
 		add_subuser(&m, &accounts, list.s + at);

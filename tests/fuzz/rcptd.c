@@ -3,11 +3,13 @@
  * the next question. Each question has one answer, of its number, the same whenever it is asked; nobody is unknown who has instructions. */
 #include <assert.h>
 #include "bin-src/smtpd/slow_lookup.c"	/* NOLINT(bugprone-suspicious-include): what its processes do is static there */
+#include "control_files.h"
 #include "given.h"
 #include "users/tables.h"
 #define main rcptd_main
 #include "bin-src/smtpd/qmail-rcptd.c"	/* NOLINT(bugprone-suspicious-include): what reads questions is static there */
 #undef main
+#include "no_sandbox.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -23,20 +25,6 @@ static struct given lie;			/* what one says next instead of its answer */
 /* --- no question reaches these --------------------------------------------------------------------------- */
 
 const struct sandbox_filter sandbox_lookup;
-
-int
-sandbox_enter(const struct sandbox *s)
-{
-	(void)s;
-	abort();
-}
-
-void
-sandbox_warn(int lack)
-{
-	(void)lack;
-	abort();
-}
 
 /* --- users, and their files ------------------------------------------------------------------------------- */
 
@@ -165,31 +153,19 @@ connect_client(void)
 	return pair[1];
 }
 
-static void
-write_control(const char *name, const char *text)
-{
-	FILE *f = fopen(name, "w");
-
-	if (!f || fputs(text, f) < 0 || fclose(f))
-		err(1, "%s", name);
-}
-
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	char directory[] = "/tmp/fuzz-rcptd.XXXXXX";
-	int before = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct control_files files = control_files_begin();
 
 	(void)argc, (void)argv, (void)rcptd_main, (void)start_process;
-	if (before < 0 || !mkdtemp(directory) || chdir(directory) || mkdir("control", 0700))
-		err(1, "prepare");
-	write_control("control/me", "here.test\n");
-	write_control("control/locals", "here.test\n");
-	write_control("control/virtualdomains", "virtual.test:user\n.below.test:any\nx@exact.test:user-list\nnone.test:\n");
-	write_control("control/percenthack", "here.test\n");
-	if (fresh_routes_load(&rcptd.rules) || system("rm -r control") || fchdir(before) || rmdir(directory))
+	control_files_write("control/me", "here.test\n");
+	control_files_write("control/locals", "here.test\n");
+	control_files_write("control/virtualdomains", "virtual.test:user\n.below.test:any\nx@exact.test:user-list\nnone.test:\n");
+	control_files_write("control/percenthack", "here.test\n");
+	if (fresh_routes_load(&rcptd.rules))
 		err(1, "rules");
-	close(before);
+	control_files_end(&files);
 	rcptd.rules.looked_at = rcptd.now = 1;
 	strcpy(rcptd.home, "/q/");
 	rcptd.epoll = epoll_create1(EPOLL_CLOEXEC);

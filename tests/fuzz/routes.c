@@ -5,7 +5,7 @@
 #include <strings.h>
 #include "bin-src/local/environment.h"
 #include "bin-src/send/route.h"
-#include "given.h"
+#include "given_list.h"
 #include "users/account.h"
 #include "users/passwd.h"
 
@@ -14,27 +14,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 enum { LOCALS, PERCENTHACK, VIRTUALDOMAINS, USERS, LISTS };
 
 static stralloc lists[LISTS];		/* entries, each ended by NUL */
-
-/* Up to an empty line. */
-static struct given
-take_section(struct given *g)
-{
-	const uint8_t *end = g->len > 1 ? memmem(g->s, g->len, "\n\n", 2) : NULL;
-	struct given section = given_piece(g, end ? (size_t)(end + 1 - g->s) : g->len);
-
-	given_piece(g, 1);
-	return section;
-}
-
-static void
-read_list(stralloc *list, struct given g)
-{
-	static struct given_file file;
-
-	given_write(&file, g.s, g.len);
-	list->len = 0;
-	assert(control_list(list, file.path) == 1);
-}
 
 /* The value of the last line of this key, "" where lines have none; NULL: there is no such line. */
 static const char *
@@ -217,7 +196,7 @@ LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
 	char *recipient = given_string(given_until(&g, '\n')), *host;
 
 	for (int i = 0; i < LISTS; i++)
-		read_list(lists + i, take_section(&g));
+		given_list(lists + i, given_section(&g));
 	check_route(recipient);
 	check_user(recipient);
 	host = strrchr(recipient, '@');

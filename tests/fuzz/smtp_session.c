@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "bin-src/smtpd/recipient.h"
 #include "bin-src/smtpd/session.h"
+#include "control_files.h"
 #include "given.h"
 #include "queue/envelope.h"
 
@@ -126,30 +127,20 @@ static struct server_tls tls;
 static struct auth auth = { .is_on = 1, .runner = -1, .null = -1, .owns_sender = -1 };	/* there is no keeper */
 static int replies;
 
-static void
-write_control(const char *name, const char *text)
-{
-	FILE *f = fopen(name, "w");
-
-	if (!f || fputs(text, f) < 0 || fclose(f))
-		err(1, "%s", name);
-}
-
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	char directory[] = "/tmp/fuzz-smtp_session.XXXXXX";
 	const char *file = "";
 	struct peer peer;
-	int before = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct control_files files = control_files_begin();
 
 	replies = memfd_create("replies", MFD_CLOEXEC);
-	if (before < 0 || replies < 0 || !mkdtemp(directory) || chdir(directory) || mkdir("control", 0700))
+	if (replies < 0 || dup2(replies, 1) < 0)
 		err(1, "prepare");
-	write_control("control/me", "here.test\n");
-	write_control("control/databytes", "3000\n");
-	write_control("control/maxrcpt", "5\n");
-	write_control("control/maxsmtperrors", "50\n");
+	control_files_write("control/me", "here.test\n");
+	control_files_write("control/databytes", "3000\n");
+	control_files_write("control/maxrcpt", "5\n");
+	control_files_write("control/maxsmtperrors", "50\n");
 	setenv("TCPREMOTEIP", "192.0.2.1", 1);
 	peer_read(&peer);
 	if (!settings_read(&settings, &file) || !recipient_checks_start(&checks, &peer, 0))
@@ -160,8 +151,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	session.queue = &client;
 	session.tls = &tls;
 	session.auth = &auth;
-	if (system("rm -r control") || fchdir(before) || rmdir(directory) || dup2(replies, 1) < 0)
-		err(1, "clean up");
+	control_files_end(&files);
 	(void)argc;
 	(void)argv;
 	return 0;

@@ -3,10 +3,12 @@
  * share of an hour; a sender is its own. */
 #include <assert.h>
 #include <fcntl.h>
+#include "control_files.h"
 #include "given.h"
 #define main submitd_main
 #include "bin-src/smtpd/qmail-submitd.c"	/* NOLINT(bugprone-suspicious-include): what answers is static there */
 #undef main
+#include "no_sandbox.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -23,20 +25,6 @@ static uint64_t now_ms = 1;
 /* --- no question reaches these ----------------------------------------------------------------------------- */
 
 const struct sandbox_filter sandbox_lookup;
-
-int
-sandbox_enter(const struct sandbox *s)
-{
-	(void)s;
-	abort();
-}
-
-void
-sandbox_warn(int lack)
-{
-	(void)lack;
-	abort();
-}
 
 /* --- a session -------------------------------------------------------------------------------------------- */
 
@@ -61,32 +49,20 @@ __wrap_service_socket_say(int fd, char letter, const char *text)
 	return 1;
 }
 
-static void
-write_control(const char *name, const char *text)
-{
-	FILE *f = fopen(name, "w");
-
-	if (!f || fputs(text, f) < 0 || fclose(f))
-		err(1, "%s", name);
-}
-
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	char directory[] = "/tmp/fuzz-submitd.XXXXXX";
-	int before = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct control_files files = control_files_begin();
 
 	(void)argc, (void)argv, (void)submitd_main;
-	if (before < 0 || !mkdtemp(directory) || chdir(directory) || mkdir("control", 0700))
-		err(1, "prepare");
-	write_control("control/me", "here.test\n");
-	write_control("control/submissionmessages", "3\n");
-	write_control("control/submissionrecipients", "10\n");
-	write_control("control/submissionlimits", "ana:2:\n@b.test::\n");
-	write_control("control/submissionsenders", "ana:team@x.test\nbob@b.test:@b.test\n");
-	if (read_files(&submitd) || system("rm -r control") || fchdir(before) || rmdir(directory))
+	control_files_write("control/me", "here.test\n");
+	control_files_write("control/submissionmessages", "3\n");
+	control_files_write("control/submissionrecipients", "10\n");
+	control_files_write("control/submissionlimits", "ana:2:\n@b.test::\n");
+	control_files_write("control/submissionsenders", "ana:team@x.test\nbob@b.test:@b.test\n");
+	if (read_files(&submitd))
 		err(1, "control files");
-	close(before);
+	control_files_end(&files);
 	if (!allowance_init(&submitd.allowance) || !service_users_put(&submitd.vouchers, VOUCHER))
 		err(1, "start");
 	return 0;
