@@ -331,7 +331,7 @@ write_to_program(struct queue_client *q, int *fd, stralloc *octets)
 	octets->len = 0;
 }
 
-/* The program's wait status, or -1 with errno set. */
+/* The program's wait status, or -1. */
 static int
 await_program(struct queue_client *q)
 {
@@ -339,7 +339,7 @@ await_program(struct queue_client *q)
 	pid_t r;
 
 	if (q->status_fd >= 0) {
-		status = runner_wait(q->status_fd, (int)q->patience * 1000);
+		status = runner_wait(q->status_fd);
 		q->status_fd = -1;
 		return status;
 	}
@@ -352,11 +352,15 @@ await_program(struct queue_client *q)
 static int
 wait_program(struct queue_client *q)
 {
-	int status = await_program(q);
+	int status;
 
-	q->pid = 0;
-	if (status < 0 && errno == ETIMEDOUT)
+	if (q->status_fd >= 0 && !wait_for(q->status_fd, POLLIN, wait_end(q))) {	/* it goes on */
+		close_fd(&q->status_fd);
+		q->pid = 0;
 		return QUEUE_TIMEOUT;
+	}
+	status = await_program(q);
+	q->pid = 0;
 	return status < 0 || !WIFEXITED(status) ? QUEUE_BUG : WEXITSTATUS(status);
 }
 

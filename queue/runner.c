@@ -262,17 +262,11 @@ runner_run(int runner, int fds[RUNNER_PIPES], pid_t *pid)
 }
 
 int
-runner_wait(int fd, int wait_ms)
+runner_wait(int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
 	uint32_t status;
-	int r, ok;
+	int ok = take(fd, &status, NULL, 0) == 1;
 
-	do	/* after a signal anew: only who stops the server sends one */
-		r = poll(&p, 1, wait_ms);
-	while (r < 0 && errno == EINTR);
-	ok = r > 0 && take(fd, &status, NULL, 0) == 1;
 	close(fd);
-	errno = r == 0 ? ETIMEDOUT : EPROTO;
 	return ok ? (int)status : -1;
 }

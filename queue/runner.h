@@ -23,9 +23,8 @@ int runner_start(const char *program, int home);
  * close-on-exec. *pid is its process id. Returns a descriptor for runner_wait, or -1: it could not be started. */
 int runner_run(int runner, int fds[RUNNER_PIPES], pid_t *pid);
 
-/* Waits until the program has ended, for wait_ms at most (-1: without a limit), and closes the descriptor: a program that has not ended
- * goes on. Returns its wait status, or -1 with errno set (ETIMEDOUT: it has not ended; EPROTO: it is not known). */
-int runner_wait(int fd, int wait_ms);
+/* Waits until the program has ended, and closes the descriptor. Returns its wait status, or -1 if that is not known. */
+int runner_wait(int fd);
 
 /* In a child: becomes the program, with the ends in its fds as descriptors 0, 1 and 6 (all are above 6). Does not return. */
 void runner_become(const char *program, int home, const int ends[RUNNER_PIPES]);

@@ -83,7 +83,7 @@ run(void)
 	assert_true(wait >= 0);
 	close(fds[RUNNER_MESSAGE]);
 	close(fds[RUNNER_ENVELOPE]);
-	status = runner_wait(wait, -1);
+	status = runner_wait(wait);
 	close(fds[RUNNER_ERROR]);
 	return status;
 }
@@ -105,7 +105,7 @@ a_program_gets_message_and_envelope_and_says_a_text(void **state)
 	close(fds[RUNNER_MESSAGE]);
 	assert_int_equal(write(fds[RUNNER_ENVELOPE], "Fs", 2), 2);
 	close(fds[RUNNER_ENVELOPE]);
-	status = runner_wait(wait, -1);
+	status = runner_wait(wait);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 31);
 	assert_int_equal(fcntl(wait, F_GETFD), -1);
@@ -114,23 +114,6 @@ a_program_gets_message_and_envelope_and_says_a_text(void **state)
 	close(fds[RUNNER_ERROR]);
 	directory_assert_file("got-message", "octets", 6);
 	directory_assert_file("got-envelope", "Fs", 2);
-}
-
-static void
-a_program_that_does_not_end_is_not_waited_for(void **state)
-{
-	int fds[RUNNER_PIPES], wait;
-	pid_t pid;
-
-	(void)state;
-	directory_write_script("program", "cat >/dev/null");
-	wait = runner_run(runner, fds, &pid);
-	assert_true(wait >= 0);
-	errno = 0;
-	assert_int_equal(runner_wait(wait, 0), -1);
-	assert_int_equal(errno, ETIMEDOUT);
-	assert_int_equal(fcntl(wait, F_GETFD), -1);
-	close_pipes(fds);	/* sees the end of its input */
 }
 
 static void
@@ -145,7 +128,7 @@ its_process_id_is_the_programs(void **state)
 	directory_write_script("program", "echo $$ >&6");
 	wait = runner_run(runner, fds, &pid);
 	assert_true(wait >= 0);
-	assert_int_equal(runner_wait(wait, -1), 0);
+	assert_int_equal(runner_wait(wait), 0);
 	n = read(fds[RUNNER_ERROR], said, sizeof said - 1);
 	assert_true(n > 0);
 	said[n] = '\0';
@@ -249,7 +232,7 @@ many_run_at_once(void **state)
 
 		assert_int_equal(write(fds[i][RUNNER_MESSAGE], &code, 1), 1);
 		close_pipes(fds[i]);
-		assert_int_equal(WEXITSTATUS(runner_wait(wait[i], -1)), 1 + i);
+		assert_int_equal(WEXITSTATUS(runner_wait(wait[i])), 1 + i);
 	}
 }
 
@@ -275,7 +258,7 @@ it_holds_none_of_the_parents_descriptors_but_2(void **state)
 
 		wait = runner_run(runner, fds, &pid);
 		assert_true(wait >= 0);
-		assert_int_equal(runner_wait(wait, -1), 0);
+		assert_int_equal(runner_wait(wait), 0);
 		assert_int_equal(read(fds[RUNNER_ERROR], &c, 1), 0);
 		close_pipes(fds);
 	}
@@ -296,7 +279,7 @@ it_ends_when_nobody_holds_its_socket_and_the_programs_go_on(void **state)
 	assert_int_equal(poll(&p, 1, 0), 0);
 	close(fds[RUNNER_MESSAGE]);
 	close(fds[RUNNER_ENVELOPE]);
-	assert_int_equal(WEXITSTATUS(runner_wait(wait, -1)), 31);
+	assert_int_equal(WEXITSTATUS(runner_wait(wait)), 31);
 	close(fds[RUNNER_ERROR]);
 }
 
@@ -421,10 +404,10 @@ a_wait_status_that_does_not_come_is_not_known(void **state)
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
 	close(ends[1]);
-	assert_int_equal(runner_wait(ends[0], -1), -1);
+	assert_int_equal(runner_wait(ends[0]), -1);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
 	assert_int_equal(send(ends[1], "abc", 3, 0), 3);
-	assert_int_equal(runner_wait(ends[0], -1), -1);
+	assert_int_equal(runner_wait(ends[0]), -1);
 	close(ends[1]);
 	assert_int_equal(fcntl(ends[0], F_GETFD), -1);
 }
@@ -459,7 +442,6 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(a_program_gets_message_and_envelope_and_says_a_text), TEST(its_process_id_is_the_programs),
-		TEST(a_program_that_does_not_end_is_not_waited_for),
 		TEST(a_home_is_where_the_program_is_and_runs), TEST(a_home_that_cannot_be_entered), TEST(a_program_that_is_not_there),
 		TEST(a_program_that_is_killed), TEST(the_program_can_be_ended_by_SIGTERM_and_SIGPIPE), TEST(many_run_at_once),
 		TEST(it_holds_none_of_the_parents_descriptors_but_2), TEST(it_ends_when_nobody_holds_its_socket_and_the_programs_go_on),
