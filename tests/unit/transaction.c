@@ -336,21 +336,29 @@ what_needs_no_SMTPUTF8(void **state)
 	}
 }
 
+/* The message becomes shorter between the survey and the transaction, which finds that out before its first command. */
+static void
+shorter_is_deferred_before_a_command(const char *message, size_t len)
+{
+	int fd = memfd_create("message", MFD_CLOEXEC);
+
+	assert_int_equal(write(fd, message, len), len);
+	mail_data_init(&data, NULL, fd, len);
+	assert_int_equal(mail_data_survey(&data), 1);
+	mail_data_free(&data);
+	assert_int_equal(ftruncate(fd, 1), 0);
+	what_is_refused_before_a_command("Z Unable to read the message. (#4.3.0)");
+	close(fd);
+}
+
 static void
 a_message_that_becomes_shorter_before_it_is_looked_into(void **state)
 {
 	static const char message[] = "Subject: x\n\n\xc3\xb3\n";
-	int fd = memfd_create("message", MFD_CLOEXEC);
 
 	(void)state;
-	assert_int_equal(write(fd, message, sizeof message - 1), sizeof message - 1);
-	mail_data_init(&data, NULL, fd, sizeof message - 1);
-	assert_int_equal(mail_data_survey(&data), 1);
-	mail_data_free(&data);
-	assert_int_equal(ftruncate(fd, 1), 0);
 	t.sender_parameters = "SMTPUTF8";
-	what_is_refused_before_a_command("Z Unable to read the message. (#4.3.0)");
-	close(fd);
+	shorter_is_deferred_before_a_command(message, sizeof message - 1);
 }
 
 static void
@@ -469,16 +477,8 @@ a_message_that_cannot_be_converted(void **state)
 static void
 a_message_that_becomes_shorter_before_it_is_converted(void **state)
 {
-	int fd = memfd_create("message", MFD_CLOEXEC);
-
 	(void)state;
-	assert_int_equal(write(fd, EIGHT, sizeof EIGHT - 1), sizeof EIGHT - 1);
-	mail_data_init(&data, NULL, fd, sizeof EIGHT - 1);
-	assert_int_equal(mail_data_survey(&data), 1);
-	mail_data_free(&data);
-	assert_int_equal(ftruncate(fd, 1), 0);
-	what_is_refused_before_a_command("Z Unable to read the message. (#4.3.0)");
-	close(fd);
+	shorter_is_deferred_before_a_command(EIGHT, sizeof EIGHT - 1);
 }
 
 /* --- groups and sessions --------------------------------------------------------------------------------------- */
