@@ -32,11 +32,12 @@
 #include "unforked.h"
 
 enum {
-	ACCEPTS = 32,			/* connections taken in one turn */
+	ACCEPTS = 256,			/* connections taken in one turn, before processes start for those that have to wait */
+	FORKS = 32,			/* for them in that turn; no signal is heard meanwhile */
 	WORDS = 64,			/* of children heard in one turn */
 	EVENTS = LISTENER_SOCKETS_MAX + 1,
 	STARTS = 4,			/* processes that start at once, but for those of networks with no more than PROMPT connections */
-	PROMPT = 8,
+	PROMPT = 2,
 	START_MS = 1000,		/* a process that has not said by then that it has started is taken for one that has */
 	WAITING_MAX = 1000,		/* connections whose processes are to be started */
 	DESCRIPTORS = 200,		/* that the parent may need for all else */
@@ -88,6 +89,7 @@ struct listener {
 	unsigned int starting;		/* children that are IS_STARTING */
 	struct newcomer waiting[WAITING_MAX];	/* they count as connections; the longest waiting first */
 	unsigned int waiting_len, waiting_max;
+	int is_turn_of_first;	/* the next place to start is for the longest waiting, not for the network with the fewest connections */
 	int is_paused;
 	unsigned int pause_ms;
 	uint64_t pause_until, now;
@@ -613,6 +615,7 @@ start_child(struct listener *l, const struct newcomer *n)
 		return 0;
 	}
 	close(n->fd);
+	l->now = monotonic_ms();	/* forks take so long that the turn's is past */
 	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IS_STARTING, .remote = n->remote,
 	    .generation = l->rules.generation, .start_until = l->now + START_MS };
 	l->starting++;
@@ -633,24 +636,44 @@ serve(struct listener *l, const struct newcomer *n, int may_wait)
 	return 0;
 }
 
-/* Takes the first that waits, which counts no longer. */
+/* Takes the ith of those that wait, which counts no longer. */
 static struct newcomer
-take_waiting(struct listener *l)
+take_waiting(struct listener *l, unsigned int i)
 {
-	struct newcomer n = l->waiting[0];
+	struct newcomer n = l->waiting[i];
 
-	memmove(l->waiting, l->waiting + 1, --l->waiting_len * sizeof *l->waiting);
+	memmove(l->waiting + i, l->waiting + i + 1, (--l->waiting_len - i) * sizeof *l->waiting);
 	client_limits_give(&l->limits, &n.remote.address);
 	return n;
 }
 
-/* Serves those who wait, as far as processes may start now. Returns 1 in a child, else 0. */
+/* The first of those that wait whose network has the fewest connections. */
+static unsigned int
+least_present(const struct listener *l)
+{
+	unsigned int least = 0;
+	size_t fewest = SIZE_MAX;
+
+	for (unsigned int i = 0; i < l->waiting_len; i++) {
+		size_t present = client_limits_of_prefix(&l->limits, &l->waiting[i].remote.address);
+
+		if (present < fewest) {
+			fewest = present;
+			least = i;
+		}
+	}
+	return least;
+}
+
+/* Serves those who wait, as far as processes may start now: by turns whose network has the fewest connections, so that a few are
+ * not behind hundreds, and who waits longest, so that nobody waits for ever. Returns 1 in a child, else 0. */
 static int
 serve_waiting(struct listener *l)
 {
 	while (l->waiting_len && l->starting < STARTS && !l->is_paused && !is_stopping) {
-		struct newcomer n = take_waiting(l);
+		struct newcomer n = take_waiting(l, l->is_turn_of_first ? 0 : least_present(l));
 
+		l->is_turn_of_first = !l->is_turn_of_first;
 		if (serve(l, &n, 0))
 			return 1;
 	}
@@ -661,7 +684,7 @@ static void
 refuse_waiting(struct listener *l)
 {
 	while (l->waiting_len) {
-		struct newcomer n = take_waiting(l);
+		struct newcomer n = take_waiting(l, 0);
 
 		refuse(l, &n, "the server is being stopped", l->config->busy);
 	}
@@ -701,11 +724,13 @@ is_passing(int error)
 	}
 }
 
-/* Takes what waits at a socket, up to ACCEPTS. Returns 1 in a child, else 0. */
+/* Takes what waits at a socket, up to ACCEPTS and FORKS. Returns 1 in a child, else 0. */
 static int
 accept_some(struct listener *l, int listening)
 {
-	for (int i = 0; i < ACCEPTS && !l->is_paused && !is_stopping; i++) {
+	size_t most = l->children_len + FORKS;
+
+	for (int i = 0; i < ACCEPTS && l->children_len < most && !l->is_paused && !is_stopping; i++) {
 		union endpoint_room room = { .any.sa_family = AF_UNSPEC };
 		socklen_t len = sizeof room;
 		struct newcomer n = { .fd = accept4(listening, &room.any, &len, SOCK_CLOEXEC) };

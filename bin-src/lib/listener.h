@@ -9,7 +9,7 @@
  *               when the parent dies
  * Blocking      the parent never waits for a child, a client or the log
  * Fairness      starting a process takes far longer than accepting: at most a few start at once for networks with many
- *               connections, and those of others are started before them
+ *               connections, and those of others are started before them; the fewer a network has, the sooner
  * Memory        bounded by the limits: about 100 octets a connection in the parent, and the child process itself
  * Under tcpserver and the like none of this is used: listener_is(0) says no. Who the client is, peer.h tells either way. */
 #ifndef LISTENER_H

@@ -851,19 +851,19 @@ rules_that_change_during_a_session(void **state)
 
 /* --- fairness ----------------------------------------------------------------------------------------------------------------------- */
 
-enum { PROMPT = 8 };	/* of a network, without waiting */
+enum { STARTS = 4 };	/* processes that start at once for networks with many connections */
 
-/* A server whose processes take their time, and as many clients of one network as need not wait, and one more. */
+/* A server whose processes take their time, and as many clients of one network as start at once, and one more. */
 static void
-start_slowly(struct client clients[PROMPT + 1])
+start_slowly(struct client clients[STARTS + 1])
 {
 	is_slow = 1;
 	config.reuse = 5;
-	config.most = config.most_prefix = 2 * PROMPT;
+	config.most = config.most_prefix = 3 * STARTS;
 	start();
-	for (int i = 0; i < PROMPT; i++)
+	for (int i = 0; i < STARTS; i++)
 		come(&clients[i]);
-	connect_from(&clients[PROMPT], "127.0.0.2");
+	connect_from(&clients[STARTS], "127.0.0.2");
 }
 
 static void
@@ -891,80 +891,108 @@ has_heard(const struct client *c)
 static void
 who_opens_many_connections_waits_for_who_opens_one(void **state)
 {
-	struct client many[PROMPT + 1], one;
+	struct client many[STARTS + 1], one;
 
 	(void)state;
 	start_slowly(many);
 	come_from(&one, "127.0.1.1");	/* who came after it */
 	expect(&one, "TCPREMOTEIP", "127.0.1.1");
-	assert_false(has_heard(&many[PROMPT]));
-	order(many, PROMPT, "s");
-	hear(&many[PROMPT], ".=.\n");
-	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
-	end_in_order(&many[PROMPT]);
+	assert_false(has_heard(&many[STARTS]));
+	order(many, STARTS, "s");
+	hear(&many[STARTS], ".=.\n");
+	expect(&many[STARTS], "TCPREMOTEIP", "127.0.0.2");
+	end_in_order(&many[STARTS]);
 	leave(&one);
-	leave_all(many, PROMPT);
+	leave_all(many, STARTS);
+}
+
+/* Places to start are for the network with the fewest connections and for the longest waiting, by turns. */
+static void
+who_opens_hundreds_waits_for_who_opens_a_few(void **state)
+{
+	struct client many[STARTS + 1], another, few[3], one;
+
+	(void)state;
+	start_slowly(many);
+	connect_from(&another, "127.0.0.3");
+	for (int i = 0; i < 2; i++)
+		come_from(&few[i], "127.0.1.1");
+	connect_from(&few[2], "127.0.1.2");
+	come_from(&one, "127.0.2.1");	/* who came after it */
+	assert_false(has_heard(&few[2]));
+	order(many, STARTS, "s");	/* of seven that start, these four have: there is one place */
+	hear(&few[2], ".=.\n");
+	expect(&few[2], "TCPREMOTEIP", "127.0.1.2");
+	assert_false(has_heard(&many[STARTS]));
+	order(few, 1, "s");
+	hear(&many[STARTS], ".=.\n");
+	expect(&many[STARTS], "TCPREMOTEIP", "127.0.0.2");
+	assert_false(has_heard(&another));
+	leave_all(few, 3);
+	leave_all(many, STARTS + 1);
+	leave(&another);
+	leave(&one);
 }
 
 /* Nor does it wait for ever where others keep coming. */
 static void
 who_waits_is_served_though_others_never_cease(void **state)
 {
-	struct client many[PROMPT + 1], one;
+	struct client many[STARTS + 1], one;
 	int turns = 0;
 
 	(void)state;
 	start_slowly(many);
-	while (!has_heard(&many[PROMPT]) && ++turns < 50) {
-		struct pollfd p = { .fd = many[PROMPT].fd, .events = POLLIN };
+	while (!has_heard(&many[STARTS]) && ++turns < 50) {
+		struct pollfd p = { .fd = many[STARTS].fd, .events = POLLIN };
 
 		come_from(&one, "127.0.1.1");
 		leave(&one);
 		poll(&p, 1, 200);
 	}
 	assert_in_range(turns, 1, 49);
-	leave_all(many, PROMPT + 1);
+	leave_all(many, STARTS + 1);
 }
 
 /* They end without a word, or say nothing for a second. */
 static void
 processes_that_do_not_say_that_they_have_started(void **state)
 {
-	struct client many[PROMPT + 1];
+	struct client many[STARTS + 1];
 
 	(void)state;
 	start_slowly(many);
-	assert_false(has_heard(&many[PROMPT]));
-	order(many, PROMPT, "d");
-	hear(&many[PROMPT], ".=.\n");
-	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
-	leave_all(many, PROMPT + 1);
+	assert_false(has_heard(&many[STARTS]));
+	order(many, STARTS, "d");
+	hear(&many[STARTS], ".=.\n");
+	expect(&many[STARTS], "TCPREMOTEIP", "127.0.0.2");
+	leave_all(many, STARTS + 1);
 	stop(SIGTERM);
 	start_slowly(many);
-	hear(&many[PROMPT], ".=.\n");
-	expect(&many[PROMPT], "TCPREMOTEIP", "127.0.0.2");
-	leave_all(many, PROMPT + 1);
+	hear(&many[STARTS], ".=.\n");
+	expect(&many[STARTS], "TCPREMOTEIP", "127.0.0.2");
+	leave_all(many, STARTS + 1);
 }
 
 static void
 who_waits_when_the_server_stops_is_told(void **state)
 {
-	struct client many[PROMPT + 1], one;
+	struct client many[STARTS + 1], one;
 
 	(void)state;
 	start_slowly(many);
 	come_from(&one, "127.0.1.1");
 	kill(server, SIGTERM);
-	hear(&many[PROMPT], BUSY);
-	assert_string_equal(many[PROMPT].said, BUSY);
-	leave_all(many, PROMPT + 1);
+	hear(&many[STARTS], BUSY);
+	assert_string_equal(many[STARTS].said, BUSY);
+	leave_all(many, STARTS + 1);
 	leave(&one);
 }
 
 static void
 a_process_has_no_connection_of_who_waits(void **state)
 {
-	struct client many[PROMPT + 1], one;
+	struct client many[STARTS + 1], one;
 	char list[256];
 
 	(void)state;
@@ -973,7 +1001,7 @@ a_process_has_no_connection_of_who_waits(void **state)
 	snprintf(list, sizeof list, "%s", value(&one, "descriptors"));
 	expect(&many[0], "descriptors", list);
 	leave(&one);
-	leave_all(many, PROMPT + 1);
+	leave_all(many, STARTS + 1);
 }
 
 /* --- ends --------------------------------------------------------------------------------------------------------------------------- */
@@ -1146,6 +1174,7 @@ main(void)
 		TEST(a_process_that_keeps_to_one_connection_serves_no_other), TEST(a_process_never_serves_another_address),
 		TEST(the_next_connection_finds_descriptors_as_the_first),
 		TEST(who_opens_many_connections_waits_for_who_opens_one),
+		TEST(who_opens_hundreds_waits_for_who_opens_a_few),
 		TEST(who_waits_is_served_though_others_never_cease), TEST(processes_that_do_not_say_that_they_have_started),
 		TEST(who_waits_when_the_server_stops_is_told), TEST(a_process_has_no_connection_of_who_waits),
 		TEST(new_rules_are_for_new_processes),
