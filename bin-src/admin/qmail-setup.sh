@@ -28,13 +28,26 @@ home=${PWD#"$root"}	# as it will be called on the real server
 # --- users and groups ------------------------------------------------------
 # By /etc/passwd and /etc/group, where the programs look for them; with $DESTDIR its own, which the tools of this host write.
 
-# uid_of USER, gid_of GROUP: the number, or nothing
-uid_of() { awk -F: -v n="$1" '$1 == n { print $3; exit }' "$root/etc/passwd"; }
-gid_of() { awk -F: -v n="$1" '$1 == n { print $3; exit }' "$root/etc/group"; }
+# numbers_of FILE: " NAME=NUMBER ..." of the users or groups here that concern a mail server; read once, for each look costs a process
+numbers_of() { printf ' '; awk -F: '$1 ~ /^(root|alias|nofiles|qmail[a-z]?)$/ { printf "%s=%s ", $1, $3 }' "$root/etc/$1"; }
+
+# number NAME NUMBERS: the first of that name, or nothing
+number() {
+	case $2 in
+	*" $1="*) ;;
+	*) return 0 ;;
+	esac
+	number=${2#*" $1="}
+	echo "${number%% *}"
+}
+
+uid_of() { number "$1" "$uids"; }
+gid_of() { number "$1" "$gids"; }
 
 group() {
 	[ -z "$(gid_of "$1")" ] || return 0
 	groupadd ${root:+--prefix "$root"} --system "$1"
+	gids=$(numbers_of group)
 	say "group $1"
 }
 
@@ -43,11 +56,14 @@ user() {
 	[ -z "$(uid_of "$1")" ] || return 0
 	useradd ${root:+--prefix "$root"} --system --no-create-home --no-user-group --gid "$(gid_of "$2")" \
 	    --home-dir "$3" --shell /usr/sbin/nologin --comment tambo "$1"
+	uids=$(numbers_of passwd)
 	say "user $1"
 }
 
 users() {
 	[ "$(id -u)" = 0 ] || fatal 'only root can make users; for a private server of one user: qmail-setup -1' 100
+	uids=$(numbers_of passwd)
+	gids=$(numbers_of group)
 	for g in qmail nofiles qmails; do
 		group "$g"
 	done
@@ -77,15 +93,26 @@ enter() {
 	esac
 }
 
-# directory MODE USER GROUP NAME...: made if absent, in a parent that is there; mode and owner are set either way
-directory() {
-	mode=$1 user=$2 group=$3
-	shift 3
-	owner=
+# directories_in PARENT MODE USER GROUP NAME...: made if absent, in a parent that is there; mode and owner are set either way
+directories_in() {
+	parent=$1 mode=$2 user=$3 group=$4
+	shift 4
+	owner='' absent=''
 	[ "$one_user" ] || owner=$(uid_of "$user"):$(gid_of "$group")
 	for directory; do
-		[ -d "$directory" ] || (enter "$(dirname "$directory")" && mkdir "${directory##*/}")
-		(enter "$directory" && { [ ! "$owner" ] || chown "$owner" .; } && chmod "$mode" .)
+		[ -d "$parent/$directory" ] || absent="$absent $directory "
+	done
+	# shellcheck disable=SC2086 # one word a name
+	[ ! "$absent" ] || (enter "$parent" && mkdir -m "$mode" $absent)
+	for directory; do
+		(
+			enter "$parent/$directory"
+			[ ! "$owner" ] || chown "$owner" .
+			case $absent in
+			*" $directory "*) ;;
+			*) chmod "$mode" . ;;
+			esac
+		)
 	done
 }
 
@@ -104,41 +131,37 @@ keep_old_queue() {
 	say "the queue of qmail is kept as $home/queue.qmail; see INSTALL"
 }
 
-queue_folders() {
-	i=0
-	while [ $i -lt $split ]; do
-		echo "queue/mess/$i queue/info/$i"
-		i=$((i + 1))
-	done
-}
-
 directories() {
-	directory 0755 root root bin control users libexec service
-	directory 0711 qmailq qmails run
-	directory 0711 qmailp nofiles run/qmail-rcptd
-	directory 0711 qmailt nofiles run/qmail-tlsd
-	directory 0711 qmailk nofiles run/qmail-keyd
-	directory 0711 qmailm nofiles run/qmail-mtastsd
-	directory 0711 root root run/qmail-authd
-	directory 0711 qmailu nofiles run/qmail-submitd
-	directory 0700 qmailk nofiles tls
-	directory 0700 qmailk nofiles tls/client
-	directory 0750 qmailq qmails queue queue/journal queue/mess queue/info queue/new queue/damaged
-	# shellcheck disable=SC2046 # one word a name
-	directory 0750 qmailq qmails $(queue_folders)
-	directory 0755 alias nofiles alias
-	directory 0700 alias nofiles alias/Maildir alias/Maildir/new alias/Maildir/cur alias/Maildir/tmp
-	if [ ! "$one_user" ] && [ ! -e log ] && [ ! -h log ]; then
+	directories_in . 0755 root root bin control users libexec service
+	directories_in . 0711 qmailq qmails run
+	directories_in run 0711 qmailp nofiles qmail-rcptd
+	directories_in run 0711 qmailt nofiles qmail-tlsd
+	directories_in run 0711 qmailk nofiles qmail-keyd
+	directories_in run 0711 qmailm nofiles qmail-mtastsd
+	directories_in run 0711 root root qmail-authd
+	directories_in run 0711 qmailu nofiles qmail-submitd
+	directories_in . 0700 qmailk nofiles tls
+	directories_in tls 0700 qmailk nofiles client
+	directories_in . 0750 qmailq qmails queue
+	directories_in queue 0750 qmailq qmails journal mess info new damaged
+	for folder in queue/mess queue/info; do
+		# shellcheck disable=SC2046 # one word a number
+		directories_in $folder 0750 qmailq qmails $(seq 0 $((split - 1)))
+	done
+	directories_in . 0755 alias nofiles alias
+	directories_in alias 0700 alias nofiles Maildir
+	directories_in alias/Maildir 0700 alias nofiles new cur tmp
+	if [ "$one_user" ]; then
+		directories_in . 0755 root root log
+	elif [ ! -e log ] && [ ! -h log ]; then
 		mkdir -p "$root/var/log"
-		directory 0755 root root "$root/var/log/qmail"
+		directories_in "$root/var/log" 0755 root root qmail
 		ln -s /var/log/qmail log
 	fi
-	if [ "$one_user" ]; then directory 0755 root root log; fi
-	for service in qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-submitd qmail-mtastsd qmail-send qmail-smtpd qmail-qmtpd qmail-qmqpd \
-	    qmail-submission qmail-submissions qmail-popup qmail-pop3s; do
-		if [ -h log ]; then directory 0700 qmaill nofiles "$root$(readlink log)/$service"
-		else directory 0700 qmaill nofiles "log/$service"; fi
-	done
+	logs=log
+	[ ! -h log ] || logs=$root$(readlink log)
+	directories_in "$logs" 0700 qmaill nofiles qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-submitd qmail-mtastsd qmail-send \
+	    qmail-smtpd qmail-qmtpd qmail-qmqpd qmail-submission qmail-submissions qmail-popup qmail-pop3s
 }
 
 # --- files -----------------------------------------------------------------
