@@ -203,8 +203,8 @@ def sleeper(woken):
 
 def probe(world, greetings, stop):
     """A client whom nobody knows, each half second: appends to greetings in how many seconds the greeting came and the connection stood, when
-    that was, and how late a process was meanwhile that only sleeps."""
-    started, woken = time.monotonic(), []
+    that began (time.monotonic), and how late a process was meanwhile that only sleeps."""
+    woken = []
     threading.Thread(target=sleeper, args=[woken], daemon=True).start()
     for n in itertools.count():
         woken.clear()
@@ -216,7 +216,7 @@ def probe(world, greetings, stop):
             ended = time.monotonic()
             naps = [began, *woken, ended]
             late = max(b - a for a, b in itertools.pairwise(naps)) - NAP
-            greetings.append((ended - began, connected - began, began - started, max(late, 0)))
+            greetings.append((ended - began, connected - began, began, max(late, 0)))
             c.sendall(b"QUIT\r\n")
             c.recv(1000)
         if stop.wait(0.5):

@@ -49,14 +49,14 @@ class Samples:
 
     def __init__(self, server):
         self.server, self.looks = server, []
-        self.services, self.again, self.idle = server.services(), [], []
+        self.services, self.again, self.idle, self.times = server.services(), [], [], []
 
     def take(self, idle):
         services = self.server.services()
         self.again += [f"{name} ({self.services[name]}) is {pid} now" for name, pid in services.items() if pid != self.services[name]]
         self.services = services
         self.idle.append(idle)
-        look = {}
+        look, began = {}, time.monotonic()
         for pid, program in self.server.processes().items():
             try:
                 private, made = memory(pid)
@@ -64,6 +64,11 @@ class Samples:
             except OSError:
                 pass
         self.looks.append(look)
+        self.times.append((began, time.monotonic()))
+
+    def was_looking(self, began, ended):
+        """Whether the processes were looked at in that time: it holds their memory's locks, which fork waits for."""
+        return any(a < ended and began < b for a, b in self.times)
 
     def thirds(self):
         """The looks of the second fifth or so, when all is warm, and those of the last third. Of a run that was ended early all are both."""
@@ -129,7 +134,7 @@ class Load:
     """The processes of load.py and the sink."""
 
     def __init__(self, server, world):
-        self.stop, self.world = multiprocessing.Event(), world
+        self.stop, self.world, self.began = multiprocessing.Event(), world, time.monotonic()
         self.greetings = multiprocessing.Manager().list()
         self.sink = multiprocessing.Process(target=sink.run, args=[world.directory, server.sink], daemon=True)
         self.others = [self.process(kind, f"{name}{n}") for name, (kind, count) in KINDS.items() for n in range(count)]
@@ -195,10 +200,10 @@ def run(server, options, directory):
     print(f"{accepted} messages accepted, {accepted / options.minutes / 60:.0f} a second; {arrived} deliveries and bounces; {doubtful} were "
           f"cut off or refused; at most {most} waited\ngreetings: {len(seconds)}, median {seconds[len(seconds) // 2] * 1000:.1f} ms, "
           f"99 of 100 within {seconds[len(seconds) * 99 // 100] * 1000:.1f}, the slowest {seconds[-1] * 1000:.1f}")
-    for took, connected, at, late in greetings:
+    for took, connected, began, late in greetings:
         if took > GREETING:
-            found.append(f"a greeting took {took:.2f} seconds after {at:.0f}, the connection {connected:.2f} of them; "
-                         f"who only slept was late by {late:.2f}")
+            found.append(f"a greeting took {took:.2f} seconds after {began - work.began:.0f}, the connection {connected:.2f} of them; who only "
+                         f"slept was late by {late:.2f}; processes were {'' if samples.was_looking(began, began + took) else 'not '}looked at")
     if not accepted:
         found.append("nothing was accepted")
     return wrong + found
