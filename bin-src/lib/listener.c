@@ -87,6 +87,7 @@ struct listener {
 	struct idle idle[LISTENER_IDLE_MAX];	/* the longest waiting first */
 	unsigned int idle_len;
 	unsigned int starting;		/* children that are IS_STARTING */
+	unsigned int forks;		/* processes that were ever made, modulo its range */
 	struct newcomer waiting[WAITING_MAX];	/* they count as connections; the longest waiting first */
 	unsigned int waiting_len, waiting_max;
 	int is_turn_of_first;	/* the next place to start is for the longest waiting, not for the network with the fewest connections */
@@ -619,6 +620,7 @@ start_child(struct listener *l, const struct newcomer *n)
 	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IS_STARTING, .remote = n->remote,
 	    .generation = l->rules.generation, .start_until = l->now + START_MS };
 	l->starting++;
+	l->forks++;
 	l->pause_ms = 0;
 	return 0;
 }
@@ -728,9 +730,9 @@ is_passing(int error)
 static int
 accept_some(struct listener *l, int listening)
 {
-	size_t most = l->children_len + FORKS;
+	unsigned int before = l->forks;
 
-	for (int i = 0; i < ACCEPTS && l->children_len < most && !l->is_paused && !is_stopping; i++) {
+	for (int i = 0; i < ACCEPTS && l->forks - before < FORKS && !l->is_paused && !is_stopping; i++) {
 		union endpoint_room room = { .any.sa_family = AF_UNSPEC };
 		socklen_t len = sizeof room;
 		struct newcomer n = { .fd = accept4(listening, &room.any, &len, SOCK_CLOEXEC) };
