@@ -31,6 +31,13 @@ def test_security_says_what_they_can_do(seen):
     assert not escape.differences(seen)
 
 
+def test_security_has_lines_of_all_programs_and_of_no_other():
+    names = [line.removeprefix("  ")[:escape.NAME].strip() for line in escape.parts(escape.SECURITY.read_text())[1].splitlines()]
+    half = names.index("Open in them, beside /dev/"[:escape.NAME].strip())
+    headings = 2
+    assert names[headings:half - 1] == names[half + 1:] == [*PLACES], names
+
+
 @pytest.mark.parametrize("column, word", [("reads", "keys"), ("writes", "tmp"), ("more", "tcp"), ("touches", "qmail-send")])
 def test_one_word_more_is_a_difference(seen, column, word):
     row = next(r for r in seen if r.name == "qmail-submitd")
