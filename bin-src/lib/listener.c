@@ -32,14 +32,15 @@
 #include "unforked.h"
 
 enum {
-	ACCEPTS = 256,			/* connections taken in one turn, before processes start for those that have to wait */
-	FORKS = 32,			/* for them in that turn; no signal is heard meanwhile */
+	ACCEPTS = 256,			/* connections taken in one turn, before processes start for any of them */
+	FORKS = 4,			/* in that turn, before it is seen who has come meanwhile */
 	WORDS = 64,			/* of children heard in one turn */
 	EVENTS = LISTENER_SOCKETS_MAX + 1,
 	STARTS = 4,			/* processes that start at once, but for those of networks with no more than PROMPT connections */
 	PROMPT = 2,
 	START_MS = 1000,		/* a process that has not said by then that it has started is taken for one that has */
 	WAITING_MAX = 1000,		/* connections whose processes are to be started */
+	WAITING_LEAST = 16,		/* as many in any case */
 	DESCRIPTORS = 200,		/* that the parent may need for all else */
 	PAUSE_MS = 100,			/* after the first accept or fork that failed; doubled each time up to */
 	PAUSE_MS_MAX = 2000,
@@ -87,10 +88,10 @@ struct listener {
 	struct idle idle[LISTENER_IDLE_MAX];	/* the longest waiting first */
 	unsigned int idle_len;
 	unsigned int starting;		/* children that are IS_STARTING */
-	unsigned int forks;		/* processes that were ever made, modulo its range */
 	struct newcomer waiting[WAITING_MAX];	/* they count as connections; the longest waiting first */
 	unsigned int waiting_len, waiting_max;
 	int is_turn_of_first;	/* the next place to start is for the longest waiting, not for the network with the fewest connections */
+	int is_behind;		/* more of them may be served than one turn has time for */
 	int is_paused;
 	unsigned int pause_ms;
 	uint64_t pause_until, now;
@@ -586,15 +587,6 @@ is_within_limits(struct listener *l, const struct newcomer *n)
 	return 0;
 }
 
-/* Whether others come first: starting takes a thousand times as long as accepting, and whoever opens hundreds of connections at once is
- * not to hold up who opens one. */
-static int
-has_to_wait(const struct listener *l, const struct newcomer *n)
-{
-	return l->ask[0] >= 0 && (l->starting >= STARTS || l->waiting_len) && l->waiting_len < l->waiting_max &&
-	    client_limits_of_prefix(&l->limits, &n->remote.address) > PROMPT;
-}
-
 /* Starts a process for a connection that counts. Returns 1 in it, else 0. */
 static int
 start_child(struct listener *l, const struct newcomer *n)
@@ -620,22 +612,16 @@ start_child(struct listener *l, const struct newcomer *n)
 	l->children[l->children_len++] = (struct child){ .pid = pid, .state = IS_STARTING, .remote = n->remote,
 	    .generation = l->rules.generation, .start_until = l->now + START_MS };
 	l->starting++;
-	l->forks++;
 	l->pause_ms = 0;
 	return 0;
 }
 
-/* Returns 1 in a child, else 0. */
+/* Gives the connection to an idle child, or refuses it. Returns 1 if it needs a process, and counts. */
 static int
-serve(struct listener *l, const struct newcomer *n, int may_wait)
+needs_process(struct listener *l, const struct newcomer *n)
 {
 	rules_refresh(&l->rules);
-	if (reuse(l, n) || !is_allowed(l, n) || !is_within_limits(l, n))
-		return 0;
-	if (!may_wait || !has_to_wait(l, n))
-		return start_child(l, n);
-	l->waiting[l->waiting_len++] = *n;
-	return 0;
+	return !reuse(l, n) && is_allowed(l, n) && is_within_limits(l, n);
 }
 
 /* Takes the ith of those that wait, which counts no longer. */
@@ -667,16 +653,45 @@ least_present(const struct listener *l)
 	return least;
 }
 
-/* Serves those who wait, as far as processes may start now: by turns whose network has the fewest connections, so that a few are
- * not behind hundreds, and who waits longest, so that nobody waits for ever. Returns 1 in a child, else 0. */
+/* Whose process may start now, of those who wait: by turns whose network has the fewest connections, so that who opens one is not
+ * behind who opens hundreds, and who waits longest, so that nobody waits for ever; where enough start already, only one of the former
+ * with no more than PROMPT. -1: nobody's. */
+static int
+next_to_start(struct listener *l)
+{
+	unsigned int least, next;
+
+	if (!l->waiting_len)
+		return -1;
+	least = least_present(l);
+	/* without ask nobody hears who has started; where no more can wait, those that still come would not even be seen */
+	if (l->starting < STARTS || l->ask[0] < 0 || l->waiting_len == l->waiting_max) {
+		next = l->is_turn_of_first ? 0 : least;
+		if (l->waiting_len > 1)
+			l->is_turn_of_first = !l->is_turn_of_first;
+		return (int)next;
+	}
+	return client_limits_of_prefix(&l->limits, &l->waiting[least].remote.address) <= PROMPT ? (int)least : -1;
+}
+
+/* Serves those who wait, up to FORKS of them. Returns 1 in a child, else 0. */
 static int
 serve_waiting(struct listener *l)
 {
-	while (l->waiting_len && l->starting < STARTS && !l->is_paused && !is_stopping) {
-		struct newcomer n = take_waiting(l, l->is_turn_of_first ? 0 : least_present(l));
+	l->is_behind = 0;
+	for (int served = 0, next; !l->is_paused && !is_stopping; served++) {
+		struct newcomer n;
 
-		l->is_turn_of_first = !l->is_turn_of_first;
-		if (serve(l, &n, 0))
+		if (served == FORKS) {
+			l->is_behind = l->waiting_len > 0;
+			break;
+		}
+		next = next_to_start(l);
+		if (next < 0)
+			break;
+		n = take_waiting(l, (unsigned int)next);
+		/* asked again: meanwhile a child may be free, or the rules others */
+		if (needs_process(l, &n) && start_child(l, &n))
 			return 1;
 	}
 	return 0;
@@ -726,34 +741,31 @@ is_passing(int error)
 	}
 }
 
-/* Takes what waits at a socket, up to ACCEPTS and FORKS. Returns 1 in a child, else 0. */
-static int
+/* Takes what waits at a socket, up to ACCEPTS. */
+static void
 accept_some(struct listener *l, int listening)
 {
-	unsigned int before = l->forks;
-
-	for (int i = 0; i < ACCEPTS && l->forks - before < FORKS && !l->is_paused && !is_stopping; i++) {
+	for (int i = 0; i < ACCEPTS && l->waiting_len < l->waiting_max && !l->is_paused; i++) {
 		union endpoint_room room = { .any.sa_family = AF_UNSPEC };
 		socklen_t len = sizeof room;
 		struct newcomer n = { .fd = accept4(listening, &room.any, &len, SOCK_CLOEXEC) };
 
 		if (n.fd < 0) {
 			if (errno == EAGAIN || errno == EWOULDBLOCK)
-				return 0;
+				return;
 			if (is_passing(errno))
 				continue;
 			if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK)
 				strerr_diefusys(EXIT_TEMP, "accept connections");
 			log_trouble(l, "unable to accept a connection");
 			pause_accepting(l);
-			return 0;
+			return;
 		}
 		if (!endpoint_read(&n.remote, &room))
 			close(n.fd);
-		else if (serve(l, &n, 1))
-			return 1;
+		else if (needs_process(l, &n))
+			l->waiting[l->waiting_len++] = n;
 	}
-	return 0;
 }
 
 /* --- the loop --------------------------------------------------------------------------------------- */
@@ -772,6 +784,8 @@ patience(const struct listener *l, uint64_t until)
 		until = start;
 	if (l->log_left_out && l->log_since + LOG_MS < until)
 		until = l->log_since + LOG_MS;
+	if (l->is_behind)
+		return 0;
 	if (until == UINT64_MAX)
 		return -1;
 	return until > l->now ? (int)(until - l->now) : 0;
@@ -886,18 +900,26 @@ trap_signals(struct listener *l)
 	signal(SIGHUP, SIG_IGN);	/* there is nothing to be told: what has changed is read anew by itself */
 }
 
+/* As many may wait as there are descriptors for. */
+static void
+bound_waiting(struct listener *l)
+{
+	struct rlimit descriptors;
+
+	l->waiting_max = WAITING_LEAST;
+	if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_cur > DESCRIPTORS + WAITING_LEAST)
+		l->waiting_max = descriptors.rlim_cur - DESCRIPTORS < WAITING_MAX ? (unsigned int)descriptors.rlim_cur - DESCRIPTORS : WAITING_MAX;
+}
+
 /* The socket on which children ask for more. */
 static void
 prepare_reuse(struct listener *l)
 {
 	struct epoll_event e = { .events = EPOLLIN };
-	struct rlimit descriptors;
 
 	l->ask[0] = l->ask[1] = -1;
 	if (l->config->reuse < 2)
 		return;
-	if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_cur > DESCRIPTORS)
-		l->waiting_max = descriptors.rlim_cur - DESCRIPTORS < WAITING_MAX ? (unsigned int)descriptors.rlim_cur - DESCRIPTORS : WAITING_MAX;
 	if (!handover_share(l->ask))
 		strerr_diefusys(EXIT_TEMP, "make a socket");
 	e.data.fd = l->ask[0];
@@ -925,6 +947,7 @@ start(struct listener *l)
 	rules_refresh(&l->rules);
 	trap_signals(l);
 	find_sockets(l);
+	bound_waiting(l);
 	prepare_reuse(l);
 	if (!start_accepting(l))
 		strerr_diefusys(EXIT_TEMP, "wait for connections");
@@ -948,8 +971,8 @@ listener_serve(const struct listener_config *c)
 		if (l->is_paused && l->now >= l->pause_until && !start_accepting(l))
 			strerr_diefusys(EXIT_TEMP, "wait for connections");
 		for (int i = 0; i < n; i++)
-			if (events[i].data.fd >= 0 && accept_some(l, events[i].data.fd))
-				return;
+			if (events[i].data.fd >= 0)
+				accept_some(l, events[i].data.fd);
 		if (serve_waiting(l))
 			return;
 	}

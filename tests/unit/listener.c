@@ -934,6 +934,32 @@ who_opens_hundreds_waits_for_who_opens_a_few(void **state)
 	leave(&one);
 }
 
+/* Those that came at the same time are looked at before a process starts for any: of each network two would start at once. */
+static void
+who_comes_behind_many_networks_is_not_behind_them(void **state)
+{
+	struct client many[20], one;
+	char network[32];
+
+	(void)state;
+	config.reuse = 5;
+	config.most = 30;
+	start();
+	come(&one);
+	leave(&one);
+	kill(server, SIGSTOP);
+	for (int i = 0; i < 20; i++) {
+		snprintf(network, sizeof network, "127.0.%d.1", 1 + i / 2);
+		connect_from(&many[i], network);
+	}
+	connect_from(&one, "127.0.20.1");
+	kill(server, SIGCONT);
+	hear(&one, ".=.\n");
+	assert_in_range(atoi(value(&one, "prepared")), 2, 3);	/* it is the second or third process */
+	leave_all(many, 20);
+	leave(&one);
+}
+
 /* Nor does it wait for ever where others keep coming. */
 static void
 who_waits_is_served_though_others_never_cease(void **state)
@@ -1175,7 +1201,8 @@ main(void)
 		TEST(the_next_connection_finds_descriptors_as_the_first),
 		TEST(who_opens_many_connections_waits_for_who_opens_one),
 		TEST(who_opens_hundreds_waits_for_who_opens_a_few),
-		TEST(who_waits_is_served_though_others_never_cease), TEST(processes_that_do_not_say_that_they_have_started),
+		TEST(who_comes_behind_many_networks_is_not_behind_them), TEST(who_waits_is_served_though_others_never_cease),
+		TEST(processes_that_do_not_say_that_they_have_started),
 		TEST(who_waits_when_the_server_stops_is_told), TEST(a_process_has_no_connection_of_who_waits),
 		TEST(new_rules_are_for_new_processes),
 		TEST(rules_that_change_during_a_session), TEST(a_stop_is_told_to_the_sessions),
