@@ -54,11 +54,20 @@ class Figures:
         """{peer: median of its rounds}"""
         return {peer: statistics.median(values) for peer, values in self.values.get(figure, {}).items()}
 
+    def ratio(self, figure, peer):
+        """How many times better than that peer ours is; None if one of them was not measured, or the worse is nothing."""
+        ours, other = (self.medians(figure).get(p) for p in (OURS, peer))
+        if ours is None or other is None:
+            return None
+        over, under = (ours, other) if self.better[figure] else (other, ours)
+        return over / under if under else None
+
     def expect(self, figure, times):
-        """Says that it failed where ours is below so many times the best peer's; more is better."""
-        ours, *others = [self.medians(figure).get(p, 0) for p in (OURS, *(p for p in self.peers if p != OURS))]
-        if ours and ours < times * max(others, default=0):
-            self.failed.append(f"{figure}: {ours:.4g}, which is below {times} times {max(others):.4g}")
+        """Says that it failed where ours is less than so many times as good as the best peer."""
+        for peer in self.peers:
+            ratio = self.ratio(figure, peer)
+            if peer != OURS and ratio is not None and ratio < times:
+                self.failed.append(f"{figure}: {ratio:.2f} times as good as {peer}, which is below {times}")
 
     def print(self):
         others = [p for p in self.peers if p != OURS]
@@ -67,12 +76,8 @@ class Figures:
             median = self.medians(figure)
             line = f"{figure:<72}" + (f"{median[OURS]:>10.4g}" if OURS in median else f"{'-':>10}")
             for p in others:
-                line += f"{median[p]:>10.4g}" if p in median else f"{'-':>10}"
-                if p in median and OURS in median:
-                    over, under = (median[OURS], median[p]) if self.better[figure] else (median[p], median[OURS])
-                    line += f"{over / under:>7.1f}" if under else f"{'-':>7}"
-                else:
-                    line += f"{'-':>7}"
+                ratio = self.ratio(figure, p)
+                line += (f"{median[p]:>10.4g}" if p in median else f"{'-':>10}") + (f"{'-':>7}" if ratio is None else f"{ratio:>7.1f}")
             print(line)
         print("ratio: how many times better than that peer")
         for text in self.failed:
