@@ -15,7 +15,7 @@
 enum {
 	EXCESS = 10,	/* times maxrcpt: recipients above it that a session may name */
 	SMALL_CHUNK = 512,	/* octets; smaller chunks are counted as commands that do nothing for a message */
-	LIMIT_MAX = 999999,	/* RFC 9422 section 4: a limit has six digits, and is not 0 */
+	LIMIT_MAX = 999999,	/* RFC 9422 section 4: a limit has six digits */
 };
 
 /* --- what several commands need ------------------------------------------------------ */
@@ -158,21 +158,18 @@ run_helo(struct session *s, char *arg, size_t len)
 		reply_line(&s->reply, 250, ' ', s->settings->greeting.s);
 }
 
-/* A limit of RFC 9422, behind those before. A larger one than can be said is promised in part; of 0 nothing is said. */
-static void
-add_limit(char *line, size_t size, const char *name, unsigned long limit)
+/* A limit, never 0 (settings.h), as RFC 9422 section 4 can say it: of a larger one a part is promised. */
+static unsigned long
+sayable(unsigned long limit)
 {
-	size_t len = strlen(line);
-
-	if (limit)
-		snprintf(line + len, size - len, " %s=%lu", name, limit > LIMIT_MAX ? LIMIT_MAX : limit);
+	return limit > LIMIT_MAX ? LIMIT_MAX : limit;
 }
 
 static void
 run_ehlo(struct session *s, char *arg, size_t len)
 {
 	const unsigned long *numbers = s->settings->numbers;
-	char line[128], limits[64] = "";
+	char line[128];
 
 	if (!take_helo(s, arg, len))
 		return;
@@ -189,13 +186,9 @@ run_ehlo(struct session *s, char *arg, size_t len)
 	reply_line(&s->reply, 250, '-', "SMTPUTF8");	/* RFC 6531 section 3.1 */
 	reply_line(&s->reply, 250, '-', "ENHANCEDSTATUSCODES");	/* RFC 2034 section 4 */
 	reply_line(&s->reply, 250, '-', "DSN");	/* RFC 3461 section 4 */
-	add_limit(limits, sizeof limits, "MAILMAX", numbers[NUMBER_MAXMAIL]);
-	add_limit(limits, sizeof limits, "RCPTMAX", numbers[NUMBER_MAXRCPT]);
-	reply_line(&s->reply, 250, *limits ? '-' : ' ', "CHUNKING");	/* RFC 3030 section 2 */
-	if (!*limits)
-		return;
-	snprintf(line, sizeof line, "LIMITS%s", limits);
-	reply_line(&s->reply, 250, ' ', line);
+	reply_line(&s->reply, 250, '-', "CHUNKING");	/* RFC 3030 section 2 */
+	snprintf(line, sizeof line, "LIMITS MAILMAX=%lu RCPTMAX=%lu", sayable(numbers[NUMBER_MAXMAIL]), sayable(numbers[NUMBER_MAXRCPT]));
+	reply_line(&s->reply, 250, ' ', line);	/* RFC 9422 */
 }
 
 /* --- STARTTLS ---------------------------------------------------------------------------- */

@@ -26,14 +26,14 @@ enum setting_list_name {
 
 enum setting_number_name {
 	NUMBER_TIMEOUT,		/* seconds: timeoutsmtpd */
-	NUMBER_SESSION,		/* seconds that a session may last: smtpsessiontime */
+	NUMBER_SESSION,		/* seconds that a session may last: smtpsessiontime; never 0 */
 	NUMBER_GREETDELAY,	/* seconds before the greeting */
 	NUMBER_DATABYTES,	/* octets of a message, 0 any */
-	NUMBER_MAXRCPT,		/* recipients of a message */
-	NUMBER_MAXMAIL,		/* messages of a session */
-	NUMBER_MAXHOPS,
+	NUMBER_MAXRCPT,		/* recipients of a message, never 0 */
+	NUMBER_MAXMAIL,		/* messages of a session, never 0 */
+	NUMBER_MAXHOPS,		/* never 0 */
 	NUMBER_MAXERRORS,	/* commands answered by 5yz for their form: maxsmtperrors */
-	NUMBER_MAXIDLE,		/* commands without a message: maxsmtpidle */
+	NUMBER_MAXIDLE,		/* commands without a message: maxsmtpidle; never 0 */
 	NUMBER_BRTLIMIT,	/* refused recipients since the last message, 0 any number */
 	NUMBER_TARPITCOUNT,	/* recipients of a message before each is delayed, 0 never */
 	NUMBER_TARPITDELAY,	/* seconds */

@@ -58,6 +58,14 @@ def test_ehlo_offers(smtp):
     assert offers["SIZE"] == "SIZE 0" and offers["LIMITS"] == "LIMITS MAILMAX=100000 RCPTMAX=1000"
 
 
+def test_ehlo_without_limits_of_the_administrator(tree, queue):
+    """0 is no limit but the program's, and that is said."""
+    for name in "maxmail", "maxrcpt":
+        tree.write(f"control/{name}", "0\n")
+    with Smtp(tree) as s:
+        assert s.ehlo().split("\n")[-1] == "250 LIMITS MAILMAX=999999 RCPTMAX=100000"
+
+
 def test_a_message_in_the_classic_dialogue(smtp, queue):
     assert smtp.command("helo client.example") == f"250 {HOST}"
     assert smtp.command("mail from:<ana@client.example>") == "250 ok"

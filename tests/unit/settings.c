@@ -87,6 +87,7 @@ static const struct number_row { const char *rule, *file, *text; enum setting_nu
 	{ "any size, as qmail has it", "databytes", "4294967295\n", NUMBER_DATABYTES, 0 },
 	{ "a size next to that", "databytes", "4294967294\n", NUMBER_DATABYTES, 4294967294ul },
 	{ "no limit", "maxrcpt", "0\n", NUMBER_MAXRCPT, 100000 },
+	{ "no limit of messages", "maxmail", "0\n", NUMBER_MAXMAIL, 1000000000 },
 	{ "no limit of a session", "smtpsessiontime", "0\n", NUMBER_SESSION, 604800 },
 	{ "not one error", "maxsmtperrors", "0\n", NUMBER_MAXERRORS, 0 },
 	{ "a truth", "rejectnullsenders", "7\n", NUMBER_REJECTNULL, 1 },
