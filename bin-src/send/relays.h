@@ -1,6 +1,6 @@
 /* relays: which remote mail goes to the same server, because control/smtproutes sends it to one relay. It is then of one
- * destination: one transaction for all of a message's recipients there, sessions that serve all of it, one back-off.
- * Without an entry that names a relay a domain is a destination of its own.
+ * destination: one transaction for up to JOB_RECIPIENTS_MAX recipients of a message there, sessions that serve all of it, one
+ * back-off. Without an entry that names a relay a domain is a destination of its own.
  * A guess only: qmail-remote looks for itself, and parts what does not belong together (any more). So a file that cannot be
  * read, which may hold passwords that are not for qmail-send, is as good as none
  * Fresh     the file is looked at once a second at most, when it is asked for, and read anew when it has changed */
