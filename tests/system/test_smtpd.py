@@ -346,6 +346,7 @@ def test_quoted_local_parts_are_stored_without_quotes(smtp, queue):
     ("badhelo", ".example", "a@b", "postmaster", {}, 250),
     ("badhelonorelay", ".example", "a@b", "luis", {"RELAYCLIENT": ""}, 250),
     ("rejectnullsenders", "1", "", "luis", {}, 553),
+    ("rejectnullsenders", "1", "", "postmaster", {}, 553),
     ("badmailfrom", r"bad\.example$", "any@x.Bad.Example", "luis", {}, 553),
     ("badmailfrom", r"bad\.example$", "any@badxexample", "luis", {}, 250),
     ("badmailfrom", r"bad\.example$", "any@bad.example", "postmaster", {}, 250),
