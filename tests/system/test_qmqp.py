@@ -222,6 +222,18 @@ def test_the_next_server_and_names(tree, relay):
     assert relay.keeper.got[0][0].endswith(MESSAGE)
 
 
+@pytest.mark.parametrize("answer, code", [(b"2:Ko,", 0), (b"2:Zo,", 71), (b"2:Do,", 31), (b"", 74)], ids=["K", "Z", "D", "none"])
+def test_the_first_server_that_can_be_reached_decides(tree, answer, code):
+    """As in qmail: the next one hears of nothing, even where the message was refused for now, or may have been taken."""
+    with socket.create_server(("127.0.0.1", 0)) as other, fake(tree, answer):
+        first = (tree.control / "qmqpservers").read_text().strip()
+        servers(tree, "127.0.0.1:1", first, "127.0.0.1:%d" % other.getsockname()[1])
+        assert tree.queue(MESSAGE, "s", "r", program="qmail-qmqpc").returncode == code
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+
 def test_ipv6(tree):
     try:
         with fake(tree, b"2:Ko,", address="::1"):
