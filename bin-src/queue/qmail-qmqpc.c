@@ -149,16 +149,18 @@ frame(stralloc *before, stralloc *behind, const struct message *m, const strallo
 
 /* --- the server --------------------------------------------------------------------------------------- */
 
-/* Connects without waiting longer than CONNECT_MS. Returns a non-blocking socket, or -1 with errno set. */
+/* Connects without waiting longer than CONNECT_MS. Returns a non-blocking socket, or -1 with *code saying why not. */
 static int
-connect_address(const struct addrinfo *a)
+connect_address(const struct addrinfo *a, int *code)
 {
 	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	socklen_t len = sizeof error;
 
-	if (fd < 0)
+	if (fd < 0) {
+		*code = QUEUE_NETWORK;
 		return -1;
+	}
 	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
 		return fd;
 	if (errno != EINPROGRESS)
@@ -170,7 +172,7 @@ connect_address(const struct addrinfo *a)
 	if (!error)
 		return fd;
 	close(fd);
-	errno = error;
+	*code = error == ETIMEDOUT ? CONNECT_TIMEOUT : CONNECT_REFUSED;
 	return -1;
 }
 
@@ -214,9 +216,7 @@ connect_server(char *entry, int *code)
 		return -1;
 	}
 	for (const struct addrinfo *a = all; a && fd < 0 && tries < ADDRESSES_MAX; a = a->ai_next, tries++)
-		fd = connect_address(a);
-	if (fd < 0)
-		*code = errno == ETIMEDOUT ? CONNECT_TIMEOUT : CONNECT_REFUSED;
+		fd = connect_address(a, code);
 	freeaddrinfo(all);
 	return fd;
 }

@@ -202,17 +202,22 @@ def test_no_servers(tree):
     assert tree.queue(MESSAGE, "s", "r", program="qmail-qmqpc").returncode == 56
 
 
-def test_a_server_that_cannot_be_reached_in_time(tree):
-    """As if 10 seconds had passed: strace has the wait for the connection end with nothing."""
+@pytest.mark.parametrize("call, outcome, code", [
+    ("poll", "retval=0", 72),           # as if 10 seconds had passed: the wait for the connection ends with nothing
+    ("socket", "error=EMFILE", 56),
+    ("connect", "error=ENETUNREACH", 73),
+])
+def test_a_server_that_cannot_be_reached(tree, call, outcome, code):
+    """strace has the system call end so."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
-    tree.replace("late", f"#!/bin/sh\nexec strace -qq -o /dev/null -e trace=poll -e inject=poll:retval=0 {tree.bin}/qmail-qmqpc\n")
+    tree.replace("traced", f"#!/bin/sh\nexec strace -qq -o /dev/null -e trace={call} -e inject={call}:{outcome} {tree.bin}/qmail-qmqpc\n")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         servers(tree, "127.0.0.1:%d" % listener.getsockname()[1])
-        done = tree.queue(MESSAGE, "s", "r", program="late")
+        done = tree.queue(MESSAGE, "s", "r", program="traced")
     if done.stderr:
         pytest.skip(f"strace is not allowed here: {done.stderr!r}")
-    assert done.returncode == 72
+    assert done.returncode == code
 
 
 def test_the_next_server_and_names(tree, relay):
