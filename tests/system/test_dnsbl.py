@@ -236,6 +236,19 @@ def test_silent_lists_hold_a_session_for_a_bounded_time(smtpd, dns):
     assert time.monotonic() - begun < 12
 
 
+@pytest.mark.parametrize("env, want", [({}, "250"), ({"DNSBLFAILCLOSED": "1"}, "451")])
+def test_lists_that_are_all_silent_are_waited_for_once(smtpd, dns, env, want):
+    """Then they count for nothing, or as is said."""
+    for n in range(3):
+        dns.behave(f"{REVERSED}.l{n}.example", "ANY", "SILENT")
+    begun = time.monotonic()
+    session = smtpd(*(f"-l{n}.example" for n in range(3)), **env)
+    assert session.recipient().startswith(want)
+    assert 5 <= time.monotonic() - begun < 12
+    assert session.say(f"RCPT TO:<luis@{HOST}>").startswith(want)
+    assert time.monotonic() - begun < 12
+
+
 def test_a_session_that_leaves_takes_its_questions_with_it(smtpd, dns):
     dns.behave(f"{REVERSED}.silent.example", "ANY", "SILENT")
     session = smtpd("silent.example")
