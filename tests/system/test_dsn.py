@@ -12,6 +12,8 @@ import time
 import pytest
 
 from conftest import HOST, wait_for
+from fake_smtp import ALL, Server
+from remoting import route_to
 from sending import World, keep_bounces
 
 SENDER = "ana@mail.test.example"
@@ -432,6 +434,30 @@ def test_delivered_expanded_and_forwarded(server):
     report, recipient = found["failed", f"nobody-such@{HOST}"]
     assert report.whole["Original-Envelope-Id"] == "e1" and recipient["Original-Recipient"] == "rfc822; both@x"
     assert report.returned.get_content_type() == "text/rfc822-headers"
+
+
+@pytest.mark.parametrize("offers_dsn", [False, True])
+def test_success_at_another_host(stopped, offers_dsn):
+    """A host without DSN will tell nobody, so the report is made here: relayed. With DSN it is that host's, and gets what it takes."""
+    parameters = b"NOTIFY=SUCCESS ORCPT=rfc822;first@x.example"
+    with Server(extensions=[e for e in ALL if offers_dsn or e != "DSN"]) as far:
+        route_to(stopped, far)
+        stopped.start()
+        e = envelope(f"ana@{HOST}", ("r@dest.example", parameters), parameters=b"ENVID=e3 RET=FULL")
+        assert stopped.queue(b"Subject: s\n\nSECRET\n", "", envelope=e).returncode == 0
+        stopped.logged("end msg ", 1 if offers_dsn else 2)
+    (message,) = far.messages
+    assert (b" RET=FULL ENVID=e3" in message.mail) == offers_dsn
+    assert b"RCPT TO:<r@dest.example>" + (b" " + parameters) * offers_dsn in far.commands
+    assert len(stopped.maildir("ana")) == (not offers_dsn)
+    for octets in stopped.maildir("ana"):
+        report = Report(octets)
+        assert report.message["Subject"] == "delivery report" and b"SECRET" not in octets
+        assert report.field("Action") == ["relayed"] and report.field("Status") == ["2.0.0"]
+        assert report.field("Final-Recipient") == ["rfc822; r@dest.example"]
+        assert report.field("Original-Recipient") == ["rfc822; first@x.example"]
+        assert report.field("Diagnostic-Code") == ["smtp; 250 2.0.0 taken"]
+        assert report.whole["Original-Envelope-Id"] == "e3"
 
 
 def test_never_stays_never_behind_an_alias(server):
