@@ -11,7 +11,7 @@
  *     kill           SIGKILL before it is done
  *     hold MS        so many milliseconds before it is done
  *
- * and LOG gets a line "struck NAME CALL COUNT WHERE". A crash of a program is "signal NAME NUMBER". SIGUSR1 ends the fault; SIGTERM, SIGALRM and SIGHUP are passed on to PROGRAM. Ends
+ * and LOG gets a line "struck NAME CALL COUNT WHERE", or "spared ..." where the call cannot have it. A crash of a program is "signal NAME NUMBER". SIGUSR1 ends the fault; SIGTERM, SIGALRM and SIGHUP are passed on to PROGRAM. Ends
  * when all have ended, with the exit code of PROGRAM, or 128 and its signal.
  *
  * $INJECT_CLOCK, a file: the seconds by which the wall clock of the programs is wrong. They are started without a vDSO, so that the
@@ -452,6 +452,13 @@ can_be(const struct tracer_call *c)
 	return mode & O_NONBLOCK || flags & MSG_DONTWAIT;
 }
 
+static void
+spare(const char *name, const struct tracer_call *c)
+{
+	say("spared", name, c);
+	tracer_go_on(c->pid, PTRACE_CONT, 0);
+}
+
 /* A process stands before a call. */
 static void
 strike(const char *name, const struct tracer_call *c)
@@ -459,14 +466,14 @@ strike(const char *name, const struct tracer_call *c)
 	int request = PTRACE_CONT;
 
 	if (!can_be(c)) {
-		tracer_go_on(c->pid, PTRACE_CONT, 0);
+		spare(name, c);
 		return;
 	}
 	if (!strcmp(fault.what, "short")) {
 		size_t before = busy_len;
 
 		if (!shorten(c)) {
-			tracer_go_on(c->pid, PTRACE_CONT, 0);
+			spare(name, c);
 			return;
 		}
 		request = busy_len > before ? PTRACE_SYSCALL : PTRACE_CONT;

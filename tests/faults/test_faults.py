@@ -172,6 +172,17 @@ def test_what_nobody_asked_for_is_not_made_due(monkeypatch):
     assert [told(), told()] == [1, 0]
 
 
+def test_faults_that_never_come_about_are_told(capsys):
+    """One for which no call came, though it came in each run that was counted; not one that the call cannot have."""
+    found = {("qmail-x", "read:file"): faults.Times(2, 3)}
+    results = [faults.Result(f"qmail-x read:file {n} {n} error 5") for n in (1, 2, 2, 3)]
+    assert faults.summary("single", results, found, 0) == (0, True)
+    assert "never came about: 4, of which 3 did" in capsys.readouterr().out
+    results[0].struck = results[1].spared = [["x"]]
+    assert faults.summary("single", results, found, 0) == (0, False)
+    assert "never came about: 2, of which 1 did" in capsys.readouterr().out
+
+
 def test_slices_are_all():
     """-p: each fault is in one part."""
     parts = [list(range(100))[faults.slice_of(f"{i}/7")] for i in range(1, 8)]
