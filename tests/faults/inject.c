@@ -3,7 +3,7 @@
  * FAULT is -, nothing fails and LOG gets a line "call NAME CALL" for each; or NAME CALLS FIRST LAST WHAT [NUMBER], one argument:
  * what the programs of that name do FIRST to LAST of these calls (a+b: counted together, from 1; LAST 0: all that come later) has.
  * A call on a descriptor is named with what that is: write:file (or a directory), write:other, write:packet (a socket that keeps
- * packets whole); epoll_ctl with what it does: epoll_ctl:add, epoll_ctl:mod, epoll_ctl:del
+ * packets whole); epoll_ctl and fcntl with what they do: epoll_ctl:add, epoll_ctl:mod, epoll_ctl:del; fcntl:dup, fcntl:lock, fcntl:flags
  *
  *     error ERRNO    that error; nothing is done
  *     late ERRNO     that error, after it was done
@@ -48,13 +48,14 @@ static const struct { const char *name; int nr; } known[] = {
 	CALL(listen), CALL(accept), CALL(accept4), CALL(sendmsg), CALL(recvmsg), CALL(sendto), CALL(recvfrom), CALL(setsockopt), CALL(getsockopt), CALL(ppoll),
 	CALL(epoll_create1), CALL(epoll_ctl), CALL(epoll_pwait), CALL(clone), CALL(execve), CALL(wait4), CALL(waitid), CALL(mmap), CALL(brk),
 	CALL(fchdir), CALL(chdir), CALL(getrandom), CALL(signalfd4), CALL(mremap), CALL(setgroups), CALL(setresuid), CALL(setresgid), CALL(syncfs),
-	CALL(timer_create), CALL(prctl), CALL(seccomp),
+	CALL(timer_create), CALL(prctl), CALL(seccomp), CALL(memfd_create), CALL(pidfd_open), CALL(getcwd), CALL(readlinkat), CALL(faccessat),
+	CALL(fchmod), CALL(fchmodat),
 #ifdef SYS_landlock_create_ruleset
 	CALL(landlock_create_ruleset), CALL(landlock_add_rule), CALL(landlock_restrict_self),
 #endif
 #ifdef SYS_open	/* calls that newer architectures do not have */
 	CALL(open), CALL(rename), CALL(link), CALL(unlink), CALL(mkdir), CALL(stat), CALL(lstat), CALL(pipe), CALL(dup2), CALL(poll), CALL(epoll_wait),
-	CALL(epoll_create), CALL(fork), CALL(vfork),
+	CALL(epoll_create), CALL(fork), CALL(vfork), CALL(readlink), CALL(access), CALL(chmod),
 #endif
 #ifdef SYS_clone3
 	CALL(clone3),
@@ -78,10 +79,11 @@ static volatile sig_atomic_t is_over;
 static struct { pid_t pid; uint64_t until; } held[HELD_MAX];
 static size_t held_len;
 
-/* Calls whose end is waited for: what has to be put back into memory, or the result that they get. */
+/* Calls whose end is waited for: what has to be put back into memory or a register, or the result that they get. */
 static struct busy {
 	pid_t pid;
 	long result;	/* 0: as it is */
+	unsigned long long first;	/* argument; 0: as it is */
 	unsigned long long at[2], value[2];
 	int puts;
 } busy[BUSY_MAX];
@@ -128,6 +130,16 @@ answer(pid_t pid, long result)
 }
 
 static void
+set_first_argument(pid_t pid, unsigned long long value)
+{
+	struct user_regs_struct r;
+
+	get_registers(pid, &r);
+	r.rdi = value;
+	set_registers(pid, &r);
+}
+
+static void
 set_third_argument(pid_t pid, unsigned long long value)
 {
 	struct user_regs_struct r;
@@ -148,6 +160,7 @@ stack_pointer(pid_t pid)
 #else	/* whose registers are not known here: test_faults.py skips */
 #define set_result(pid, result) tracer_trouble("this architecture")
 #define answer(pid, result) tracer_trouble("this architecture")
+#define set_first_argument(pid, value) tracer_trouble("this architecture")
 #define set_third_argument(pid, value) tracer_trouble("this architecture")
 #define stack_pointer(pid) 0
 #endif
@@ -289,13 +302,30 @@ makes_file(const struct tracer_call *c)
 	return (c->args[c->nr == SYS_openat ? 2 : 1] & O_CREAT) != 0;
 }
 
+static const char *
+fcntl_kind(int command)
+{
+	switch (command) {
+	case F_DUPFD:
+	case F_DUPFD_CLOEXEC:
+		return ":dup";
+	case F_SETLK:
+	case F_SETLKW:
+	case F_OFD_SETLK:
+	case F_OFD_SETLKW:
+		return ":lock";
+	default:
+		return ":flags";
+	}
+}
+
 /* What a call is named. */
 static void
 label(char out[LABEL_MAX], const struct tracer_call *c)
 {
 	static const long on_descriptors[] = {
 		SYS_read, SYS_readv, SYS_pread64, SYS_write, SYS_writev, SYS_pwrite64, SYS_close, SYS_fsync, SYS_fdatasync, SYS_ftruncate, SYS_fstat,
-		SYS_lseek, SYS_fcntl, SYS_sendmsg, SYS_recvmsg, SYS_sendto, SYS_recvfrom,
+		SYS_lseek, SYS_sendmsg, SYS_recvmsg, SYS_sendto, SYS_recvfrom,
 	};
 	const char *kind = NULL;
 	char link[64];
@@ -308,6 +338,8 @@ label(char out[LABEL_MAX], const struct tracer_call *c)
 			    stat(link, &st) == 0 && S_ISSOCK(st.st_mode) && is_packet_socket(c->pid, (int)c->args[0]) ? ":packet" : ":other";
 	if (c->nr == SYS_epoll_ctl)
 		kind = c->args[1] == EPOLL_CTL_ADD ? ":add" : c->args[1] == EPOLL_CTL_DEL ? ":del" : ":mod";
+	if (c->nr == SYS_fcntl)
+		kind = fcntl_kind((int)c->args[1]);
 	if (is_open(c) && makes_file(c))
 		kind = ":new";
 	snprintf(out, LABEL_MAX, "%s%s", name_of(c->nr), kind ? kind : "");
@@ -429,7 +461,39 @@ cut(const struct tracer_call *c)
 	close(copy);
 }
 
-/* EAGAIN is for descriptors that do not wait, a lack of room for an open that makes a file. */
+/* The call fails. Of brk the kernel says so by the end of the memory as it was, as it does when it is asked for address 0. Returns how the
+ * process goes on. */
+static int
+fail(const struct tracer_call *c)
+{
+	if (c->nr != SYS_brk) {
+		answer(c->pid, -(long)fault.number);
+		return PTRACE_CONT;
+	}
+	set_first_argument(c->pid, 0);
+	wait_for_end(c->pid)->first = c->args[0];
+	return PTRACE_SYSCALL;
+}
+
+/* Where the pages end that brk has got; 0 if it has none. */
+static unsigned long long
+heap_end(pid_t pid)
+{
+	char path[64], line[PATH_MAX + 128];
+	unsigned long long end, found = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/maps", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof line, f))
+		if (strstr(line, "[heap]") && sscanf(line, "%*x-%llx", &end) == 1)
+			found = end;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* EAGAIN is for descriptors that do not wait, a lack of room for an open that makes a file, of memory for a brk that takes a page more. */
 static int
 can_be(const struct tracer_call *c)
 {
@@ -438,6 +502,8 @@ can_be(const struct tracer_call *c)
 	unsigned int mode = 0;
 	FILE *f;
 
+	if (c->nr == SYS_brk)
+		return c->args[0] > heap_end(c->pid);
 	if (fault.number == ENOSPC || fault.number == EDQUOT)
 		return !is_open(c) || makes_file(c);
 	if (fault.number != EAGAIN || (c->nr != SYS_read && c->nr != SYS_write && c->nr != SYS_writev && c->nr != SYS_connect &&
@@ -482,7 +548,7 @@ strike(const char *name, const struct tracer_call *c)
 	if (fault.number == EPIPE || fault.number == ECONNRESET)
 		cut(c);
 	if (!strcmp(fault.what, "error"))
-		answer(c->pid, -(long)fault.number);
+		request = fail(c);
 	else if (!strcmp(fault.what, "late")) {
 		wait_for_end(c->pid)->result = -(long)fault.number;
 		request = PTRACE_SYSCALL;
@@ -541,6 +607,8 @@ finish(pid_t pid)
 			write_memory(pid, b->at[i], &b->value[i], sizeof b->value[i]);
 		if (b->result)
 			set_result(pid, b->result);
+		if (b->first)
+			set_first_argument(pid, b->first);
 		*b = busy[--busy_len];
 	}
 	tracer_go_on(pid, PTRACE_CONT, 0);
