@@ -51,7 +51,7 @@ LASTING = 0.7		# seconds that it lasts
 STORM_SAME_MAX = round(LASTING / AGAIN)	# one line of them: of each client that was refused meanwhile
 DISK_MIB = 96
 LARGE = 300_000		# octets: more than the ring takes
-NUMBERS = {"single": 2400, "kill": 600, "lasting": 300, "restarts": 30, "full": 1, "clock": 1, "nonsense": len(nonsense.NONSENSE)}	# faults of a kind, evenly chosen
+NUMBERS = {"single": 2400, "kill": 600, "lasting": 300, "restarts": 30, "full": 1, "clock": 1, "nonsense": len(nonsense.ALL)}	# faults of a kind, evenly chosen
 EXIT_BROKEN, EXIT_MISSED = 3, 4
 MISSED_SHARE = 0.02	# of the faults may never come about though the call did in each run that was counted: those are slower, and take more turns of loops. 1 of 185 was seen
 NOTHING = "nothing listen 1 1 hold"	# no program's fault: who runs with it is traced for its crashes, and those of what it starts
@@ -759,7 +759,7 @@ def run(world, fault):
     if kind == "clock":
         return alone(step_clock, fault, world)
     if kind == "nonsense":
-        return alone(nonsense.check, fault, world, which)
+        return alone(nonsense.check, fault, world, *which.split(" ", 1))
     return make(world, fault)
 
 
@@ -864,7 +864,7 @@ def seeds(_):
 
 COUNTED = {"single", "kill", "lasting"}	# kinds whose faults are told by counts of calls
 KINDS = {"single": single, "kill": kills, "lasting": lasting, "restarts": seeds, "full": lambda _: ["full"],
-         "clock": lambda _: ["clock"], "nonsense": lambda _: [f"nonsense {what}" for what in nonsense.NONSENSE]}
+         "clock": lambda _: ["clock"], "nonsense": lambda _: [f"nonsense {spawner} {what}" for spawner, what in nonsense.ALL]}
 
 
 def slice_of(text):

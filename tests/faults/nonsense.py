@@ -18,7 +18,11 @@ def to(number, *strings):
     return struct.pack(">I", number) + b"".join(s + b"\0" for s in strings)
 
 
-# what qmail-lspawn answers to the request with that number
+FAR = "far.example"
+RECIPIENTS = {"qmail-lspawn": (f"ana@{HOST}", f"luis@{HOST}"), "qmail-rspawn": (f"x@{FAR}", f"y@{FAR}")}  # two of the spawner
+
+# What a spawner answers to the request with that number. qmail-rspawn tells no facts of a user, and whatever it tells of one is nothing
+# to qmail-send: it is nonsense for it as well.
 NONSENSE = {
     "a frame that is none": lambda number: frame(b"Q", to(number)),
     "a frame that is too long": lambda number: b"\xff\xff\xff\xffK",
@@ -35,21 +39,22 @@ NONSENSE = {
     "a file for a worker": "/dev/null",
     "a worker of somebody else": "socket",
 }
+ALL = [(spawner, what) for spawner in RECIPIENTS for what in NONSENSE]
 
 
-def check(tree, what):
-    """qmail-send in a tree, with such a spawner: mail is deferred, or qmail-send ends and says why, to be started again with another: nothing
+def check(tree, spawner, what):
+    """qmail-send in a tree, with such a spawner of that name: mail is deferred, or qmail-send ends and says why, to be started again with another: nothing
     fails for good."""
     world = sending.World(tree)
     tree.write("control/locals", f"{HOST}\n")
     try:
         asked = spoil(world, NONSENSE[what])
         world.start()
-        message = world.message(f"ana@{HOST}", f"luis@{HOST}")
+        message = world.message(*RECIPIENTS[spawner])
         world.until(lambda: len(asked) > ASKED_MAX or world.process.poll() is not None or "deferral: " in world.log or message.ended)
         if world.process.poll() is not None:
             world.logged("status: exiting")
-            assert world.process.returncode == 111 and world.log.count("alert: lost qmail-lspawn: ") == 1
+            assert world.process.returncode == 111 and world.log.count(f"alert: lost {spawner}: ") == 1
         else:
             world.quiet(0.1)
         assert not message.ended and "D" not in message.states.values() and "failure: " not in world.log
@@ -59,7 +64,7 @@ def check(tree, what):
 
 
 def spoil(world, nonsense):
-    """qmail-lspawn answers nonsense to each request, or starts something that is no worker. Returns the list of requests."""
+    """Who is asked answers nonsense to each request, or starts something that is no worker. Returns the list of requests."""
     asked, usual = [], world.spawner_frame
 
     def answer(channel, kind, payload):

@@ -223,6 +223,6 @@ def test_a_clock_that_steps_a_day(world):
 
 # --- a spawner that talks nonsense ---------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("what", nonsense.NONSENSE)
-def test_a_spawner_that_talks_nonsense(tree, what):
-    nonsense.check(tree, what)
+@pytest.mark.parametrize("spawner, what", nonsense.ALL)
+def test_a_spawner_that_talks_nonsense(tree, spawner, what):
+    nonsense.check(tree, spawner, what)
