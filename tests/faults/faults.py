@@ -527,6 +527,8 @@ class World(Server):
             self.far.close()
 
 
+# A refusal that no program said: nobody took the connection, or it was lost; exit codes and texts of a submitter, exceptions of smtplib.
+UNSPOKEN = re.compile(r"^\((?:62|74), |the queue does not answer|communication with mail server failed|^\w+\((?!4\d\d, )")
 TROUBLE = re.compile(r"(?m)^(?!.* session pid=.* end=quit ).*(?:alert|warning|fatal|unable|deferral|deferred|failure|lost|rror| session pid=).*$")
 WAITS = re.compile("deferral: |warning: ")
 IDLE = re.compile(r"status: local 0/\d+ remote 0/\d+\n(?!(?s:.*)status: )")
@@ -773,30 +775,34 @@ def is_mute(world):
 
 
 def unlogged(world, result):
-    """Refusals of which the program that refused said nothing: the keeper to those who submit, qmail-smtpd to clients."""
-    logs = world.all_logs()
+    """Refusals of which the program that refused said nothing: the keeper to those who submit, qmail-smtpd to clients. Where programs are
+    killed, those that are a reply, not a connection that ended, and not of the program that was killed: its log may lack the last line."""
+    logs, fault = world.all_logs(), world.fault or ""
     if world.concerns("client"):  # it is its own, and was looked at
         return []
-    by = {"qmail-queued": [r for r in result.refusals if not isinstance(r, str)], "qmail-smtpd": [r for r in result.refusals if isinstance(r, str)]}
-    if world.fault.startswith("qmail-queued recvmsg") and world.fault.endswith("error 104"):  # a submitter that went away says nothing to the keeper's log
+    refusals = [r for r in result.refusals if not (world.tears() and UNSPOKEN.search(str(r)))]
+    by = {"qmail-queued": [r for r in refusals if not isinstance(r, str)], "qmail-smtpd": [r for r in refusals if isinstance(r, str)]}
+    if fault.startswith("qmail-queued recvmsg") and fault.endswith("error 104"):  # a submitter that went away says nothing to the keeper's log
         del by["qmail-queued"]
+    if world.tears():
+        by.pop(fault.split(" ")[0], None)
     return [(program, refusals) for program, refusals in by.items() if refusals and not TROUBLE.search(logs[program])]
 
 
 def check_logs(world, result, lasting):
-    """What the logs and the places where files are made look like afterwards. Restarts at random leave what they leave."""
+    """What the logs and the places where files are made look like afterwards. Restarts at random, and kills, leave what they leave."""
     if world.crashes():
         raise Broken(f"a crash: {world.crashes()}")
-    if not world.fault:
-        return
-    said, left = trouble(world.all_logs()), world.boxes()["rubbish"]
+    said, left, missing = trouble(world.all_logs()), world.boxes()["rubbish"], unlogged(world, result)
     most = max(said.values(), default=0)
-    if lasting and sum(said.values()) > STORM_MAX or most > (STORM_SAME_MAX if lasting else SAME_MAX):
+    if world.fault and (lasting and sum(said.values()) > STORM_MAX or most > (STORM_SAME_MAX if lasting else SAME_MAX)):
         raise Broken(f"too much is logged: {said.most_common(5)}")
     if world.tears():
+        if missing:
+            raise Broken(f"a refusal that nobody logged: {missing}")
         return
-    if not is_mute(world) and (not said and world.codes or unlogged(world, result)):
-        raise Broken(f"trouble that nobody logged: {unlogged(world, result)}, {world.codes}")
+    if not is_mute(world) and (not said and world.codes or missing):
+        raise Broken(f"trouble that nobody logged: {missing}, {world.codes}")
     if left and "unlink" not in world.fault and not lasting:
         raise Broken(f"left behind: {left}")
 

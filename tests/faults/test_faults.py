@@ -150,7 +150,17 @@ SUBMITTER, CLIENT = (53, ""), "SMTPDataError(451, b'4.3.0 later')"
 def test_a_refusal_that_nobody_logged_is_found(refusal, log, found):
     """Another program's line, or that of a session without fault, is not the line about it."""
     world = types.SimpleNamespace(fault="", all_logs=lambda: {"qmail-queued": "", "qmail-smtpd": "", **log},
-                                  concerns=lambda name: False)
+                                  concerns=lambda name: False, tears=lambda: False)
+    assert bool(faults.unlogged(world, types.SimpleNamespace(refusals=[refusal]))) == found
+
+
+@pytest.mark.parametrize("fault, refusal, found", [
+    ("qmail-send read:file 1 1 kill", CLIENT, True), ("qmail-smtpd read:file 1 1 kill", CLIENT, False), (None, CLIENT, True),
+    (None, SUBMITTER, True), (None, (74, ""), False), (None, "SMTPServerDisconnected('Connection unexpectedly closed')", False),
+])
+def test_a_refusal_that_nobody_logged_is_found_among_kills(fault, refusal, found):
+    """One that was said, by another program than the one that was killed."""
+    world = types.SimpleNamespace(fault=fault, all_logs=lambda: {"qmail-queued": "", "qmail-smtpd": ""}, concerns=lambda name: False, tears=lambda: True)
     assert bool(faults.unlogged(world, types.SimpleNamespace(refusals=[refusal]))) == found
 
 
