@@ -3,8 +3,8 @@ promised must hold all the same. README.md says what is done and what is checked
 
     faults.py [-n FAULTS] [-s SEED] [-p I/K] [-j JOBS] [-k KIND] [-m EXPRESSION] [-o 'NAME CALLS FIRST LAST WHAT NUMBER'] [-l]
 
-Exit code 3 if a promise was broken, which is said with the fault that did it, 4 if too many faults never came about; -o makes one alone, -l
-says which there are."""
+Exit code 3 if a promise was broken, which is said with the fault that did it, 4 if too many faults never came about, 77 if a kind was
+not tried, because it cannot be done here; -o makes one fault alone, -l says which there are."""
 import argparse
 import collections
 import contextlib
@@ -52,7 +52,7 @@ STORM_SAME_MAX = round(LASTING / AGAIN)	# one line of them: of each client that 
 DISK_MIB = 96
 LARGE = 300_000		# octets: more than the ring takes
 NUMBERS = {"single": 2400, "kill": 600, "lasting": 300, "restarts": 30, "full": 1, "clock": 1, "nonsense": len(nonsense.ALL)}	# faults of a kind, evenly chosen
-EXIT_BROKEN, EXIT_MISSED = 3, 4
+EXIT_BROKEN, EXIT_MISSED, EXIT_NOT_TRIED = 3, 4, 77
 MISSED_SHARE = 0.02	# of the faults may never come about though the call did in each run that was counted: those are slower, and take more turns of loops. 1 of 185 was seen
 NOTHING = "nothing listen 1 1 hold"	# no program's fault: who runs with it is traced for its crashes, and those of what it starts
 
@@ -961,7 +961,7 @@ def main():
     words.add_argument("-d", help="keeps the results (pickle) in this file")
     words.add_argument("--first", action="store_true", help="end at the first that is broken")
     asked = words.parse_args()
-    broken, too_many, kept = 0, False, {}
+    broken, too_many, not_tried, kept = 0, False, [], {}
     pytest_configure()
     with new_installation() as (installation, top):
         injector = build_injector(top)
@@ -978,13 +978,13 @@ def main():
                 continue
             chosen = faults[asked.p] if asked.p else evenly(faults, asked.n or NUMBERS[kind], asked.s)
             began = time.monotonic()
-            if kind == "full":
+            if kind == "full" and chosen:
                 try:
                     results = [full(installation, top, injector)]
                     if results[0].broken:
                         print(f"  {results[0]}")
                 except NoDisk as e:
-                    print(f"full: skipped: no small disk can be made here: {e}", flush=True)
+                    not_tried.append(f"{kind}: no small disk can be made here: {e}")
                     continue
             else:
                 results = some_with(asked.j, installation, top, injector, chosen, first=asked.first)
@@ -997,7 +997,9 @@ def main():
             pathlib.Path(asked.d).write_bytes(pickle.dumps(kept))
     if too_many:
         print("too many faults never came about")
-    return EXIT_BROKEN if broken else EXIT_MISSED if too_many else 0
+    for why in not_tried:
+        print(f"not tried: {why}")
+    return EXIT_BROKEN if broken else EXIT_MISSED if too_many else EXIT_NOT_TRIED if not_tried else 0
 
 
 def enter_space():
