@@ -146,7 +146,7 @@ add_messages(struct keeper *k, struct flush *f)
 		if (!k->complete)
 			k->complete_end = &k->complete;
 		if (!add_message(k, f, s)) {
-			submit_answer(k, s, QUEUE_NO_MEMORY, 0, 0);
+			submit_refuse_for_memory(k, s);
 			continue;
 		}
 		s->next_complete = NULL;

@@ -175,6 +175,7 @@ uint64_t keeper_take_number(struct keeper *k);
 void submit_accept(struct keeper *k, struct source *s, uint32_t events);
 void submit_run_short(struct keeper *k);	/* no more connections for a moment, because of errno */
 void submit_answer(struct keeper *k, struct submitter *s, unsigned int code, uint64_t number, uint64_t time);
+void submit_refuse_for_memory(struct keeper *k, struct submitter *s);	/* for now, and the log says so */
 void submit_next(struct keeper *k, struct submitter *s);	/* goes on reading after an answer */
 void submit_expire(struct keeper *k);	/* now and then: cuts off who stalls, starts what could not start */
 void submit_free_dead(struct keeper *k);

@@ -171,6 +171,13 @@ submit_answer(struct keeper *k, struct submitter *s, unsigned int code, uint64_t
 		submit_kill(k, s);
 }
 
+void
+submit_refuse_for_memory(struct keeper *k, struct submitter *s)
+{
+	keeper_log("warning", "no memory for a message, it is refused; uid", s->uid, 0);
+	submit_answer(k, s, QUEUE_NO_MEMORY, 0, 0);
+}
+
 /* The message has ended: an answer at once, or a place in the next batch. */
 static void
 complete(struct keeper *k, struct submitter *s)
@@ -178,7 +185,10 @@ complete(struct keeper *k, struct submitter *s)
 	if (!s->code && s->check.state != ENVELOPE_COMPLETE)
 		s->code = QUEUE_ENVELOPE;
 	if (s->code) {
-		submit_answer(k, s, s->code, 0, 0);
+		if (s->code == QUEUE_NO_MEMORY)
+			submit_refuse_for_memory(k, s);
+		else
+			submit_answer(k, s, s->code, 0, 0);
 		return;
 	}
 	s->state = SUBMIT_IS_COMPLETE;

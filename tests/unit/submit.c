@@ -20,9 +20,20 @@ static char octets[QUEUE_FRAME_MAX + 1];
 
 #define ENVELOPE "Fs@x\0Ta@y\0"
 
+static const stralloc *starved;	/* for which there is no memory */
+
+int __real_stralloc_catb(stralloc *sa, const char *s, size_t len);
+int __wrap_stralloc_catb(stralloc *sa, const char *s, size_t len);
+int
+__wrap_stralloc_catb(stralloc *sa, const char *s, size_t len)
+{
+	return sa != starved && __real_stralloc_catb(sa, s, len);
+}
+
 static int
 set_up(void **state)
 {
+	starved = NULL;
 	keeper_set_up(state);
 	memset(octets, 'x', sizeof octets);
 	keeper_connect(&c, &keeper.submit_listener);
@@ -282,6 +293,25 @@ the_rest_of_a_refused_message_takes_no_memory(void **state)
 }
 
 static void
+without_memory_a_message_is_refused_and_the_log_says_so(void **state)
+{
+	const stralloc *parts[] = { &keeper.submitters->message, &keeper.submitters->envelope };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		starved = parts[i];
+		keeper_said[0] = '\0';
+		keeper_submit(&c, 10);
+		assert_true(keeper_answered(&c, QUEUE_NO_MEMORY, NULL));
+		assert_string_equal(keeper_said, "no memory for a message, it is refused; uid");
+	}
+	starved = NULL;
+	keeper_submit(&c, 10);
+	flush_turn(&keeper);
+	assert_true(keeper_answered(&c, QUEUE_OK, NULL));
+}
+
+static void
 room_for_a_large_message_is_given_back(void **state)
 {
 	struct submitter *s = keeper.submitters;
@@ -436,6 +466,7 @@ main(void)
 		TEST(the_network_has_not_all_connections), TEST(without_a_descriptor_the_keeper_accepts_later), TEST(nobody_to_accept_is_no_trouble), TEST(who_is_idle_or_stalls_is_cut_off),
 		TEST(who_waits_for_the_answer_is_not), TEST(what_breaks_the_rules),
 		TEST(an_envelope_that_is_not_one_is_refused_and_the_next_message_taken), TEST(the_rest_of_a_refused_message_takes_no_memory),
+		TEST(without_memory_a_message_is_refused_and_the_log_says_so),
 		TEST(room_for_a_large_message_is_given_back), TEST(message_and_envelope_of_exactly_the_limit_go_into_the_ring),
 		TEST(the_record_is_what_was_submitted_with_a_received_field), TEST(the_received_field_says_who_called),
 		TEST(a_message_said_before_the_answer_to_the_one_before_waits), TEST(who_hangs_up_after_the_end_has_said_it),

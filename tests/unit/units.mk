@@ -34,7 +34,7 @@ $(eval $(call unit,ledger,$S/queue/ledger))
 KEEPER := tests/unit/queue_keeper tests/unit/directory tests/unit/process $(addprefix $S/queue/,submit large flush notices writers writer survey ledger) \
 	$L/channel $L/date822 $L/siphash $(addprefix queue/,protocol envelope record digest info ring reader)
 KEEPER_WRAP := $(call wrap,getsockopt fdatasync fsync)
-$(eval $(call unit,submit,$(KEEPER),$(KEEPER_WRAP)))
+$(eval $(call unit,submit,$(KEEPER),$(KEEPER_WRAP) $(call wrap,stralloc_catb)))
 $(eval $(call unit,writers,tests/unit/unsendable $(KEEPER),$(KEEPER_WRAP) $(call wrap,rename unlink sendmsg channel_receive realloc)))
 $(eval $(call unit,notices,$(KEEPER),$(KEEPER_WRAP) $(call wrap,channel_put)))
 $(eval $(call unit,survey,$(KEEPER),$(KEEPER_WRAP)))
