@@ -148,6 +148,24 @@ nothing_is_answered_told_or_confirmed_before_the_flush(void **state)
 	assert_true(confirmed(done));
 }
 
+/* Nobody would ever let go of it: the ring would be full one day. */
+static void
+what_is_reported_of_a_message_that_went_meanwhile_holds_no_tail(void **state)
+{
+	uint64_t gone = accepted(10);
+	uint32_t block;
+
+	(void)state;
+	connect_send();
+	report(SEND_DONE, gone);
+	ledger_remove(&keeper.ledger, gone);	/* a writer set it aside */
+	keeper.now_ms += OUTCOME_WAIT_MS;
+	flush_turn(&keeper);
+	assert_true(confirmed(gone));
+	assert_int_equal(keeper.ledger.used, 0);
+	assert_int_equal(ledger_tail(&keeper.ledger, &block), 0);
+}
+
 static enum record_type seen[10];
 static int seen_len;
 
@@ -477,7 +495,8 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(nothing_is_answered_told_or_confirmed_before_the_flush), TEST(reports_stand_before_messages_in_the_order_they_came),
+		TEST(nothing_is_answered_told_or_confirmed_before_the_flush), TEST(what_is_reported_of_a_message_that_went_meanwhile_holds_no_tail),
+		TEST(reports_stand_before_messages_in_the_order_they_came),
 		TEST(writes_that_take_less_are_gone_on_with), TEST(a_flush_that_failed), TEST(a_write_that_failed), TEST(reports_alone_wait_a_while),
 		TEST(many_reports_or_a_stop_do_not_wait), TEST(who_does_not_wait_for_answers_takes_no_turn_for_himself),
 		TEST(a_batch_takes_at_most_a_sixteenth_of_the_ring),
