@@ -40,7 +40,8 @@
  *                                    looks for itself and answers with NOTICE_PLACE (of kind PLACE_NONE if it sets
  *                                    the message aside)
  *
- *    A new keeper confirms also what it does not know (any more). */
+ *    A new keeper confirms also what it does not know (any more). A qmail-send that does not read what it is
+ *    told, or reports more than can be flushed, is not heard meanwhile. */
 #ifndef QUEUE_PROTOCOL_H
 #define QUEUE_PROTOCOL_H
 #include <stdint.h>

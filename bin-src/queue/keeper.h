@@ -31,6 +31,7 @@ enum {
 	ROOM_WAIT = 60,			/* seconds that a message waits for room in the ring, or for a child */
 	OUTCOME_WAIT_MS = 200,		/* what became of a message is on disk after this time */
 	SEND_UNSENT_MAX = 1 << 20,	/* octets that may wait for qmail-send to read them */
+	REPORTS_MAX = 4096,		/* reports that may wait for a flush: no more are read meanwhile */
 	WRITERS = 2,
 	WRITER_BATCH = 64,		/* jobs that a writer does with common flushes of directories */
 	JOB_RETRY = 5,			/* seconds after a job that failed */

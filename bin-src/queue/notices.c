@@ -215,6 +215,7 @@ start_list(struct keeper *k)
 
 	k->list_wanted = 0;
 	k->listing = k->list_running = 1;
+	k->tell_len = k->tell_done = k->later_len = 0;	/* all of that is in this list too */
 	for (m = k->ledger.oldest[LIST_RING]; m; m = m->newer)
 		if (!m->ended)
 			notices_tell_later(k, m->number);
@@ -223,13 +224,28 @@ start_list(struct keeper *k)
 			out_of_memory(k);
 }
 
+/* Whoever does not read what it is answered, or reports more than can be flushed, is not heard meanwhile: all that is kept for it would
+ * have no bound. */
+static int
+is_to_be_heard(const struct keeper *k)
+{
+	return !notices_full(k) && k->reports_len < REPORTS_MAX;
+}
+
 void
 notices_flush(struct keeper *k)
 {
+	uint32_t events;
+
 	if (k->send.fd >= 0 && channel_flush(&k->send_channel) < 0)
 		notices_close(k);
-	if (k->send.fd >= 0)
-		keeper_watch(k, &k->send, EPOLLIN | (channel_unsent(&k->send_channel) ? EPOLLOUT : 0u));
+	if (k->send.fd < 0)
+		return;
+	events = (is_to_be_heard(k) ? EPOLLIN : 0u) | (channel_unsent(&k->send_channel) ? EPOLLOUT : 0u);
+	if (events)
+		keeper_watch(k, &k->send, events);
+	else
+		keeper_unwatch(k, &k->send);
 }
 
 void
@@ -422,10 +438,12 @@ static void
 send_ready(struct keeper *k, struct source *s, uint32_t events)
 {
 	struct channel_frame f;
-	int r = events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? channel_receive(&k->send_channel) : 0;
+	int r;
 
-	(void)s;
-	while (k->send.fd >= 0) {	/* it may have been replaced in this turn */
+	if (s->fd < 0)	/* closed in this turn */
+		return;
+	r = events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? channel_receive(&k->send_channel) : 0;
+	while (s->fd >= 0) {
 		int n = channel_next(&k->send_channel, &f);
 
 		if (n == 0)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 #include <skalibs/uint32.h>
 #include <skalibs/uint64.h>
@@ -165,6 +166,17 @@ a_connection_that_says_list_replaces_the_one_before(void **state)
 	assert_told(accepted(10));
 }
 
+/* It was closed for a survey that failed, say, whose event came first. */
+static void
+an_event_of_a_connection_that_was_closed_in_the_same_turn_is_nothing(void **state)
+{
+	(void)state;
+	connect_send();
+	notices_close(&keeper);
+	keeper.send.ready(&keeper, &keeper.send, EPOLLIN);
+	assert_null(keeper.send_channel.in.s);
+}
+
 static void
 who_hangs_up_or_talks_nonsense_before_its_first_frame_replaces_nobody(void **state)
 {
@@ -258,6 +270,24 @@ while_nobody_reads_only_numbers_are_kept(void **state)
 	accepted(10);
 	assert_int_equal(keeper.tell_len, 3);
 	assert_in_range(channel_unsent(&keeper.send_channel), SEND_UNSENT_MAX, SEND_UNSENT_MAX + 1000);
+}
+
+static void
+a_list_that_is_asked_for_again_is_owed_once(void **state)
+{
+	(void)state;
+	accepted(10);
+	accepted(10);
+	assert_true(ledger_add_moved(&keeper.ledger, 5));
+	connect_send();
+	for (int i = 0; i < 3; i++) {
+		while (!notices_full(&keeper))
+			assert_true(channel_put1(&keeper.send_channel, NOTICE_HELLO, "", 0));
+		keeper.list_wanted = 1;
+		notices_pump(&keeper);
+	}
+	assert_int_equal(keeper.tell_len, 2);
+	assert_int_equal(keeper.later_len, 1);
 }
 
 static void
@@ -538,6 +568,71 @@ reports_outlive_the_connection(void **state)
 	assert_int_equal(keeper.ledger.used, 0);
 }
 
+/* Says a frame over and over, as often as there is room for it. Returns how often. */
+static size_t
+say_all_that_fits(const char *frame, size_t len)
+{
+	static char octets[CHANNEL_READ];
+	size_t said = 0;
+	ssize_t r = 1;
+
+	for (size_t i = 0; i < sizeof octets; i++)
+		octets[i] = frame[i % len];
+	/* if it is heard without end, until that can be seen */
+	for (int i = 0; i < 100 && r > 0; i++) {
+		r = write(s.fd, octets + said % len, sizeof octets - len);
+		said += r > 0 ? (size_t)r : 0;
+		keeper_events();
+		notices_flush(&keeper);
+	}
+	return said / len;
+}
+
+/* Frames of a type that come while the keeper's turns go on, until so many have come. */
+static void
+hear_so_many(int type, size_t n)
+{
+	while (n) {
+		int heard = keeper_hears(&s, &f);
+
+		assert_true(heard == 0 || heard == type);
+		n -= heard == type;
+		if (heard)
+			continue;
+		keeper.now_ms += OUTCOME_WAIT_MS;
+		flush_turn(&keeper);
+		notices_pump(&keeper);
+		if (!channel_unsent(&keeper.send_channel))
+			keeper_events();
+	}
+}
+
+static void
+who_reads_no_answers_is_not_heard_meanwhile(void **state)
+{
+	size_t n;
+
+	(void)state;
+	connect_send();
+	n = say_all_that_fits("\0\0\0\10?\0\0\0\0\0\0\0M", 13);
+	assert_in_range(channel_unsent(&keeper.send_channel), SEND_UNSENT_MAX, 2 * SEND_UNSENT_MAX);
+	hear_so_many(NOTICE_PLACE, n);
+}
+
+static void
+who_reports_more_than_is_flushed_is_not_heard_meanwhile(void **state)
+{
+	size_t n;
+
+	(void)state;
+	accepted(10);
+	connect_send();
+	n = say_all_that_fits("\0\0\0\15D\0\0\0\0\0\0\3\350\0\0\0\0K", 18);
+	assert_in_range(keeper.reports_len, REPORTS_MAX, REPORTS_MAX + CHANNEL_READ / 18);
+	hear_so_many(NOTICE_CONFIRM, n);
+	assert_hears(0);
+}
+
 /* --- questions ------------------------------------------------------------------------------------------------ */
 
 static void
@@ -637,16 +732,19 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(only_qmail_send_root_and_the_keepers_own_user_may_connect), TEST(hello_says_until_when_there_may_have_been_attempts),
 		TEST(a_connection_that_says_list_replaces_the_one_before),
+		TEST(an_event_of_a_connection_that_was_closed_in_the_same_turn_is_nothing),
 		TEST(who_hangs_up_or_talks_nonsense_before_its_first_frame_replaces_nobody),
 		TEST(nothing_is_told_before_the_list_and_all_of_it_once), TEST(the_list_ends_when_the_directories_are_read),
 		TEST(reports_from_before_the_list_are_flushed_first), TEST(while_nobody_reads_only_numbers_are_kept),
-		TEST(what_was_put_off_is_told_later_but_what_has_ended),
+		TEST(a_list_that_is_asked_for_again_is_owed_once), TEST(what_was_put_off_is_told_later_but_what_has_ended),
 		TEST(what_cannot_be_read_is_told_later_and_the_connection_stays), TEST(without_memory_qmail_send_has_to_connect_anew),
-	 TEST(what_is_said_of_recipients),
+		TEST(what_is_said_of_recipients),
 		TEST(no_frame_is_longer_than_qmail_send_takes), TEST(messages_of_two_children_are_passed_on_whole),
 		TEST(reports_that_are_malformed_end_the_connection), TEST(a_text_of_exactly_the_limit_is_taken),
 		TEST(a_number_that_is_gone_is_confirmed_at_once), TEST(a_number_that_may_yet_be_found_is_recorded),
-		TEST(reports_outlive_the_connection), TEST(where_a_message_is), TEST(a_reader_gets_its_list_and_changes_nothing),
+		TEST(reports_outlive_the_connection),
+		TEST(who_reads_no_answers_is_not_heard_meanwhile), TEST(who_reports_more_than_is_flushed_is_not_heard_meanwhile),
+		TEST(where_a_message_is), TEST(a_reader_gets_its_list_and_changes_nothing),
 		TEST(who_answers_a_reader_is_a_child_as_any_other),
 	};
 
