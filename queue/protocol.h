@@ -32,7 +32,7 @@
  *                                    with the recipients that are done too (state 'K'); nothing else is sent later
  *                   SEND_DONE        number (8), index (4), result (1: one of enum queue_outcome), text: what became of
  *                                    this recipient; the last result counts. Text: that of the failure; for 'S' what
- *                                    the report has to say; for the others empty
+ *                                    the report has to say; for the others empty. It ends at its first NUL
  *                   SEND_END         number (8): nothing is left to do for the message; its octets may go
  *                   SEND_DEFERRED    number (8): the message has to wait; never confirmed
  *                   SEND_WHERE       number (8): its octets were not where the notice said

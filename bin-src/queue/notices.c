@@ -37,7 +37,7 @@ add_rcpt(stralloc *payload, uint32_t index, const char *address, const struct in
 	header[4] = parameters ? (char)(state - 'A' + 'a') : state;
 	return stralloc_catb(payload, header, sizeof header) && stralloc_catb(payload, address, strlen(address) + 1) &&
 	    (!parameters || stralloc_catb(payload, parameters, strlen(parameters) + 1)) &&
-	    (!o || !queue_outcome_has_text(state) || (stralloc_catb(payload, o->text, o->text_len) && stralloc_0(payload)));
+	    (!o || !queue_outcome_has_text(state) || (stralloc_catb(payload, o->text, strnlen(o->text, o->text_len)) && stralloc_0(payload)));
 }
 
 /* The last outcome of each recipient, by index; NULL: none. */

@@ -395,6 +395,16 @@ what_is_said_of_recipients(void **state)
 	assert_entries("Fs\0\0", 0, NULL, 0, 0, ENTRIES(""));
 }
 
+/* What follows it would be read as the next entry. */
+static void
+a_text_ends_at_its_first_nul(void **state)
+{
+	static const struct info_outcome outcomes[] = { { 0, OUTCOME_FAILED, "no\0\0\0\0\7Tx", 9 }, { 1, OUTCOME_SUCCEEDED, "yes\0", 4 } };
+
+	(void)state;
+	assert_entries("Fs\0Ta\0Tb\0", 2, outcomes, 2, 0, ENTRIES("\0\0\0\0Da\0no\0" "\0\0\0\1Sb\0yes\0"));
+}
+
 static void
 no_frame_is_longer_than_qmail_send_takes(void **state)
 {
@@ -738,7 +748,7 @@ main(void)
 		TEST(reports_from_before_the_list_are_flushed_first), TEST(while_nobody_reads_only_numbers_are_kept),
 		TEST(a_list_that_is_asked_for_again_is_owed_once), TEST(what_was_put_off_is_told_later_but_what_has_ended),
 		TEST(what_cannot_be_read_is_told_later_and_the_connection_stays), TEST(without_memory_qmail_send_has_to_connect_anew),
-		TEST(what_is_said_of_recipients),
+		TEST(what_is_said_of_recipients), TEST(a_text_ends_at_its_first_nul),
 		TEST(no_frame_is_longer_than_qmail_send_takes), TEST(messages_of_two_children_are_passed_on_whole),
 		TEST(reports_that_are_malformed_end_the_connection), TEST(a_text_of_exactly_the_limit_is_taken),
 		TEST(a_number_that_is_gone_is_confirmed_at_once), TEST(a_number_that_may_yet_be_found_is_recorded),
