@@ -147,6 +147,7 @@ add_messages(struct keeper *k, struct flush *f)
 			k->complete_end = &k->complete;
 		if (!add_message(k, f, s)) {
 			submit_refuse_for_memory(k, s);
+			submit_next(k, s);
 			continue;
 		}
 		s->next_complete = NULL;
@@ -260,6 +261,7 @@ failed(struct keeper *k, struct flush *f, int error)
 		next = s->next_complete;
 		ledger_remove(&k->ledger, s->number);
 		submit_answer(k, s, QUEUE_WRITE, 0, 0);
+		submit_next(k, s);
 	}
 	k->reports_since = k->now_ms;
 }

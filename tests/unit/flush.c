@@ -359,6 +359,21 @@ who_does_not_wait_for_answers_takes_no_turn_for_himself(void **state)
 	assert_null(keeper.complete);
 }
 
+static void
+who_does_not_wait_for_answers_hears_of_each_message_that_failed(void **state)
+{
+	int answers = 0;
+
+	(void)state;
+	say_ahead(&a, 3);
+	flush_error = EIO;
+	for (int turn = 0; turn < 10; turn++) {
+		flush_turn(&keeper);
+		answers += keeper_answered(&a, QUEUE_WRITE, NULL);
+	}
+	assert_int_equal(answers, 3);
+}
+
 /* --- room --------------------------------------------------------------------------------------------------- */
 
 static void
@@ -499,6 +514,7 @@ main(void)
 		TEST(reports_stand_before_messages_in_the_order_they_came),
 		TEST(writes_that_take_less_are_gone_on_with), TEST(a_flush_that_failed), TEST(a_write_that_failed), TEST(reports_alone_wait_a_while),
 		TEST(many_reports_or_a_stop_do_not_wait), TEST(who_does_not_wait_for_answers_takes_no_turn_for_himself),
+		TEST(who_does_not_wait_for_answers_hears_of_each_message_that_failed),
 		TEST(a_batch_takes_at_most_a_sixteenth_of_the_ring),
 		TEST(a_quarter_of_the_ring_is_left_to_what_became_of_messages), TEST(a_message_waits_for_room_for_a_time),
 		TEST(where_no_room_will_come_it_does_not_wait), TEST(until_the_directories_are_read_the_tail_stays),
