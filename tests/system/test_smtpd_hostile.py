@@ -2,7 +2,6 @@
 
 Every session has a limit of memory (smtp_session.MEMORY, by setrlimit)."""
 import contextlib
-import functools
 import resource
 import socket
 import threading
@@ -16,7 +15,18 @@ import smtp_session
 from serving import Service
 from smtp_session import CountingQueue, Queue, capped, parts
 
-Smtp = functools.partial(smtp_session.Smtp, limit=capped())
+
+class Smtp(smtp_session.Smtp):
+    """Whatever it was, it is one line in the log."""
+
+    def __init__(self, tree, **more):
+        super().__init__(tree, limit=capped(), **more)
+
+    def __exit__(self, *why):
+        super().__exit__(*why)
+        assert self.said.count(" session pid=") == 1 or why[0], self.said
+
+
 TO = f"luis@{HOST}"
 START = b"MAIL FROM:<evil@x.example>\r\nRCPT TO:<luis@mail.test.example>\r\nDATA\r\nsmuggled\r\n.\r\n"
 
