@@ -78,12 +78,21 @@ is_live(const struct known *m)
 	return m->recipients && !m->is_ended && !m->is_aside;
 }
 
+static void *
+grown(void *all, size_t octets)
+{
+	void *bigger = realloc(all, octets);
+
+	assert(bigger);
+	return bigger;
+}
+
 static void
 add_report_to(struct reports *to, const struct report *r)
 {
 	if (to->len == to->room) {
 		to->room = to->room ? 2 * to->room : 64;
-		assert((to->all = realloc(to->all, to->room * sizeof *to->all)));
+		to->all = grown(to->all, to->room * sizeof *to->all);
 	}
 	to->all[to->len++] = *r;
 }
@@ -113,7 +122,7 @@ asked_of(uint64_t number)
 			return &asked[i];
 	if (asked_len == asked_room) {
 		asked_room = asked_room ? 2 * asked_room : 16;
-		assert((asked = realloc(asked, asked_room * sizeof *asked)));
+		asked = grown(asked, asked_room * sizeof *asked);
 	}
 	asked[asked_len] = (struct asked){ .number = number };
 	return &asked[asked_len++];
