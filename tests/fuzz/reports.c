@@ -224,6 +224,12 @@ free_answered(void)
 }
 
 void
+submit_refuse_for_memory(struct keeper *keeper, struct submitter *s)
+{
+	submit_answer(keeper, s, QUEUE_NO_MEMORY, 0, 0);
+}
+
+void
 submit_next(struct keeper *keeper, struct submitter *s)
 {
 	(void)keeper, (void)s;
