@@ -129,23 +129,14 @@ answer(pid_t pid, long result)
 	set_registers(pid, &r);
 }
 
+/* n: 1 or 3. */
 static void
-set_first_argument(pid_t pid, unsigned long long value)
+set_argument(pid_t pid, int n, unsigned long long value)
 {
 	struct user_regs_struct r;
 
 	get_registers(pid, &r);
-	r.rdi = value;
-	set_registers(pid, &r);
-}
-
-static void
-set_third_argument(pid_t pid, unsigned long long value)
-{
-	struct user_regs_struct r;
-
-	get_registers(pid, &r);
-	r.rdx = value;
+	*(n == 1 ? &r.rdi : &r.rdx) = value;
 	set_registers(pid, &r);
 }
 
@@ -160,8 +151,7 @@ stack_pointer(pid_t pid)
 #else	/* whose registers are not known here: test_faults.py skips */
 #define set_result(pid, result) tracer_trouble("this architecture")
 #define answer(pid, result) tracer_trouble("this architecture")
-#define set_first_argument(pid, value) tracer_trouble("this architecture")
-#define set_third_argument(pid, value) tracer_trouble("this architecture")
+#define set_argument(pid, n, value) tracer_trouble("this architecture")
 #define stack_pointer(pid) 0
 #endif
 
@@ -404,7 +394,7 @@ shorten_vector(pid_t pid, unsigned long long at, size_t len, unsigned long long 
 	else if (len_at)
 		lend(wait_for_end(pid), len_at, i + 1);
 	else
-		set_third_argument(pid, i + 1);
+		set_argument(pid, 3, i + 1);
 	return 1;
 }
 
@@ -425,7 +415,7 @@ shorten(const struct tracer_call *c)
 	default:
 		if (c->args[2] < 2)
 			return 0;
-		set_third_argument(c->pid, c->args[2] / 2);
+		set_argument(c->pid, 3, c->args[2] / 2);
 		return 1;
 	}
 }
@@ -470,7 +460,7 @@ fail(const struct tracer_call *c)
 		answer(c->pid, -(long)fault.number);
 		return PTRACE_CONT;
 	}
-	set_first_argument(c->pid, 0);
+	set_argument(c->pid, 1, 0);
 	wait_for_end(c->pid)->first = c->args[0];
 	return PTRACE_SYSCALL;
 }
@@ -608,7 +598,7 @@ finish(pid_t pid)
 		if (b->result)
 			set_result(pid, b->result);
 		if (b->first)
-			set_first_argument(pid, b->first);
+			set_argument(pid, 1, b->first);
 		*b = busy[--busy_len];
 	}
 	tracer_go_on(pid, PTRACE_CONT, 0);
