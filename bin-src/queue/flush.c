@@ -182,15 +182,17 @@ apply_report(struct keeper *k, const struct report *r, uint64_t batch, const str
 	ledger_find(&k->ledger, r->number, &m);
 	if (!m)
 		return;
-	if (r->recipient == QUEUE_INDEX_END)
+	if (r->recipient == QUEUE_INDEX_END) {
 		ledger_end(&k->ledger, m, batch);
-	else
+		if (m->files && !m->job) {
+			writers_unlink(k, m);
+			return;
+		}
+	} else
 		ledger_outcome(&k->ledger, m, &(struct outcome){ .batch = batch, .offset = place->offset,
 		    .len = place->len, .recipient = r->recipient, .result = r->result });
-	if (r->recipient == QUEUE_INDEX_END && m->files && !m->job)
-		writers_unlink(k, m);
-	else	/* also after an outcome: the message may have gone since it was reported */
-		ledger_settle(&k->ledger, m, k->scanned || m->number >= k->first_number);
+	/* also after an outcome: the message may have gone since it was reported */
+	ledger_settle(&k->ledger, m, k->scanned || m->number >= k->first_number);
 }
 
 static void
