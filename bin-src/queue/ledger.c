@@ -326,6 +326,15 @@ drop_record(struct ledger *l, struct message *m)
 	m->batch = 0;
 }
 
+/* What an ended message does not need. */
+static void
+drop_all(struct ledger *l, struct message *m)
+{
+	drop_outcomes(l, m, m->outcomes_len);
+	m->outcomes_in_job = 0;
+	drop_record(l, m);
+}
+
 void
 ledger_record(struct ledger *l, struct message *m, uint64_t batch, const struct queue_place *place)
 {
@@ -347,18 +356,19 @@ ledger_end(struct ledger *l, struct message *m, uint64_t batch)
 	m->end_batch = batch;
 	m->ended = 1;
 	need(l, batch);
-	drop_outcomes(l, m, m->outcomes_len);
-	m->outcomes_in_job = 0;
-	drop_record(l, m);
 	leave_list(l, m);
+	if (!m->job)
+		drop_all(l, m);
 }
 
 void
 ledger_moved(struct ledger *l, struct message *m)
 {
 	m->moved = m->files = 1;
-	if (m->end_batch)
+	if (m->end_batch) {
+		drop_all(l, m);
 		return;
+	}
 	drop_record(l, m);
 	leave_list(l, m);
 	drop_outcomes(l, m, m->outcomes_in_job);

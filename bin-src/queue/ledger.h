@@ -85,7 +85,7 @@ void ledger_outcome(struct ledger *l, struct message *m, const struct outcome *o
 /* The record of m is at place in batch: it holds the tail. */
 void ledger_record(struct ledger *l, struct message *m, uint64_t batch, const struct queue_place *place);
 
-/* The end of m was flushed in batch. */
+/* The end of m was flushed in batch. What its job may still read holds the tail till ledger_moved, or till m is forgotten. */
 void ledger_end(struct ledger *l, struct message *m, uint64_t batch);
 
 /* A job that wrote the files, with the first m->outcomes_in_job outcomes, is done and on disk. */

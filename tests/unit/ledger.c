@@ -127,8 +127,6 @@ end_whose_files_may_be_there(void **state)
 	m->job = 1;
 	assert_true(ledger_batch(&l, 11, 22));
 	ledger_end(&l, m, 11);
-	assert_int_equal(tail(), 11);
-	m->outcomes_in_job = 0;
 	ledger_moved(&l, m);	/* the move that was on its way */
 	m->job = 0;
 	ledger_settle(&l, m, 1);
@@ -137,6 +135,37 @@ end_whose_files_may_be_there(void **state)
 	ledger_settle(&l, m, 1);
 	assert_int_equal(tail(), 0);
 	assert_false(ledger_find(&l, 1, &m));
+}
+
+static void
+what_a_job_reads_stays_till_it_is_done(void **state)
+{
+	struct message *m = message_in_ring(1, 10);
+
+	(void)state;
+	outcome(m, 11, 0);
+	m->files = m->job = 1;
+	m->outcomes_in_job = 1;
+	assert_true(ledger_batch(&l, 12, 24));
+	ledger_end(&l, m, 12);
+	assert_int_equal(tail(), 10);
+	ledger_moved(&l, m);
+	assert_int_equal(tail(), 12);
+}
+
+static void
+what_a_job_that_failed_read_goes_with_the_message(void **state)
+{
+	struct message *m = message_in_ring(1, 10);
+
+	(void)state;
+	m->job = 1;
+	assert_true(ledger_batch(&l, 11, 22));
+	ledger_end(&l, m, 11);
+	assert_int_equal(tail(), 10);
+	m->job = 0;
+	ledger_settle(&l, m, 1);
+	assert_int_equal(tail(), 0);
 }
 
 static void
@@ -234,6 +263,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(moved_message_is_a_mere_number, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(outcome_that_no_info_has, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(end_whose_files_may_be_there, open_ledger, close_ledger),
+		cmocka_unit_test_setup_teardown(what_a_job_reads_stays_till_it_is_done, open_ledger, close_ledger),
+		cmocka_unit_test_setup_teardown(what_a_job_that_failed_read_goes_with_the_message, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(before_the_scan_nothing_is_forgotten, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(lists_are_in_order_of_what_holds_the_tail, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(many_outcomes_in_one_batch, open_ledger, close_ledger),
