@@ -380,8 +380,7 @@ static void
 forget(struct ledger *l, struct message *m)
 {
 	leave_list(l, m);
-	drop_outcomes(l, m, m->outcomes_len);
-	drop_record(l, m);
+	drop_all(l, m);
 	if (m->end_batch)
 		release(l, m->end_batch);
 	free(m->outcomes);
