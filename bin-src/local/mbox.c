@@ -99,6 +99,13 @@ is_still(int fd, const char *path)
 	    opened.st_dev == named.st_dev;
 }
 
+static int
+find_end(struct mbox *m)
+{
+	m->start = lseek(m->fd, 0, SEEK_END);
+	return m->start >= 0;
+}
+
 int
 mbox_open(struct mbox *m, const char *path)
 {
@@ -109,7 +116,8 @@ mbox_open(struct mbox *m, const char *path)
 		if (!m->is_regular)
 			return 1;
 		if (is_still(m->fd, path)) {
-			m->start = lseek(m->fd, 0, SEEK_END);
+			if (!find_end(m))
+				break;
 			/* perhaps somebody made it just before us and did not flush its directory */
 			m->is_new = m->is_new || m->start == 0;
 			return 1;
@@ -148,15 +156,16 @@ put(struct mbox *m, const char *s, size_t len)
 	return 1;
 }
 
-/* The newlines that the file needs so that a message can begin: its last line ended, and an empty one after it. */
+/* The newlines that the file needs so that a message can begin: its last line ended, and an empty one after it. What may not be
+ * read is taken to end so. */
 static int
 end_what_is_there(struct mbox *m)
 {
 	char last[2] = { '\n', '\n' };
 	size_t n = m->start >= 2 ? 2 : (size_t)m->start;
 
-	if (!m->is_regular || n == 0 || pread(m->fd, last + 2 - n, n, m->start - (int64_t)n) != (ssize_t)n)
-		return 1;
+	if (pread(m->fd, last + 2 - n, n, m->start - (int64_t)n) < 0)
+		return errno == EBADF;
 	if (last[1] != '\n')
 		return put(m, "\n\n", 2);
 	return last[0] == '\n' || put(m, "\n", 1);
@@ -168,9 +177,7 @@ mbox_begin(struct mbox *m, const char *from_line, size_t len)
 	m->undecided = 1;
 	m->quotes = m->matched = 0;
 	m->last = '\n';
-	if (m->is_regular)
-		m->start = lseek(m->fd, 0, SEEK_END);
-	return end_what_is_there(m) && put(m, from_line, len);
+	return (!m->is_regular || (find_end(m) && end_what_is_there(m))) && put(m, from_line, len);
 }
 
 int
@@ -286,7 +293,7 @@ void
 mbox_undo(struct mbox *m)
 {
 	m->buffered = 0;
-	if (m->is_regular && m->fd >= 0 && ftruncate(m->fd, m->start) == 0)
+	if (m->is_regular && m->fd >= 0 && m->start >= 0 && ftruncate(m->fd, m->start) == 0)
 		fsync(m->fd);
 }
 

@@ -17,7 +17,7 @@ struct mbox {
 	int fd;
 	int is_regular;		/* else a character device such as /dev/null */
 	int is_new;		/* its directory has to be flushed as well */
-	int64_t start;		/* octets before the message */
+	int64_t start;		/* octets before the message; -1: not known, and nothing was written */
 	/* the line being written */
 	int undecided;		/* it may still turn out to be ">...>From " */
 	uint64_t quotes;	/* '>' at its start, not yet written */

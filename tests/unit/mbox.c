@@ -119,6 +119,57 @@ undo_cuts_the_file(void **state)
 	expect_file("From z\n\nz");
 }
 
+static int lseeks = -1, preads = -1;	/* how many work before one fails; -1: all */
+
+off_t __real_lseek(int fd, off_t at, int whence);
+off_t __wrap_lseek(int fd, off_t at, int whence);
+off_t
+__wrap_lseek(int fd, off_t at, int whence)
+{
+	errno = EIO;
+	return lseeks == 0 ? -1 : (lseeks -= lseeks > 0, __real_lseek(fd, at, whence));
+}
+
+ssize_t __real_pread(int fd, void *s, size_t len, off_t at);
+ssize_t __wrap_pread(int fd, void *s, size_t len, off_t at);
+ssize_t
+__wrap_pread(int fd, void *s, size_t len, off_t at)
+{
+	errno = EIO;
+	return preads == 0 ? -1 : (preads -= preads > 0, __real_pread(fd, s, len, at));
+}
+
+static void
+expect_no_begin(void)
+{
+	struct mbox m;
+
+	assert_int_equal(mbox_open(&m, file), 1);
+	errno = 0;
+	assert_int_equal(mbox_begin(&m, "From a\n", 7), 0);
+	assert_int_equal(errno, EIO);
+	mbox_undo(&m);
+	mbox_close(&m);
+	lseeks = preads = -1;
+	expect_file("From z\n\nz");
+}
+
+static void
+a_file_whose_end_is_not_known_is_left_as_it_is(void **state)
+{
+	struct mbox m;
+
+	(void)state;
+	write_file("From z\n\nz");
+	lseeks = 0;
+	assert_int_equal(mbox_open(&m, file), 0);
+	assert_int_equal(errno, EIO);
+	lseeks = 1;
+	expect_no_begin();
+	preads = 0;
+	expect_no_begin();
+}
+
 /* A line of 1 MiB of '>' is counted, not kept. */
 static void
 many_quotes(void **state)
@@ -202,7 +253,7 @@ int
 main(void)
 {
 	char dir[] = "/tmp/unit-mbox-XXXXXX";
-	struct CMUnitTest tests[ROWS + KINDS + 4];
+	struct CMUnitTest tests[ROWS + KINDS + 5];
 	size_t n = 0;
 	int failed;
 
@@ -216,6 +267,7 @@ main(void)
 		    .initial_state = (void *)(uintptr_t)&kinds[i] };
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(new_file_has_mode_0600);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(undo_cuts_the_file);
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(a_file_whose_end_is_not_known_is_left_as_it_is);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(many_quotes);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(replaced_file_is_opened_again);
 	failed = cmocka_run_group_tests_name("mbox", tests, NULL, NULL);

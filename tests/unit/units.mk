@@ -112,7 +112,7 @@ $(eval $(call unit,injection,tests/unit/directory tests/unit/process $S/inject/i
 $(eval $(call unit,message_id,$L/message_id))
 $(eval $(call unit,trace,$S/local/trace $L/quote))
 $(eval $(call unit,environment,$S/local/environment))
-$(eval $(call unit,mbox,$S/local/mbox))
+$(eval $(call unit,mbox,$S/local/mbox,$(call wrap,lseek pread)))
 $(eval $(call unit,maildir,$L/maildir))
 $(eval $(call unit,maildrop,tests/unit/directory $S/pop3d/maildrop $S/pop3d/known_sizes $L/siphash $L/maildir $L/maildir_quota))
 $(eval $(call unit,known_sizes,tests/unit/directory $S/pop3d/known_sizes $L/siphash))
