@@ -193,6 +193,7 @@ class Server:
         self.is_closing = False
         self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each group of replies waits 40 ms for an acknowledgement
         self.listener.bind((host, port))
         self.listener.listen(100)
         self.host, self.port = host, self.listener.getsockname()[1]
