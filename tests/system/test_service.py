@@ -1,4 +1,5 @@
 """The service directories as on a real server: s6-svscan as root, every program as its own user."""
+import contextlib
 import os
 import pathlib
 import re
@@ -12,7 +13,7 @@ import time
 import pytest
 
 from conftest import HOST, processes_of, wait_for
-from real_server import identity, only, real_server  # noqa: F401
+from real_server import identity, make_real_server, only, real_server  # noqa: F401
 
 SERVICES = pathlib.Path(__file__).resolve().parents[2] / "service"
 pytestmark = [pytest.mark.skipif(os.getuid() != 0, reason="only root can run programs as their real users"),
@@ -22,10 +23,9 @@ pytestmark = [pytest.mark.skipif(os.getuid() != 0, reason="only root can run pro
 DOWN = ("qmail-smtpd", "qmail-submission", "qmail-submissions", "qmail-qmtpd", "qmail-qmqpd", "qmail-popup", "qmail-pop3s")  # until the administrator says otherwise
 
 
-@pytest.fixture
-def supervised(real_server):  # noqa: F811
-    """A real server that s6-svscan runs; stopped at the end, with nothing left."""
-    server = real_server
+@contextlib.contextmanager
+def supervise(server):
+    """s6-svscan runs the server; stopped at the end, with nothing left."""
     server.need("qmail-queued", "qmail-start", "qmail-send", "qmail-lspawn", "qmail-rspawn", "qmail-local", "qmail-inject")
     scan = subprocess.Popen([*server.enter(), "env", "-i", "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "s6-svscan", server.home / "service"],
                             stdin=subprocess.DEVNULL, start_new_session=True)
@@ -47,6 +47,17 @@ def supervised(real_server):  # noqa: F811
         for pid, _ in left:
             os.kill(pid, 9)
     assert not left
+
+
+@pytest.fixture(scope="module")
+def supervised():
+    """One for several tests: each leaves the services as they were."""
+    with make_real_server() as server:
+        try:
+            with supervise(server):
+                yield server
+        finally:
+            server.stop()
 
 
 def programs(server):
@@ -71,6 +82,7 @@ def deliver(server, user="ana"):
     return server.maildir(user)[-1]
 
 
+@pytest.mark.xdist_group("service")
 def test_each_program_has_its_user(supervised):
     server = supervised
     message = deliver(server)
@@ -92,6 +104,7 @@ def test_each_program_has_its_user(supervised):
             assert name in ("qmail-lspawn", "qmail-authd") or set(found["Groups"]) <= {gid}, (name, found)
 
 
+@pytest.mark.xdist_group("service")
 def test_owners_of_what_is_written(supervised):
     """The journal is the keeper's and qmail-send's, sockets can be reached by whom they are for, logs are qmaill's."""
     server = supervised
@@ -120,6 +133,7 @@ def test_owners_of_what_is_written(supervised):
     assert all(line.startswith("@4000") and line[25] == " " for line in lines)
 
 
+@pytest.mark.xdist_group("service")
 def test_root_and_postmaster_reach_alias(supervised):
     server = supervised
     for address in ("root", "postmaster", "mailer-daemon"):
@@ -127,9 +141,15 @@ def test_root_and_postmaster_reach_alias(supervised):
     wait_for(lambda: len(server.maildir("alias")) == 3, what="three messages for alias")
 
 
-def test_qmailctl(supervised):
+@pytest.fixture
+def own_server(real_server):  # noqa: F811
+    with supervise(real_server) as server:
+        yield server
+
+
+def test_qmailctl(own_server):
     """stat, stop, start and restart, as root by a symbolic link; mail that comes while it is stopped waits for it."""
-    server = supervised
+    server = own_server
     link = server.top / "qmailctl"
     link.symlink_to(server.bin / "qmailctl")
 
@@ -167,6 +187,7 @@ def test_qmailctl(supervised):
     assert programs(server)["qmail-send"] != first
 
 
+@pytest.mark.xdist_group("service")
 @pytest.mark.parametrize("name", DOWN)
 def test_a_network_server(supervised, name):
     """Down at first; then it listens as qmaild, and its processes have no other rights."""
@@ -190,13 +211,14 @@ def test_a_network_server(supervised, name):
     if name == "qmail-smtpd":
         with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
             client.sendmail("s@x.example", [f"ana@{HOST}"], "Subject: by SMTP\r\n\r\nhello\r\n")
-        wait_for(lambda: server.maildir("ana"), what="the message")
-        assert b"from network)" in server.maildir("ana")[0]
+        wait_for(lambda: any(b"from network)" in m for m in server.maildir("ana")), what="the message")
     old = programs(server)[program]
     server.inside(server.bin / "qmailctl", "restart")
     assert not set(programs(server)[program]) & set(old)
     socket.create_connection(("127.0.0.1", port), 30).close()
     assert (server.home / "log" / name / "current").stat().st_uid == server.passwd["qmaill"][0]
+    (service / "down").touch()
+    server.inside("s6-svc", "-wD", "-d", service)
 
 
 def test_a_directory_without_a_supervisor(tree):
@@ -263,6 +285,7 @@ mv "$2" "$1"
     assert not list(tree.control.glob("*.tmp*"))
 
 
+@pytest.mark.xdist_group("service")
 def test_svc_of_daemontools(supervised):
     """Where daemontools' svc is installed, its letters act on the service directories."""
     server = supervised
