@@ -413,22 +413,33 @@ queue_client_open_keeper(struct queue_client *q, int home)
 	channel_init(&q->keeper, -1, 0);
 }
 
+/* 1 if bin/qmail-queue is not ours, or not there; 0; -1: not known. */
+static int
+is_replaced(int home)
+{
+	int at = home >= 0 ? home : AT_FDCWD;
+	struct stat bin, ours;
+
+	if (fstatat(at, "bin/qmail-queue", &bin, 0) < 0 || fstatat(at, "libexec/qmail-queue", &ours, 0) < 0)
+		return errno == ENOENT ? 1 : -1;
+	return bin.st_ino != ours.st_ino || bin.st_dev != ours.st_dev;
+}
+
 void
 queue_client_open(struct queue_client *q, int home)
 {
 	const char *program = getenv("QMAILQUEUE");
-	int at = home >= 0 ? home : AT_FDCWD;
-	struct stat bin, ours;
 
 	queue_client_open_keeper(q, home);
 	if (!program || !*program) {
-		program = NULL;
-		if (fstatat(at, "bin/qmail-queue", &bin, 0) < 0 || fstatat(at, "libexec/qmail-queue", &ours, 0) < 0 ||
-		    bin.st_ino != ours.st_ino || bin.st_dev != ours.st_dev)
-			program = "bin/qmail-queue";
+		int r = is_replaced(home);
+
+		program = r ? "bin/qmail-queue" : NULL;
+		q->unusable = r < 0 ? QUEUE_HOME : 0;
 	}
-	/* without memory nothing is sent at all: the program that was asked for must not be gone around */
-	q->is_unusable = program && (!stralloc_sets(&q->program, program) || !stralloc_0(&q->program));
+	/* in doubt nothing is sent at all: the program that was asked for must not be gone around */
+	if (program && (!stralloc_sets(&q->program, program) || !stralloc_0(&q->program)))
+		q->unusable = QUEUE_NO_MEMORY;
 }
 
 int
@@ -441,20 +452,13 @@ queue_client_start_runner(struct queue_client *q)
 }
 
 void
-queue_client_use_runner(struct queue_client *q, int runner)
-{
-	close_fd(&q->runner);
-	q->runner = runner;
-}
-
-void
 queue_client_begin(struct queue_client *q)
 {
 	q->message.len = q->envelope.len = 0;
 	q->code = 0;
 	q->streaming = q->with_text = q->unread = 0;
-	if (q->is_unusable)
-		trouble(q, QUEUE_NO_MEMORY);
+	if (q->unusable)
+		trouble(q, q->unusable);
 	else if (q->program.len)
 		start_program(q);
 	else if (q->keeper.fd >= 0 && !still_connected(q))

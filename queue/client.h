@@ -28,7 +28,7 @@ enum {
 
 struct queue_client {
 	int home;		/* descriptor of the home, or -1: the current directory is the home */
-	int is_unusable;	/* there was no memory for program: every message fails for now */
+	unsigned int unusable;	/* exit code with which every message fails: it is not known which program is to be run; else 0 */
 	stralloc program;	/* path of the program to run instead, NUL-terminated; len 0: the keeper's socket */
 	unsigned int patience;	/* seconds; opening sets QUEUE_ANSWER_WAIT, the caller may set another */
 	struct channel keeper;	/* fd -1: not connected */
@@ -56,19 +56,16 @@ struct queue_result {
 
 /* Prepares *q. home: an O_PATH descriptor of the qmail home that stays the caller's, or -1 if the current directory
  * is the home and stays so. Looks at QMAILQUEUE in the environment and at whether home's bin/qmail-queue and
- * libexec/qmail-queue are one file. Never fails: trouble shows at queue_client_end. */
+ * libexec/qmail-queue are one file, this once. Never fails: trouble shows at queue_client_end. */
 void queue_client_open(struct queue_client *q, int home);
 
 /* The same, but never runs a program (for qmail-queue itself, which is that program). */
 void queue_client_open_keeper(struct queue_client *q, int home);
 
 /* For a process that will shut itself in, before it does: where a program is run instead, a process is forked that will start
- * it, with the environment of now (queue/runner.h). Returns 1, also if there is none to run, or 0 with errno set. */
+ * it, with the environment of now (queue/runner.h), also for children of the caller. Returns 1, also if there is none to run, or 0
+ * with errno set. */
 int queue_client_start_runner(struct queue_client *q);
-
-/* The same with a runner that another client of this process, or of its parent, started: runner is that one's. It becomes
- * q's, which closes it. */
-void queue_client_use_runner(struct queue_client *q, int runner);
 
 /* Begins a message. */
 void queue_client_begin(struct queue_client *q);

@@ -24,7 +24,7 @@ enum report { REPORT_QUEUED = 'K', REPORT_NOT_NOW = 'Z', REPORT_REFUSED = 'D', R
 /* One bounce being written. */
 struct work {
 	struct send *s;
-	struct queue_client client;
+	struct queue_client *client;	/* the child's copy */
 	int out;			/* the pipe */
 	struct message *message;
 	const char *octets;		/* of a small message */
@@ -63,7 +63,7 @@ put_octets(void *data, const char *octets, size_t len)
 {
 	struct work *w = data;
 
-	queue_client_message(&w->client, octets, len);
+	queue_client_message(w->client, octets, len);
 }
 
 static int
@@ -208,15 +208,15 @@ submit(struct work *w)
 		close_octets(w);
 		return;
 	}
-	queue_client_begin(&w->client);
+	queue_client_begin(w->client);
 	if (!bounce_envelope(settings, b.kind, sender, &from, &to) || !bounce_write(&b, &parameters)) {
-		queue_client_abandon(&w->client);
+		queue_client_abandon(w->client);
 		report(w, REPORT_NOT_NOW, 0, strerror(errno));
 	} else {
-		queue_client_sender(&w->client, from.s, from.len - 1);
-		queue_client_sender_parameters(&w->client, parameters);
-		queue_client_recipient(&w->client, to.s, to.len - 1);
-		queue_client_end(&w->client, 1, &result);
+		queue_client_sender(w->client, from.s, from.len - 1);
+		queue_client_sender_parameters(w->client, parameters);
+		queue_client_recipient(w->client, to.s, to.len - 1);
+		queue_client_end(w->client, 1, &result);
 		report(w, result.code == 0 ? REPORT_QUEUED : result.permanent ? REPORT_REFUSED : REPORT_NOT_NOW,
 		    result.code == 0 ? result.number : 0, result.text ? result.text : "");
 	}
@@ -250,7 +250,7 @@ close_all_but(struct send *s, int keep, int other)
 static void
 child(struct send *s, const struct bouncer_child *c, int out)
 {
-	struct work w = { .s = s, .out = out, .fd = -1 };
+	struct work w = { .s = s, .out = out, .fd = -1, .client = &s->bouncer.client };
 	sigset_t none;
 
 	signal(SIGTERM, SIG_DFL);
@@ -259,10 +259,8 @@ child(struct send *s, const struct bouncer_child *c, int out)
 	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	close_all_but(s, out, s->bouncer.runner);
+	close_all_but(s, out, w.client->runner);
 	s->octets.reader = (struct reader)READER_CLOSED;
-	queue_client_open(&w.client, -1);
-	queue_client_use_runner(&w.client, s->bouncer.runner);
 	for (unsigned int i = 0; i < c->count; i++) {
 		w.message = c->messages[i];
 		submit(&w);

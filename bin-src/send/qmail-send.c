@@ -210,16 +210,15 @@ shut_in(struct send *s)
 		.calls = &sandbox_scheduler,
 		.read = { "control", "queue", NULL },
 	};
-	struct queue_client client;
+	struct queue_client *client = &s->bouncer.client;
 	int lack;
 
-	queue_client_open(&client, -1);
-	s->bouncer.batch = client.program.len ? 1 : BOUNCER_BATCH;
-	if (!queue_client_start_runner(&client))
+	queue_client_open(client, -1);
+	if (client->unusable)
+		strerr_diefusys(EXIT_TEMP, "find out who takes bounces");
+	s->bouncer.batch = client->program.len ? 1 : BOUNCER_BATCH;
+	if (!queue_client_start_runner(client))
 		strerr_diefusys(EXIT_TEMP, "prepare for running another qmail-queue");
-	s->bouncer.runner = client.runner;
-	client.runner = -1;
-	queue_client_close(&client);
 	lack = sandbox_enter(&box);
 	if (lack < 0)
 		strerr_diefusys(EXIT_TEMP, "enter the sandbox");

@@ -21,6 +21,7 @@
 #include "loop.h"
 #include "message.h"
 #include "owner.h"
+#include "queue/client.h"
 #include "queue/reader.h"
 #include "relays.h"
 #include "route.h"
@@ -97,7 +98,7 @@ struct bouncer_child {
 struct bouncer {
 	struct bounce_settings settings;
 	unsigned int batch;		/* bounces that a child gets, at most BOUNCER_BATCH */
-	int runner;			/* starts the program that submits them (queue/runner.h), -1 none */
+	struct queue_client client;	/* who takes them, as it was at start: each child has its own copy */
 	stralloc waiting;		/* of struct message * */
 	size_t waiting_done;		/* octets of it */
 	int64_t retry_at;		/* monotonic ms: after a child could not be started, none before */

@@ -529,7 +529,7 @@ class World(Server):
 
 # A refusal that no program said: nobody took the connection, or it was lost; exit codes and texts of a submitter, exceptions of smtplib.
 UNSPOKEN = re.compile(r"^\((?:62|74), |the queue does not answer|communication with mail server failed|^\w+\((?!4\d\d, )")
-TROUBLE = re.compile(r"(?m)^(?!.* session pid=.* end=quit ).*(?:alert|warning|fatal|unable|deferral|deferred|failure|lost|rror| session pid=).*$")
+TROUBLE = re.compile(r"(?m)^(?!.* session pid=.* end=quit ).*(?:alert|warning|fatal|unable|cannot|deferral|deferred|failure|lost|rror| session pid=).*$")
 WAITS = re.compile("deferral: |warning: ")
 IDLE = re.compile(r"status: local 0/\d+ remote 0/\d+\n(?!(?s:.*)status: )")
 

@@ -587,6 +587,31 @@ a_child_submits_its_bounces(void **state)
 	stralloc_free(&envelope);
 }
 
+/* A child is shut in, and could start no program. */
+static void
+a_program_put_in_place_later_is_not_run(void **state)
+{
+	stralloc message = STRALLOC_ZERO, envelope = STRALLOC_ZERO;
+	int queue = submitted_listen();
+	struct channel c;
+
+	(void)state;
+	forks = REAL;
+	assert_int_equal(rename("bin/qmail-queue", "bin/aside"), 0);
+	failed(1);
+	bouncer_run(sending);
+	submitted_accept(queue, &c);
+	assert_int_equal(submitted_take(&c, &message, &envelope), 1);
+	submitted_answer(&c, 0, 77);
+	await_children();
+	assert_int_equal(rename("bin/aside", "bin/qmail-queue"), 0);
+	assert_int_equal(sending_logged("bounce msg 1 qp 77\n"), 1);
+	channel_free(&c);
+	close(queue);
+	stralloc_free(&message);
+	stralloc_free(&envelope);
+}
+
 static void
 ready(void *context, void *owner, uint32_t events)
 {
@@ -701,7 +726,7 @@ main(void)
 		TEST(one_that_hangs_is_ended_after_its_time), TEST(without_a_process_it_is_tried_again),
 		TEST(killed_ones_leave_their_bounces_for_the_next_start), TEST(none_is_started_while_leaving),
 		TEST(successes_are_reported_before_delays), TEST(a_refused_report_is_given_up),
-		TEST(a_child_submits_its_bounces), TEST(a_child_holds_nothing_of_ours),
+		TEST(a_child_submits_its_bounces), TEST(a_program_put_in_place_later_is_not_run), TEST(a_child_holds_nothing_of_ours),
 		TEST(octets_that_a_child_cannot_find_are_asked_for), TEST(octets_that_a_child_cannot_read_are_tried_again),
 		TEST(a_delay_that_is_over_is_not_reported),
 	};

@@ -79,7 +79,7 @@ sending_begin(void **state)
 	s->now = NOW;
 	s->clock = CLOCK;
 	s->lifetime = 604800;
-	s->bouncer.runner = -1;
+	queue_client_open_keeper(&s->bouncer.client, -1);
 	s->bouncer.batch = BOUNCER_BATCH;
 	assert_true(log_init(&s->log, open("log", O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600)));
 	assert_true(loop_init(&s->loop, s) && destinations_init(&s->destinations, JOB_BATCH) && owners_init(&s->owners));

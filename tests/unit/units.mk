@@ -28,7 +28,7 @@ $(eval $(call unit,ring,queue/ring queue/digest $L/siphash,$(call wrap,readdir p
 $(eval $(call unit,info,queue/info queue/digest $L/siphash queue/envelope queue/record queue/protocol))
 $(eval $(call unit,reader,tests/unit/directory tests/unit/stored queue/reader queue/ring queue/digest $L/siphash queue/info queue/envelope queue/record queue/protocol))
 $(eval $(call unit,runner,tests/unit/directory tests/unit/process queue/runner))
-$(eval $(call unit,client,tests/unit/directory tests/unit/process $(SUBMIT),$(call wrap,poll clock_gettime)))
+$(eval $(call unit,client,tests/unit/directory tests/unit/process $(SUBMIT),$(call wrap,poll clock_gettime fstatat)))
 $(eval $(call unit,ledger,$S/queue/ledger))
 # the keeper's parts work on one state: each unit has all of them, and one keeper without its program
 KEEPER := tests/unit/queue_keeper tests/unit/directory tests/unit/process $(addprefix $S/queue/,submit large flush notices writers writer survey ledger) \
