@@ -30,6 +30,8 @@ enum {
 	SUBMIT_STALL = 3600,		/* seconds without an octet within a message */
 	ROOM_WAIT = 60,			/* seconds that a message waits for room in the ring, or for a child */
 	OUTCOME_WAIT_MS = 200,		/* what became of a message is on disk after this time */
+	TELL_GATHER_MS = 10,		/* after qmail-send was told something, what comes next is gathered for so long */
+	TELL_HELD_MAX = 32 << 10,	/* octets that are gathered */
 	SEND_UNSENT_MAX = 1 << 20,	/* octets that may wait for qmail-send to read them */
 	REPORTS_MAX = 4096,		/* reports that may wait for a flush: no more are read meanwhile */
 	WRITERS = 2,
@@ -143,6 +145,8 @@ struct keeper {
 	int list_wanted;		/* it asked, and reports from before come first */
 	int list_running;		/* NOTICE_ALL is owed */
 	uint64_t tried_until;		/* wall clock: NOTICE_HELLO's */
+	uint64_t tell_from;		/* monotonic ms: until then what is to be said is gathered */
+	int has_told;			/* in this turn */
 	uint64_t *tell;			/* numbers to tell once it reads again */
 	size_t tell_len, tell_done, tell_room;
 	stralloc unsaid;		/* numbers (8 octets each) that could not be said */
@@ -200,7 +204,8 @@ void notices_tell(struct keeper *k, uint64_t number, const struct record *r, con
 void notices_tell_later(struct keeper *k, uint64_t number);	/* once qmail-send reads, as it is then */
 void notices_put_off(struct keeper *k, uint64_t number);	/* it could not be said: tell it later */
 void notices_pump(struct keeper *k);		/* says what is owed, and flushes */
-void notices_flush(struct keeper *k);		/* what was put for qmail-send since */
+void notices_flush(struct keeper *k);		/* what was put for qmail-send since, if it is time */
+int notices_due(const struct keeper *k, uint64_t *at);	/* 1: at (monotonic ms) notices_flush has something to say */
 void notices_answer_readers(struct keeper *k);	/* the scan has ended */
 void notices_confirm(struct keeper *k, const struct report *r);
 void notices_place(struct keeper *k, uint64_t number, const struct queue_place *place);

@@ -232,16 +232,36 @@ is_to_be_heard(const struct keeper *k)
 	return !notices_full(k) && k->reports_len < REPORTS_MAX;
 }
 
+/* What is said in a stream waits for more, since each time wakes up qmail-send. But whatever it has no room for, it gets as soon as
+ * there is some. */
+static int
+is_held(const struct keeper *k)
+{
+	return k->now_ms < k->tell_from && channel_unsent(&k->send_channel) < TELL_HELD_MAX && !(k->send.watched & EPOLLOUT) &&
+	    !k->stop;
+}
+
+int
+notices_due(const struct keeper *k, uint64_t *at)
+{
+	*at = is_held(k) ? k->tell_from : k->now_ms;
+	return k->send.fd >= 0 && channel_unsent(&k->send_channel) && !(k->send.watched & EPOLLOUT);
+}
+
 void
 notices_flush(struct keeper *k)
 {
+	int held = is_held(k);
 	uint32_t events;
 
-	if (k->send.fd >= 0 && channel_flush(&k->send_channel) < 0)
-		notices_close(k);
+	if (k->send.fd >= 0 && !held) {
+		k->has_told |= channel_unsent(&k->send_channel) > 0;
+		if (channel_flush(&k->send_channel) < 0)
+			notices_close(k);
+	}
 	if (k->send.fd < 0)
 		return;
-	events = (is_to_be_heard(k) ? EPOLLIN : 0u) | (channel_unsent(&k->send_channel) ? EPOLLOUT : 0u);
+	events = (is_to_be_heard(k) ? EPOLLIN : 0u) | (!held && channel_unsent(&k->send_channel) ? EPOLLOUT : 0u);
 	if (events)
 		keeper_watch(k, &k->send, events);
 	else
@@ -287,6 +307,7 @@ notices_place(struct keeper *k, uint64_t number, const struct queue_place *place
 
 	uint64_pack_big(payload, number);
 	queue_place_pack(payload + 8, place);
+	k->tell_from = 0;	/* it asked, and waits */
 	if (k->send.fd >= 0 && !channel_put1(&k->send_channel, NOTICE_PLACE, payload, sizeof payload))
 		out_of_memory(k);
 }

@@ -370,6 +370,8 @@ patience(const struct keeper *k)
 
 	if (flush_due(k, &at) && at < until)
 		until = at;
+	if (notices_due(k, &at) && at < until)
+		until = at;
 	if (!k->accepting && k->now_ms + PAUSE_MS < until)
 		until = k->now_ms + PAUSE_MS;
 	if (k->wanted_len && k->jobs_from > k->now_ms && k->jobs_from < until)
@@ -406,6 +408,9 @@ turn(struct keeper *k)
 	writers_turn(k);
 	survey_start_later(k);
 	notices_flush(k);
+	if (k->has_told)
+		k->tell_from = k->now_ms + TELL_GATHER_MS;
+	k->has_told = 0;
 	submit_free_dead(k);
 }
 

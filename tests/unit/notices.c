@@ -735,6 +735,88 @@ who_answers_a_reader_is_a_child_as_any_other(void **state)
 	assert_int_equal(keeper_hears(&other, &f), -1);
 }
 
+/* --- in a stream ------------------------------------------------------------------------------ */
+
+/* As the loop does after a turn in which something was said. */
+static void
+begin_gathering(void)
+{
+	connect_send();
+	assert_true(keeper.has_told);
+	keeper.tell_from = keeper.now_ms + TELL_GATHER_MS;
+}
+
+static void
+what_comes_soon_after_something_was_said_is_gathered(void **state)
+{
+	uint64_t number, at;
+
+	(void)state;
+	begin_gathering();
+	assert_false(notices_due(&keeper, &at));
+	number = accepted(10);
+	assert_hears(0);
+	accepted(10);
+	assert_hears(0);
+	assert_true(notices_due(&keeper, &at));
+	assert_int_equal(at, keeper.tell_from);
+	keeper.now_ms = at;
+	assert_told(number);
+	assert_false(notices_due(&keeper, &at));
+}
+
+static void
+who_asked_does_not_wait(void **state)
+{
+	char octets[8];
+
+	(void)state;
+	begin_gathering();
+	uint64_pack_big(octets, 5);
+	say(SEND_WHERE, octets, sizeof octets);
+	assert_hears(NOTICE_PLACE);
+}
+
+static void
+what_is_gathered_is_bounded(void **state)
+{
+	(void)state;
+	begin_gathering();
+	for (size_t len = 0; len < TELL_HELD_MAX; len += 4) {	/* at least */
+		if (channel_unsent(&keeper.send_channel) < TELL_HELD_MAX)
+			assert_hears(0);
+		assert_true(channel_put1(&keeper.send_channel, NOTICE_HELLO, "", 0));
+	}
+	assert_hears(NOTICE_HELLO);
+}
+
+static void
+whoever_reads_slowly_is_told_when_there_is_room(void **state)
+{
+	uint64_t at;
+
+	(void)state;
+	connect_send();
+	while (!notices_full(&keeper))
+		assert_true(channel_put1(&keeper.send_channel, NOTICE_HELLO, "", 0));
+	notices_flush(&keeper);
+	assert_true(keeper.send.watched & EPOLLOUT);
+	assert_false(notices_due(&keeper, &at));	/* the socket says when */
+	keeper.tell_from = keeper.now_ms + TELL_GATHER_MS;
+	for (int left = SEND_UNSENT_MAX; left > 0; left -= CHANNEL_HEADER)
+		assert_hears(NOTICE_HELLO);
+}
+
+static void
+at_the_end_all_is_said(void **state)
+{
+	(void)state;
+	begin_gathering();
+	accepted(10);
+	keeper.stop = 1;
+	assert_hears(NOTICE_MESSAGE);
+}
+
 int
 main(void)
 {
@@ -756,6 +838,8 @@ main(void)
 		TEST(who_reads_no_answers_is_not_heard_meanwhile), TEST(who_reports_more_than_is_flushed_is_not_heard_meanwhile),
 		TEST(where_a_message_is), TEST(a_reader_gets_its_list_and_changes_nothing),
 		TEST(who_answers_a_reader_is_a_child_as_any_other),
+		TEST(what_comes_soon_after_something_was_said_is_gathered), TEST(who_asked_does_not_wait), TEST(what_is_gathered_is_bounded),
+		TEST(whoever_reads_slowly_is_told_when_there_is_room), TEST(at_the_end_all_is_said),
 	};
 
 	return cmocka_run_group_tests_name("notices", tests, NULL, NULL);
