@@ -445,6 +445,9 @@ queue_client_open(struct queue_client *q, int home)
 int
 queue_client_start_runner(struct queue_client *q)
 {
+	errno = q->unusable == QUEUE_NO_MEMORY ? ENOMEM : EIO;
+	if (q->unusable)
+		return 0;
 	if (!q->program.len)
 		return 1;
 	q->runner = runner_start(q->program.s, q->home);

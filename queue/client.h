@@ -64,7 +64,7 @@ void queue_client_open_keeper(struct queue_client *q, int home);
 
 /* For a process that will shut itself in, before it does: where a program is run instead, a process is forked that will start
  * it, with the environment of now (queue/runner.h), also for children of the caller. Returns 1, also if there is none to run, or 0
- * with errno set. */
+ * with errno set, also if it is not known whether there is one. */
 int queue_client_start_runner(struct queue_client *q);
 
 /* Begins a message. */

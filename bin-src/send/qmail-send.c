@@ -214,11 +214,9 @@ shut_in(struct send *s)
 	int lack;
 
 	queue_client_open(client, -1);
-	if (client->unusable)
-		strerr_diefusys(EXIT_TEMP, "find out who takes bounces");
 	s->bouncer.batch = client->program.len ? 1 : BOUNCER_BATCH;
 	if (!queue_client_start_runner(client))
-		strerr_diefusys(EXIT_TEMP, "prepare for running another qmail-queue");
+		strerr_diefusys(EXIT_TEMP, "prepare for submitting bounces");
 	lack = sandbox_enter(&box);
 	if (lack < 0)
 		strerr_diefusys(EXIT_TEMP, "enter the sandbox");

@@ -600,6 +600,8 @@ while_it_is_not_known_which_program_is_run_nothing_is_sent(void **state)
 	looks_fail = EIO;
 	queue_client_open(&q, -1);
 	looks_fail = 0;
+	assert_int_equal(queue_client_start_runner(&q), 0);
+	assert_int_equal(errno, EIO);
 	submit("octets");
 	assert_int_equal(result.code, QUEUE_HOME);
 	assert_false(result.permanent);
