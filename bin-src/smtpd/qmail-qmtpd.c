@@ -181,12 +181,11 @@ passes_checks(struct qmtp *q, struct recipient_refusal *why)
 	if (!passes_lists(q, why))
 		return 0;
 	r = recipient_checks_ask_program(&q->checks, may_relay, t->sender.s, q->address.s, "", why);
-	if (r == 0 && why->trouble)
+	if (r < 0)	/* where RELAYCLIENT makes another address of it, that one is meant */
+		r = (may_relay && *t->relayclient) || recipient_checks_ask_accounts(&q->checks, q->address.s, q->address.len, why);
+	if (!r && why->trouble)
 		transfer_log_refusal(t, q->address.s, q->address.len, why->trouble);
-	if (r >= 0)
-		return r;
-	/* where RELAYCLIENT makes another address of it, that one is meant */
-	return (may_relay && *t->relayclient) || recipient_checks_ask_accounts(&q->checks, q->address.s, q->address.len, why);
+	return r;
 }
 
 /* Whether the recipient, which has a NUL behind it, is taken: the letter of a verdict. */

@@ -72,7 +72,7 @@ refuse_as(struct session *s, const struct path *path, const struct recipient_ref
 		session_close(s, SESSION_REFUSED, "RCPTCHECK says: over limit");
 	refuse(s, path, why->code, why->enhanced, why->text);
 	if (why->trouble)
-		session_log_refusal(s, "RCPTCHECK", path->address, why->trouble);
+		session_log_refusal(s, why->troubled, path->address, why->trouble);
 	return 0;
 }
 

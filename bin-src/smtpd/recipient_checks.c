@@ -95,6 +95,7 @@ recipient_checks_ask_program(struct recipient_checks *c, int may_relay, const ch
 	case CHECKPROGRAM_FAILED:
 		refuse(why, 451, "4.3.0", "unable to check the recipient");
 		why->trouble = c->program.trouble ? c->program.trouble : "";
+		why->troubled = "RCPTCHECK";
 		return 0;
 	}
 	return refuse_as_program(c, why, 451, "4.3.0", "unable to check the recipient");
@@ -148,7 +149,10 @@ recipient_checks_ask_accounts(struct recipient_checks *c, const char *address, s
 	case RCPT_UNKNOWN:
 		return refuse(why, 550, "5.1.1", "sorry, no mailbox here by that name");
 	case RCPT_TEMPORARY:
-		return refuse(why, 451, "4.3.5", "the users of this host are not known now");
+		refuse(why, 451, "4.3.5", "the users of this host are not known now");
+		why->trouble = c->accounts.text;
+		why->troubled = "qmail-rcptd";
+		return 0;
 	case RCPT_NOT_LOCAL:
 		remember(c, domain, now);
 		return 1;

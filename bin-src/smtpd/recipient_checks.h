@@ -35,7 +35,8 @@ struct recipient_refusal {
 	unsigned int code;		/* of SMTP: 4yz or 5yz */
 	char enhanced[sizeof "5.300.300"];	/* RFC 3463 */
 	const char *text;		/* printable ASCII, NUL-terminated, valid until the next question */
-	const char *trouble;		/* what is wrong with RCPTCHECK, for the log; NULL: nothing */
+	const char *trouble;		/* what is wrong here, for the log; NULL: nothing */
+	const char *troubled;		/* and with whom: RCPTCHECK or qmail-rcptd */
 	int is_over_limit;		/* RCPTCHECK wants the client to leave */
 };
 

@@ -34,6 +34,7 @@ import nonsense  # noqa: E402
 from parts import in_parts  # noqa: E402
 
 RING_MIB = 8
+TOLD_LATER = 60		# seconds after which the keeper tells what it could not, as it says: SAY_RETRY of keeper.h
 LIMIT = 45		# seconds that a run may take: the longest documented wait of a client, and some
 CLIENT = 30		# seconds for which a client tries to reach the keeper, qmail-queue(8): it has its answer by then
 SEVERAL = 6		# times three mails, while daemons are restarted
@@ -441,7 +442,7 @@ class World(Server):
                 break
             if not waiting and not calm_at:
                 self.poke_if_asked(lasting)
-            if now - began > LIMIT:
+            if now - began > LIMIT + TOLD_LATER * ("it is told later" in self.log("qmail-queued")):
                 raise Broken(f"hangs: missing {self.missing(mails)}, submitting {[m.name for m in mails if m.thread.is_alive()]}: {self.log('qmail-start')[-1500:]}")
             time.sleep(0.01)
         took = time.monotonic() - began
@@ -783,7 +784,8 @@ def unlogged(world, result):
         return []
     refusals = [r for r in result.refusals if not (world.tears() and UNSPOKEN.search(str(r)))]
     by = {"qmail-queued": [r for r in refusals if not isinstance(r, str)], "qmail-smtpd": [r for r in refusals if isinstance(r, str)]}
-    if fault.startswith("qmail-queued recvmsg") and fault.endswith("error 104"):  # a submitter that went away says nothing to the keeper's log
+    # a submitter that went away says nothing to the keeper's log
+    if re.match(r"qmail-queued recvmsg.* 104$|qmail-queued sendmsg.* 32$", fault):
         del by["qmail-queued"]
     if world.tears():
         by.pop(fault.split(" ")[0], None)

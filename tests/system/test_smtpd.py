@@ -556,6 +556,7 @@ def test_unknown_recipients(tree, queue):
         s.expect(553, "RCPT TO:<luis@elsewhere.example>")
         assert s.data(b"x").startswith("250 ")
     assert accounts.asked == [f"{x}@{HOST}" for x in ("nobody", "later", "luis", "shut", "remote")]
+    assert re.search(rf'command=qmail-rcptd .* argument=<later@{HOST}> reason="why"', s.said)
 
 
 def test_unknown_recipients_of_relay_clients(tree, queue):
