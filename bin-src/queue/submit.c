@@ -75,6 +75,14 @@ submit_run_short(struct keeper *k)
 	k->accepting = 0;
 }
 
+/* Its submitter tries again. */
+static void
+close_unserved(int fd)
+{
+	keeper_log("warning", "unable to serve a connection, it is closed", 0, errno);
+	lingering_close(fd);
+}
+
 void
 submit_accept(struct keeper *k, struct source *listener, uint32_t events)
 {
@@ -91,7 +99,7 @@ submit_accept(struct keeper *k, struct source *listener, uint32_t events)
 	}
 	k->is_short = 0;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
-		lingering_close(fd);
+		close_unserved(fd);
 		return;
 	}
 	if (!has_room(k, peer.uid)) {
@@ -101,11 +109,13 @@ submit_accept(struct keeper *k, struct source *listener, uint32_t events)
 	}
 	s = new_submitter(k, fd, peer.uid);
 	if (!s) {
-		lingering_close(fd);
+		close_unserved(fd);
 		return;
 	}
-	if (!keeper_watch(k, &s->source, EPOLLIN))
+	if (!keeper_watch(k, &s->source, EPOLLIN)) {
+		keeper_log("warning", "unable to serve a connection, it is closed; uid", s->uid, errno);
 		submit_kill(k, s);
+	}
 }
 
 void

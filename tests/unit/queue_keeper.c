@@ -26,6 +26,7 @@ char keeper_said[200];
 int keeper_forks_fail;
 pid_t keeper_child;
 uid_t keeper_peer;
+int keeper_peer_is_unknown;
 int (*keeper_fdatasync)(int fd);
 int (*keeper_fsync)(int fd);
 
@@ -101,9 +102,11 @@ __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
 	int r = __real_getsockopt(fd, level, name, value, len);
 
-	if (level == SOL_SOCKET && name == SO_PEERCRED)
-		((struct ucred *)value)->uid = keeper_peer;
-	return r;
+	if (level != SOL_SOCKET || name != SO_PEERCRED)
+		return r;
+	((struct ucred *)value)->uid = keeper_peer;
+	errno = ENOMEM;
+	return keeper_peer_is_unknown ? -1 : r;
 }
 
 int __wrap_fdatasync(int fd);
@@ -161,6 +164,7 @@ keeper_set_up(void **state)
 	keeper = (struct keeper){ .epoll = epoll_create1(EPOLL_CLOEXEC), .lock = -1, .send = { .fd = -1 }, .alias = 1001, .qmaild = 1002,
 		.qmails = 1003, .now_ms = 1000000, .scanned = 1, .accepting = 1, .complete_end = &keeper.complete };
 	keeper_peer = 12345;
+	keeper_peer_is_unknown = 0;
 	keeper_forks_fail = 0;
 	keeper_fdatasync = keeper_fsync = NULL;
 	keeper_said[0] = '\0';

@@ -10,6 +10,7 @@ extern char keeper_said[200];	/* the last text of keeper_log, "" if there was no
 extern int keeper_forks_fail;	/* keeper_fork fails with EAGAIN */
 extern pid_t keeper_child;	/* the last */
 extern uid_t keeper_peer;	/* who connects, as the kernel says */
+extern int keeper_peer_is_unknown;	/* it says ENOMEM */
 extern int (*keeper_fdatasync)(int fd), (*keeper_fsync)(int fd);	/* take the place of a flush; NULL: it succeeds */
 
 /* A new directory with the folders of a queue and an empty ring; and away with it, and with all children. For a test each. */

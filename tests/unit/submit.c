@@ -116,6 +116,20 @@ all_together_have_a_limit_too(void **state)
 	channel_free(&more);
 }
 
+static void
+who_cannot_be_served_is_cut_off_and_the_log_says_so(void **state)
+{
+	struct channel other;
+	struct channel_frame f;
+
+	(void)state;
+	keeper_peer_is_unknown = 1;
+	keeper_connect(&other, &keeper.submit_listener);
+	assert_int_equal(keeper_hears(&other, &f), -1);
+	assert_string_equal(keeper_said, "unable to serve a connection, it is closed");
+	channel_free(&other);
+}
+
 /* So many sessions of qmaild's, in the midst of a message; a descriptor for each would be too many here. */
 static void
 add_sessions(unsigned int n)
@@ -462,7 +476,7 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(another_user_may_have_so_many_connections), TEST(all_together_have_a_limit_too),
+		TEST(another_user_may_have_so_many_connections), TEST(all_together_have_a_limit_too), TEST(who_cannot_be_served_is_cut_off_and_the_log_says_so),
 		TEST(the_network_has_not_all_connections), TEST(without_a_descriptor_the_keeper_accepts_later), TEST(nobody_to_accept_is_no_trouble), TEST(who_is_idle_or_stalls_is_cut_off),
 		TEST(who_waits_for_the_answer_is_not), TEST(what_breaks_the_rules),
 		TEST(an_envelope_that_is_not_one_is_refused_and_the_next_message_taken), TEST(the_rest_of_a_refused_message_takes_no_memory),
