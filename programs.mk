@@ -10,7 +10,7 @@ HOME_CONTROL := $L/home control/control
 # whose a local part is
 USER_TABLES := users/tables users/virtual users/account control/table
 # what submits messages
-SUBMIT := queue/client queue/runner queue/protocol $L/channel
+SUBMIT := queue/client queue/runner queue/protocol $L/channel $L/replaced
 
 # --- inject ------------------------------------------------------------------
 $(eval $(call program,qmail-inject,$S/inject/qmail-inject $S/inject/sendmail $S/inject/injection $S/inject/header $S/inject/identity $L/address822 $L/message_id $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT),$(SK),$(STATIC)))
@@ -51,7 +51,7 @@ $(eval $(call program,maildirmake,$S/local/maildirmake $L/maildir,$(SK),$(STATIC
 $(eval $(call program,maildir2mbox,$S/local/maildir2mbox $S/local/mbox $S/local/trace $S/local/message $L/quote,$(SK),$(STATIC)))
 $(eval $(call program,maildirwatch,$S/local/maildirwatch $S/local/field $S/local/message,$(SK),$(STATIC)))
 $(eval $(call program,tcp-env,$S/local/tcp-env,$(SK),-pie))
-$(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/local/kept_getpw $(USER_TABLES) $L/spawner $L/become $L/channel $L/home,-lcdb $(SK),-pie))
+$(eval $(call program,qmail-lspawn,$S/local/qmail-lspawn $S/local/lookup $S/local/kept_getpw $(USER_TABLES) $L/spawner $L/become $L/channel $L/replaced $L/home,-lcdb $(SK),-pie))
 
 # messages by their MIME parts
 MIME := $L/mime $L/mime_words $L/mail_data
@@ -64,7 +64,7 @@ $(eval $(call program,qmail-remote,$(addprefix $S/remote/,qmail-remote worker re
 # policies of MTA-STS: what fetches them is the only program with libcurl
 $(eval $(call program,qmail-mtastsd,$(addprefix $S/remote/,qmail-mtastsd sts_service sts_cache sts_policy) $L/siphash $L/service_socket $L/sandbox $L/home,$(SK),-pie))
 $(eval $(call program,qmail-mtastsfetch,$(addprefix $S/remote/,qmail-mtastsfetch authorities) $L/dns $L/sandbox $(HOME_CONTROL),-lcurl $(CARES) $(SK),-pie))
-$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/home,$(SK),-pie))
+$(eval $(call program,qmail-rspawn,$S/remote/qmail-rspawn $S/remote/classic $S/remote/remote_report $S/remote/tcpto $L/spawner $L/job $L/channel $L/replaced $L/home,$(SK),-pie))
 $(eval $(call program,qmail-route,$S/remote/qmail-route $(REMOTE_HOST) $L/sandbox $L/home control/control,$(CARES) $(IDN) $(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpto,$S/remote/qmail-tcpto $S/remote/tcpto $L/sandbox $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,$(SK),$(STATIC)))
@@ -76,7 +76,7 @@ SERVER_TLS := $L/server_tls $L/tls_engine $L/service_socket
 LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command auth submission author completion delivery recipient recipient_checks session_log reply path parameters content \
 	settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/address822 $L/date822 $L/message_id $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
-$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/stamp $L/service_socket \
+$(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/replaced $L/stamp $L/service_socket \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders address_pattern account_limits allowance) $L/siphash $L/stamp $L/service_loop $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),$(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -14,6 +13,7 @@
 #include "monotonic.h"
 #include "queue/client.h"
 #include "queue/runner.h"
+#include "replaced.h"
 #include "stralloc_set.h"
 
 enum {
@@ -413,18 +413,6 @@ queue_client_open_keeper(struct queue_client *q, int home)
 	channel_init(&q->keeper, -1, 0);
 }
 
-/* 1 if bin/qmail-queue is not ours, or not there; 0; -1: not known. */
-static int
-is_replaced(int home)
-{
-	int at = home >= 0 ? home : AT_FDCWD;
-	struct stat bin, ours;
-
-	if (fstatat(at, "bin/qmail-queue", &bin, 0) < 0 || fstatat(at, "libexec/qmail-queue", &ours, 0) < 0)
-		return errno == ENOENT ? 1 : -1;
-	return bin.st_ino != ours.st_ino || bin.st_dev != ours.st_dev;
-}
-
 void
 queue_client_open(struct queue_client *q, int home)
 {
@@ -432,7 +420,7 @@ queue_client_open(struct queue_client *q, int home)
 
 	queue_client_open_keeper(q, home);
 	if (!program || !*program) {
-		int r = is_replaced(home);
+		int r = is_replaced(home, "qmail-queue");
 
 		program = r ? "bin/qmail-queue" : NULL;
 		q->unusable = r < 0 ? QUEUE_HOME : 0;

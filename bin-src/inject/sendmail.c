@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/exec.h>
 #include <skalibs/stralloc.h>
 #include <skalibs/strerr.h>
 #include "address822.h"
 #include "exitcode.h"
+#include "replaced.h"
 #include "sendmail.h"
 #include "stralloc_set.h"
 
@@ -105,15 +105,6 @@ follow_sender(const char *sender)
 	}
 	stralloc_free(&address);
 	stralloc_free(&plain);
-}
-
-static int
-is_one_file(int home, const char *a, const char *b)
-{
-	struct stat x, y;
-
-	return fstatat(home, a, &x, 0) == 0 && fstatat(home, b, &y, 0) == 0 && x.st_ino == y.st_ino &&
-	    x.st_dev == y.st_dev;
 }
 
 /* A relative QMAILMFTFILE is meant from where the caller is; the program that is run starts elsewhere. */
@@ -328,6 +319,6 @@ sendmail_command(struct injection_options *options, int argc, const char *const 
 		follow_sender(c.sender);
 	if (c.name)
 		set("MAILNAME", c.name);
-	if (!is_one_file(home, "bin/qmail-inject", "libexec/qmail-inject"))
+	if (is_replaced(home, "qmail-inject"))
 		run_inject(options, home);
 }

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/djbunix.h>
 #include <skalibs/selfpipe.h>
@@ -15,7 +14,6 @@
 #include "stralloc_set.h"
 #include "users/account.h"
 
-#define GETPW "bin/qmail-getpw"
 #define OWN_GETPW "libexec/qmail-getpw"
 
 enum {
@@ -24,14 +22,6 @@ enum {
 };
 
 static const tain patience = { .sec = { 0 }, .nano = KEPT_GETPW_MS * 1000000 };
-
-int
-kept_getpw_is_ours(void)
-{
-	struct stat asked, own;
-
-	return stat(GETPW, &asked) == 0 && stat(OWN_GETPW, &own) == 0 && asked.st_dev == own.st_dev && asked.st_ino == own.st_ino;
-}
 
 /* --- processes ------------------------------------------------------------------------- */
 

@@ -38,9 +38,6 @@ struct kept_getpw {
 	tain moved;		/* when the last answer came, or the last process or the first question since then was begun */
 };
 
-/* Whether they may be used: qmail-getpw was not replaced. */
-int kept_getpw_is_ours(void);
-
 /* Gives local, which is not empty, to a process, or to a new one (as uid and gid, if we are root). Returns its index; -1:
  * not now, *until tells when it is worth asking again before an answer has come; -2 with errno set: it is impossible. */
 int kept_getpw_ask(struct kept_getpw *k, uint32_t number, const char *local, uid_t uid, gid_t gid, tain *until);

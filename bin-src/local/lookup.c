@@ -11,6 +11,7 @@
 #include "become.h"
 #include "exitcode.h"
 #include "lookup.h"
+#include "replaced.h"
 #include "spawner.h"
 #include "users/passwd.h"
 #include "users/tables.h"
@@ -126,7 +127,7 @@ start_some(struct lookups *l)
 		if (q->state != LOOKUP_WAITS)
 			continue;
 		if (is_ours < 0)
-			is_ours = kept_getpw_is_ours();
+			is_ours = is_replaced(-1, "qmail-getpw") == 0;
 		if (is_ours ? !ask_kept(l, q) : l->running == LOOKUPS_RUNNING)
 			break;
 		if (!is_ours)

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <skalibs/iopause.h>
 #include <skalibs/selfpipe.h>
@@ -17,13 +16,13 @@
 #include "exitcode.h"
 #include "home.h"
 #include "lookup.h"
+#include "replaced.h"
 #include "spawner.h"
 #include "users/virtual.h"
 
 #define USAGE "qmail-lspawn defaultdelivery (descriptor 3 is a socket to qmail-send)"
 #define WORKER "libexec/qmail-local"	/* what speaks lib/job.h */
 #define QUOTA "MAILDIRQUOTA"		/* to qmail-local, in the words of Maildir++ */
-#define CLASSIC "bin/qmail-local"	/* the same file, unless the administrator replaced it */
 
 struct lspawn {
 	struct spawner spawner;
@@ -46,15 +45,6 @@ find_objection(const struct account *account)
 	return NULL;
 }
 
-static int
-is_replaced(void)
-{
-	struct stat worker, classic;
-
-	return stat(WORKER, &worker) < 0 || stat(CLASSIC, &classic) < 0
-	    || worker.st_dev != classic.st_dev || worker.st_ino != classic.st_ino;
-}
-
 /* In the new process, which says what goes wrong on the log; the program it becomes has no way there. */
 static void
 run_worker(const struct account *account, const char *default_delivery)
@@ -63,7 +53,7 @@ run_worker(const struct account *account, const char *default_delivery)
 	int log = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, JOB_WORKER_FD + 1);
 	int n = 2;
 
-	if (is_replaced())
+	if (is_replaced(-1, "qmail-local"))
 		argv[n++] = "-C";
 	argv[n++] = "--";
 	argv[n++] = account->user;

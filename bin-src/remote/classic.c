@@ -5,7 +5,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <skalibs/allreadwrite.h>
@@ -14,10 +13,10 @@
 #include "exitcode.h"
 #include "job.h"
 #include "remote_report.h"
+#include "replaced.h"
 #include "spawner.h"
 
 #define REMOTE "bin/qmail-remote"
-#define OURS "libexec/qmail-remote"	/* the same file, unless the administrator replaced it */
 
 struct worker {
 	struct channel channel;
@@ -37,12 +36,10 @@ static const char *
 choose_program(int *is_ours)
 {
 	const char *program = getenv("QMAILREMOTE");
-	struct stat remote, ours;
 
 	if (program && !*program)
 		program = NULL;
-	*is_ours = !program && stat(REMOTE, &remote) == 0 && stat(OURS, &ours) == 0
-	    && remote.st_dev == ours.st_dev && remote.st_ino == ours.st_ino;
+	*is_ours = !program && is_replaced(-1, "qmail-remote") == 0;
 	return program ? program : REMOTE;
 }
 

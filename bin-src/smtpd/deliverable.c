@@ -4,11 +4,9 @@
 #include <sys/stat.h>
 #include "bin-src/local/dotqmail.h"
 #include "deliverable.h"
+#include "replaced.h"
 #include "stralloc_set.h"
 #include "users/tables.h"
-
-#define WORKER "libexec/qmail-local"	/* ours */
-#define CLASSIC "bin/qmail-local"	/* the same file, unless the administrator replaced it */
 
 void
 verdict_set(struct verdict *v, enum rcpt_answer answer, ...)
@@ -79,16 +77,6 @@ search(stralloc *path, const char *home, const char *dash, const stralloc *safe,
 	return -1;
 }
 
-/* Whether deliveries run a program of the site's own, whose rules nobody here knows. */
-static int
-is_replaced(void)
-{
-	struct stat worker, classic;
-
-	return stat(WORKER, &worker) < 0 || stat(CLASSIC, &classic) < 0 || worker.st_dev != classic.st_dev ||
-	    worker.st_ino != classic.st_ino;
-}
-
 /* Nothing was found: is that certain? */
 static void
 judge_absence(const char *user, const char *home, const char *dash, const char *safe, struct verdict *v)
@@ -100,8 +88,8 @@ judge_absence(const char *user, const char *home, const char *dash, const char *
 	else if (!S_ISDIR(st.st_mode) || st.st_mode & (S_ISVTX | DOTQMAIL_WRITABLE))
 		verdict_set(v, RCPT_CANNOT_KNOW, home, " of user ", user, " is no directory, writable by everybody, or sticky: ",
 		    "its mail is deferred", NULL);
-	else if (is_replaced())
-		verdict_set(v, RCPT_CANNOT_KNOW, CLASSIC " is not our own", NULL);
+	else if (is_replaced(-1, "qmail-local"))
+		verdict_set(v, RCPT_CANNOT_KNOW, "bin/qmail-local is not our own", NULL);
 	else
 		verdict_set(v, RCPT_UNKNOWN, "user ", user, " has neither ", home, "/.qmail", dash, safe,
 		    " nor a default file for it", NULL);

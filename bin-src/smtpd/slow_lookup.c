@@ -4,10 +4,10 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <skalibs/djbunix.h>
+#include "replaced.h"
 #include "slow_lookup.h"
 #include "stralloc_set.h"
 
@@ -19,17 +19,8 @@ enum {
 };
 
 #define GETPW "bin/qmail-getpw"		/* what qmail-lspawn asks */
-#define OWN_GETPW "libexec/qmail-getpw"	/* the same file, unless the administrator replaced it */
 
 /* --- a qmail-getpw of the site's own -------------------------------------------------------------------------------- */
-
-static int
-is_replaced(void)
-{
-	struct stat asked, own;
-
-	return stat(GETPW, &asked) < 0 || stat(OWN_GETPW, &own) < 0 || asked.st_dev != own.st_dev || asked.st_ino != own.st_ino;
-}
 
 static void
 become_getpw(const char *local, int out)
@@ -101,7 +92,7 @@ work(const char *packet, size_t len, int loop, struct passwd_source *source, str
 
 	for (const char *s = packet + 1; s < packet + len && n < FIELDS_MAX; s += strlen(s) + 1)
 		field[n++] = s;
-	if (*packet == ASK_USER && n == 1 && is_replaced())
+	if (*packet == ASK_USER && n == 1 && is_replaced(-1, "qmail-getpw"))
 		run_getpw(field[0], loop, v);
 	else if (*packet == ASK_USER && n == 1)
 		deliverable_user(source, field[0], v);

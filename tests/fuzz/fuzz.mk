@@ -57,7 +57,7 @@ $(eval $(call fuzzer,submitd,$(addprefix $S/smtpd/,senders address_pattern accou
 $(eval $(call fuzzer,sts_service,$(addprefix $S/remote/,sts_service sts_cache sts_policy) $L/siphash $L/service_socket,-lskarnet $(call wrap,clock_gettime time poll fsync)))
 $(eval $(call fuzzer,rcptd,$(addprefix $S/smtpd/,deliverable fresh_routes known) $S/send/route $S/local/dotqmail $S/local/report users/passwd users/account $L/stamp $L/service_socket $L/home control/control control/table,-lcdb -lskarnet $(call wrap,stat)))
 $(eval $(call fuzzer,checkprogram,,-lskarnet))
-$(eval $(call fuzzer,answers,$S/smtpd/rcptcheck $S/queue/listing $(addprefix $S/remote/,sts_client sts_policy) $(addprefix $L/,login_client login_protocol key_client service_socket channel) queue/client queue/runner queue/protocol,-lskarnet $(call wrap,connect poll service_socket_connect)))
+$(eval $(call fuzzer,answers,$S/smtpd/rcptcheck $S/queue/listing $(addprefix $S/remote/,sts_client sts_policy) $(addprefix $L/,login_client login_protocol key_client service_socket channel replaced) queue/client queue/runner queue/protocol,-lskarnet $(call wrap,connect poll service_socket_connect)))
 
 # what local programs, users and the administrator hand over
 $(eval $(call fuzzer,envelope,queue/envelope,-lskarnet))
@@ -69,7 +69,7 @@ $(eval $(call fuzzer,worker,$S/send/owner $S/send/message $S/send/places $L/job 
 $(eval $(call fuzzer,notices,$S/send/message $S/send/places $S/send/heap queue/protocol $L/channel,-lskarnet))
 $(eval $(call fuzzer,descriptors,$L/handover,-lskarnet))
 $(eval $(call fuzzer,job,$L/job $L/spawner $L/channel,-lskarnet))
-$(eval $(call fuzzer,getpw,$S/local/kept_getpw users/account $L/become control/table,-lcdb -lskarnet))
+$(eval $(call fuzzer,getpw,$S/local/kept_getpw users/account $L/become $L/replaced control/table,-lcdb -lskarnet))
 $(eval $(call fuzzer,bounce,$S/send/bounce $S/send/verp $S/remote/remote_report $L/notify $L/quote $L/date822 queue/envelope control/control,-lskarnet))
 $(eval $(call fuzzer,address822,$L/address822,-lskarnet))
 $(eval $(call fuzzer,header,$S/inject/header $S/local/field $S/local/message $S/local/trace $S/smtpd/completion $S/smtpd/author $S/smtpd/hops $L/address822 $L/quote $L/message_id $L/date822,-lskarnet))

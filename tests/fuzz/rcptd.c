@@ -26,12 +26,21 @@ static struct given lie;			/* what one says next instead of its answer */
 
 const struct sandbox_filter sandbox_lookup;
 
+/* --- no program of the site's own ------------------------------------------------------------------------- */
+
+int
+is_replaced(int home, const char *name)
+{
+	(void)home, (void)name;
+	return 0;
+}
+
 /* --- users, and their files ------------------------------------------------------------------------------- */
 
 static int is_asked;		/* a question is under way: else it is the fuzzer that looks for its files */
 static int has_instructions;	/* some were found for it */
 
-/* Homes are directories; of their files there are .qmail-list, and of alias .qmail-default; programs are our own. */
+/* Homes are directories; of their files there are .qmail-list, and of alias .qmail-default. */
 int
 __wrap_stat(const char *path, struct stat *st)
 {
