@@ -3,7 +3,7 @@
 void
 relay_init(struct relay *r, struct dial *d)
 {
-	*r = (struct relay){ .dial = d };
+	r->dial = d;
 	connection_init(&r->session.connection, -1);
 }
 

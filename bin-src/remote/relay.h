@@ -13,7 +13,7 @@ struct relay {
 	stralloc text;
 };
 
-/* Starts without a session. */
+/* Starts without a session. *r is all zero, as what is static begins: clearing it would fill pages that short replies never need. */
 void relay_init(struct relay *r, struct dial *d);
 
 /* Sends t to host, with whom the session is, if there is one. t->data is not surveyed yet, t->report is begun. Every recipient

@@ -63,6 +63,7 @@ static int
 set_up(void **state)
 {
 	(void)state;
+	relay = (struct relay){ .dial = NULL };
 	relay_init(&relay, NULL);
 	dials = messages = messages_max = 0;
 	recipients_max = SESSION_RECIPIENTS_MAX;
