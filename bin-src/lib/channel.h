@@ -13,7 +13,7 @@
 
 enum {
 	CHANNEL_HEADER = 5,	/* octets before the payload */
-	CHANNEL_READ = 65536,	/* octets asked for in one read */
+	CHANNEL_READ = 16384,	/* octets asked for in one read; each kept worker has a buffer that has held so much */
 	CHANNEL_FDS_MAX = 16,	/* descriptors received and not yet taken; more is an error */
 };
 

@@ -12,7 +12,7 @@
 
 enum {
 	HOST_MAX = 1024,	/* octets of a host whose session is kept */
-	BUFFER_KEPT = 2 * CHANNEL_READ,	/* octets of buffer that a worker keeps from one message to the next */
+	BUFFER_KEPT = 128 * 1024,	/* octets of buffer that a worker keeps from one message to the next */
 };
 
 /* Recipients of a job whose mail goes to the same server. */

@@ -589,7 +589,7 @@ say_all_that_fits(const char *frame, size_t len)
 	for (size_t i = 0; i < sizeof octets; i++)
 		octets[i] = frame[i % len];
 	/* if it is heard without end, until that can be seen */
-	for (int i = 0; i < 100 && r > 0; i++) {
+	for (int i = 0; i < 400 && r > 0; i++) {
 		r = write(s.fd, octets + said % len, sizeof octets - len);
 		said += r > 0 ? (size_t)r : 0;
 		keeper_events();

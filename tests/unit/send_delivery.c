@@ -264,9 +264,9 @@ an_address_that_no_job_can_hold(void **state)
 	sending_message(1, "s@x", "b@virtual.example", NULL);
 	sending_turn();
 	sending_answer_who();
-	sending_turn();
-	sending_turn();
+	sending_turns(JOB_STRINGS_MAX);
 	start(ROUTE_LOCAL);
+	sending_turns(JOB_STRINGS_MAX);
 	sending_expect_nothing(&worker);
 	assert_int_equal(sending_logged("delivery 1: deferral: The_address_is_too_long_for_its_control_file_to_be_right._(#4.3.5)/\n"), 1);
 }

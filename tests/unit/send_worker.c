@@ -885,8 +885,7 @@ an_answer_of_the_longest_is_taken(void **state)
 	assert_int_equal(channel_put1(&sending_spawners[ROUTE_REMOTE], SPAWN_TEMP, s, sizeof s), 1);
 	while (channel_flush(&sending_spawners[ROUTE_REMOTE]) == 0)
 		sending_turn();
-	sending_turn();
-	sending_turn();
+	sending_turns(sizeof s);
 	assert_int_equal(sending->is_leaving, 0);
 	assert_int_equal(sending_logged("deferral: xxxxx"), 1);
 }

@@ -140,6 +140,13 @@ sending_turn(void)
 }
 
 void
+sending_turns(size_t octets)
+{
+	for (size_t read = 0; read <= octets + CHANNEL_READ; read += CHANNEL_READ)
+		sending_turn();
+}
+
+void
 sending_later(int64_t ms)
 {
 	sending->clock += ms;

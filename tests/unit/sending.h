@@ -19,6 +19,9 @@ int sending_end(void **state);
 /* One turn of the loop. */
 void sending_turn(void);
 
+/* As many as it takes to read so many octets from one socket. */
+void sending_turns(size_t octets);
+
 /* Milliseconds, or seconds of the wall clock as well, go by. */
 void sending_later(int64_t ms);
 
