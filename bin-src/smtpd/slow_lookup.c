@@ -262,7 +262,7 @@ slow_lookup_take(struct slow_lookups *s, unsigned int i)
 {
 	struct slow_question *q = s->asked[i];
 	struct verdict v;
-	ssize_t n = recv(s->fds[i], &v, sizeof v, MSG_DONTWAIT);
+	ssize_t n = recv(s->fds[i], &v, offsetof(struct verdict, text) + sizeof v.text, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 1;

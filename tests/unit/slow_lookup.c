@@ -366,6 +366,29 @@ a_process_that_cannot_be_asked_is_no_refusal(void **state)
 	assert_null(lookups.first);
 }
 
+/* The last octets of a struct verdict are nobody's. */
+static void
+a_process_that_says_more_than_an_answer(void **state)
+{
+	struct verdict v = { .answer = RCPT_UNKNOWN };
+	char text[sizeof v.text], lie[sizeof v];
+	int ends[2];
+
+	(void)state;
+	memset(text, 'x', sizeof text);
+	text[sizeof text - 1] = '\0';
+	memset(lie, 'x', sizeof lie);
+	memcpy(lie, &v, offsetof(struct verdict, text));
+	ask(1, NOW, "wait");
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	assert_int_equal(dup2(ends[0], lookups.fds[0]), lookups.fds[0]);
+	close(ends[0]);
+	assert_int_equal(send(ends[1], lie, sizeof lie, 0), sizeof lie);
+	close(ends[1]);
+	assert_int_equal(slow_lookup_take(&lookups, 0), 1);
+	expect(0, 1, 'U', text);
+}
+
 /* --- a qmail-getpw of the site's own --------------------------------------------------------------------------------------------- */
 
 static const struct getpw { const char *rule, *program; char letter; const char *text; } getpws[] = {
@@ -442,7 +465,7 @@ main(void)
 		TEST(nobody_waits_longer_than_that), TEST(an_answer_that_comes_too_late_is_nobodys), TEST(the_next_time_is_that_of_the_oldest),
 		TEST(a_question_that_waits_is_answered_in_time_as_well), TEST(when_all_are_stuck_nobody_waits),
 		TEST(those_who_wait_when_the_last_gets_stuck_are_answered), TEST(one_that_is_no_longer_stuck_is_asked_again),
-		TEST(nobody_is_told_what_he_has_forgotten), TEST(a_process_that_has_ended), TEST(a_process_that_cannot_be_asked_is_no_refusal),
+		TEST(nobody_is_told_what_he_has_forgotten), TEST(a_process_that_has_ended), TEST(a_process_that_cannot_be_asked_is_no_refusal), TEST(a_process_that_says_more_than_an_answer),
 		TEST(a_getpw_that_is_not_there), TEST(a_getpw_that_never_ends_does_so_with_the_loop),
 	};
 	struct CMUnitTest tests[GETPWS + sizeof others / sizeof *others];
