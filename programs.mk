@@ -73,12 +73,12 @@ $(eval $(call program,qmail-tcpok,$S/remote/qmail-tcpok $S/remote/tcpto $L/home,
 # what has its clients' TLS done by somebody else
 SERVER_TLS := $L/server_tls $L/tls_engine $L/service_socket
 # what accepts connections
-LISTEN := $L/listener $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
+LISTEN := $L/listener $L/held_signals $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command auth submission author completion delivery recipient recipient_checks session_log reply path parameters content \
 	settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/address822 $L/date822 $L/message_id $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/replaced $L/stamp $L/service_socket \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
-$(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders address_pattern account_limits allowance) $L/siphash $L/stamp $L/service_loop $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),$(SK),-pie))
+$(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders address_pattern account_limits allowance) $L/siphash $L/stamp $L/held_signals $L/service_loop $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),$(SK),-pie))
 $(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/service_socket $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
@@ -97,7 +97,7 @@ $(eval $(call program,qmail-popup,$(addprefix $S/pop3d/,qmail-popup authorizatio
 # --- tls ---------------------------------------------------------------------
 # who holds the keys does not speak TLS, and who speaks it has no key
 $(eval $(call program,qmail-keyd,$(addprefix $S/tls/,qmail-keyd keystore keypair) $L/certificate $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),-lbearssl $(SK),-pie))
-$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy) $L/key_client $L/key_chain $L/suites $L/service_socket $L/service_users $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
+$(eval $(call program,qmail-tlsd,$(addprefix $S/tls/,qmail-tlsd tunnel server_policy) $L/held_signals $L/key_client $L/key_chain $L/suites $L/service_socket $L/service_users $L/sandbox $L/home,-lbearssl $(SK),$(STATIC)))
 
 # --- users -------------------------------------------------------------------
 # what makes the tables of virtual accounts
@@ -112,7 +112,7 @@ $(eval $(call program,checkpassword-accounts,$S/users/checkpassword-accounts $S/
 $(eval $(call program,checkpassword-system,$S/users/checkpassword-system $S/users/login $S/users/shadow_state users/password $L/become,-lcrypt $(SK),-pie))
 $(eval $(call program,checkpassword-authd,$S/users/checkpassword-authd $S/users/login $L/login_client $L/login_protocol $L/service_socket $L/become $L/home,$(SK),-pie))
 # who checks logins for what reads the network: it looks at no password, the checkpassword programs do
-$(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/file_limit $L/login_protocol $L/siphash $L/service_loop $L/service_socket $L/service_users $L/home,$(SK),$(STATIC)))
+$(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/file_limit $L/login_protocol $L/siphash $L/held_signals $L/service_loop $L/service_socket $L/service_users $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-loggedin,$S/users/qmail-loggedin,$(SK),$(STATIC)))
 $(eval $(call program,qmail-pw2u,$S/users/qmail-pw2u $(HOME_CONTROL),$(SK),$(STATIC)))
 

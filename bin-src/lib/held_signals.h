@@ -6,6 +6,10 @@
 #define HELD_SIGNALS_H
 #include <signal.h>
 
+/* Holds back the signals, a list that 0 ends, and has on_signal take them; SIGPIPE is ignored. *outside becomes what was blocked before,
+ * without these: for waits, and for programs that are started. Returns 1, or 0 with errno set. */
+int held_signals_take(const int *signals, void (*on_signal)(int), sigset_t *outside);
+
 /* outside: the signals that are blocked while the program waits. Handlers of those that have come have run when this returns. */
 static inline void
 held_signals_let_in(const sigset_t *outside)

@@ -885,18 +885,8 @@ find_sockets(struct listener *l)
 static void
 trap_signals(struct listener *l)
 {
-	struct sigaction action = { .sa_handler = on_signal };
-	sigset_t blocked;
-
-	sigemptyset(&blocked);
-	sigaddset(&blocked, SIGTERM);
-	sigaddset(&blocked, SIGCHLD);
-	if (sigprocmask(SIG_BLOCK, &blocked, &l->outside) < 0 || sigaction(SIGTERM, &action, NULL) < 0 ||
-	    sigaction(SIGCHLD, &action, NULL) < 0)
+	if (!held_signals_take((const int[]){ SIGTERM, SIGCHLD, 0 }, on_signal, &l->outside))
 		strerr_diefusys(EXIT_TEMP, "trap signals");
-	sigdelset(&l->outside, SIGTERM);
-	sigdelset(&l->outside, SIGCHLD);
-	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);	/* there is nothing to be told: what has changed is read anew by itself */
 }
 

@@ -10,25 +10,6 @@
 #include "shortage.h"
 
 int
-service_loop_take_signals(struct service_loop *l, const int *signals, void (*on_signal)(int))
-{
-	struct sigaction act = { .sa_handler = on_signal };
-	sigset_t taken;
-
-	sigemptyset(&taken);
-	for (const int *s = signals; *s; s++)
-		sigaddset(&taken, *s);
-	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigprocmask(SIG_BLOCK, &taken, &l->outside) < 0)
-		return 0;
-	for (const int *s = signals; *s; s++) {
-		if (sigaction(*s, &act, NULL) < 0)
-			return 0;
-		sigdelset(&l->outside, *s);
-	}
-	return 1;
-}
-
-int
 service_loop_wait(struct service_loop *l, unsigned int len, int takes_callers, uint64_t until)
 {
 	uint64_t now = monotonic_ms(), ms;

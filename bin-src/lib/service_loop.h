@@ -13,15 +13,12 @@
 enum { SERVICE_LOOP_PAUSE_MS = 100 };
 
 struct service_loop {
-	int listener;		/* these two are the service's to set; polled has room for one more than it ever sets */
+	int listener;		/* these three are the service's to set; polled has room for one more than it ever sets */
 	struct pollfd *polled;
-	sigset_t outside;	/* the signals that were blocked at the start, without those that the service takes: for programs that it starts */
+	sigset_t outside;	/* what is blocked while it waits: as held_signals_take leaves it */
 	uint64_t paused_until;
 	int has_caller;
 };
-
-/* Has on_signal take the signals, which 0 ends; SIGPIPE is ignored. *l is all zero. 1, or 0 with errno set. */
-int service_loop_take_signals(struct service_loop *l, const int *signals, void (*on_signal)(int));
 
 /* Waits until monotonic_ms() is until, or something has come for the first len of l->polled, a caller, if takes_callers, or a signal.
  * Returns 1 with revents set, or 0 with errno set. */

@@ -12,6 +12,7 @@
 #include "account_limits.h"
 #include "allowance.h"
 #include "exitcode.h"
+#include "held_signals.h"
 #include "home.h"
 #include "lingering.h"
 #include "monotonic.h"
@@ -266,7 +267,7 @@ main(int argc, char *const *argv)
 	if (!allowance_init(&d->allowance))
 		strerr_diefusys(EXIT_TEMP, "get random octets");
 	d->loop.polled = d->polled;
-	if (!service_loop_take_signals(&d->loop, (const int[]){ SIGTERM, 0 }, on_signal))
+	if (!held_signals_take((const int[]){ SIGTERM, 0 }, on_signal, &d->loop.outside))
 		strerr_diefusys(EXIT_TEMP, "prepare for signals");
 	d->loop.listener = service_socket_listen(SUBMISSION_SOCKET);
 	if (d->loop.listener < 0 || !service_socket_tell_users(d->loop.listener))

@@ -348,18 +348,8 @@ parse_options(struct tlsd *d, int argc, char *const *argv, unsigned int *notify)
 static void
 trap_signals(struct tlsd *d)
 {
-	struct sigaction action = { .sa_handler = on_signal };
-	sigset_t blocked;
-
-	sigemptyset(&blocked);
-	sigaddset(&blocked, SIGTERM);
-	sigaddset(&blocked, SIGCHLD);
-	if (sigprocmask(SIG_BLOCK, &blocked, &d->outside) < 0 || sigaction(SIGTERM, &action, NULL) < 0 ||
-	    sigaction(SIGCHLD, &action, NULL) < 0)
+	if (!held_signals_take((const int[]){ SIGTERM, SIGCHLD, 0 }, on_signal, &d->outside))
 		strerr_diefusys(EXIT_TEMP, "trap signals");
-	sigdelset(&d->outside, SIGTERM);
-	sigdelset(&d->outside, SIGCHLD);
-	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);	/* there is nothing to be read anew: qmail-keyd has it all */
 }
 

@@ -17,6 +17,7 @@
 #include "checkpassword.h"
 #include "exitcode.h"
 #include "file_limit.h"
+#include "held_signals.h"
 #include "home.h"
 #include "lingering.h"
 #include "login.h"
@@ -539,7 +540,7 @@ main(int argc, char *const *argv)
 	if (!login_throttle_init(&d->throttle))
 		strerr_diefusys(EXIT_TEMP, "get random octets");
 	d->loop.polled = d->polled;
-	if (!service_loop_take_signals(&d->loop, (const int[]){ SIGTERM, SIGCHLD, 0 }, on_signal))
+	if (!held_signals_take((const int[]){ SIGTERM, SIGCHLD, 0 }, on_signal, &d->loop.outside))
 		strerr_diefusys(EXIT_TEMP, "prepare for signals");
 	d->chain.signals = d->loop.outside;
 	d->loop.listener = service_socket_listen(LOGIN_SOCKET);

@@ -53,7 +53,7 @@ $(eval $(call fuzzer,mtastsfetch,$S/remote/authorities $L/dns $L/home control/co
 $(eval $(call fuzzer,dns,$(addprefix $S/remote/,mx dane tlsa server_proof trust_anchors authorities server_chain) $S/smtpd/dnsbl_list $L/localaddress $L/domain $L/certificate control/control,-lcares -lbearssl -lskarnet $(IDN)))
 
 # services, and what they say to their clients
-$(eval $(call fuzzer,submitd,$(addprefix $S/smtpd/,senders address_pattern account_limits allowance) $L/siphash $L/stamp $L/service_loop $L/service_socket $L/service_users $L/home control/control,-lskarnet $(call wrap,service_socket_receive_from service_socket_say)))
+$(eval $(call fuzzer,submitd,$(addprefix $S/smtpd/,senders address_pattern account_limits allowance) $L/siphash $L/stamp $L/held_signals $L/service_loop $L/service_socket $L/service_users $L/home control/control,-lskarnet $(call wrap,service_socket_receive_from service_socket_say)))
 $(eval $(call fuzzer,sts_service,$(addprefix $S/remote/,sts_service sts_cache sts_policy) $L/siphash $L/service_socket,-lskarnet $(call wrap,clock_gettime time poll fsync)))
 $(eval $(call fuzzer,rcptd,$(addprefix $S/smtpd/,deliverable fresh_routes known) $S/send/route $S/local/dotqmail $S/local/report users/passwd users/account $L/stamp $L/service_socket $L/home control/control control/table,-lcdb -lskarnet $(call wrap,stat)))
 $(eval $(call fuzzer,checkprogram,,-lskarnet))

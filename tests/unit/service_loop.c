@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "directory.h"
+#include "held_signals.h"
 #include "monotonic.h"
 #include "service_loop.h"
 #include "service_socket.h"
@@ -43,7 +44,7 @@ set_up(void **state)
 	loop.listener = service_socket_listen(PATH);
 	callers[0] = callers[1] = -1;
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-	assert_int_equal(service_loop_take_signals(&loop, taken, on_signal), 1);
+	assert_int_equal(held_signals_take(taken, on_signal, &loop.outside), 1);
 	return loop.listener < 0;
 }
 
