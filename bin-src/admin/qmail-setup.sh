@@ -21,6 +21,7 @@ cd -P "$(dirname "$self")/.." || exit 111
 umask 022
 split=23	# QUEUE_SPLIT of queue/protocol.h
 top=$(pwd -P)
+me=$(id -u)
 root=${DESTDIR-}
 root=${root%/}
 home=${PWD#"$root"}	# as it will be called on the real server
@@ -61,7 +62,7 @@ user() {
 }
 
 users() {
-	[ "$(id -u)" = 0 ] || fatal 'only root can make users; for a private server of one user: qmail-setup -1' 100
+	[ "$me" = 0 ] || fatal 'only root can make users; for a private server of one user: qmail-setup -1' 100
 	uids=$(numbers_of passwd)
 	gids=$(numbers_of group)
 	for g in qmail nofiles qmails; do
@@ -93,27 +94,66 @@ enter() {
 	esac
 }
 
-# directories_in PARENT MODE USER GROUP NAME...: made if absent, in a parent that is there; mode and owner are set either way
+rights=''	# what set_rights is to do, a line a call of directories_in, the last first
+
+# directories_in PARENT MODE USER GROUP NAME...: made if absent, in a parent that is there; set_rights sets mode and owner either way
 directories_in() {
 	parent=$1 mode=$2 user=$3 group=$4
 	shift 4
 	owner='' absent=''
 	[ "$one_user" ] || owner=$(uid_of "$user"):$(gid_of "$group")
 	for directory; do
-		[ -d "$parent/$directory" ] || absent="$absent $directory "
+		[ -d "$parent/$directory" ] || absent="$absent $directory"
 	done
 	# shellcheck disable=SC2086 # one word a name
 	[ ! "$absent" ] || (enter "$parent" && mkdir -m "$mode" $absent)
-	for directory; do
-		(
-			enter "$parent/$directory"
-			[ ! "$owner" ] || chown "$owner" .
-			case $absent in
-			*" $directory "*) ;;
-			*) chmod "$mode" . ;;
-			esac
-		)
+	rights="$parent $mode ${owner:--} $*
+$rights"
+}
+
+# give OWNER MODE NAME...: OWNER - is whoever has it
+give() {
+	owner=$1 mode=$2
+	shift 2
+	[ "$owner" = - ] || chown "$owner" "$@"
+	chmod "$mode" "$@"
+}
+
+# rights_in PARENT MODE OWNER NAME...: in one go where nobody else can put anything into the place of what was looked at
+rights_in() {
+	parent=$1 mode=$2 owner=$3
+	shift 3
+	found=$(enter "$parent" && LC_ALL=C stat -c '%n %a %u:%g %F' . "$@") || exit 111
+	safe='' together='' alone=''
+	while read -r entry is_mode is_owner kind; do
+		if [ "$entry" = . ]; then
+			case $is_mode in *[2367]? | *[2367]) ;; *) [ "${is_owner%:*}" != "$me" ] || safe=yes ;; esac
+			continue
+		fi
+		[ "$owner" != - ] || is_owner=-
+		case "$kind 0$is_mode $is_owner" in
+		"directory $mode $owner") ;;
+		'directory '*) if [ "$safe" ]; then together="$together $entry"; else alone="$alone $entry"; fi ;;
+		*) alone="$alone $entry" ;;
+		esac
+	done <<-END
+	$found
+	END
+	# shellcheck disable=SC2086 # one word a name
+	[ ! "$together" ] || (enter "$parent" && give "$owner" "$mode" $together)
+	for directory in $alone; do
+		(enter "$parent/$directory" && give "$owner" "$mode" .)
 	done
+}
+
+# What was made last first: so long as a directory is root's, nobody has a hand in what is in it.
+set_rights() {
+	while read -r line; do
+		# shellcheck disable=SC2086 # one word a name
+		[ ! "$line" ] || rights_in $line
+	done <<-END
+	$rights
+	END
 }
 
 # Another qmail's queue stays as it was, beside ours.
@@ -162,6 +202,7 @@ directories() {
 	[ ! -h log ] || logs=$root$(readlink log)
 	directories_in "$logs" 0700 qmaill nofiles qmail-queued qmail-rcptd qmail-keyd qmail-tlsd qmail-authd qmail-submitd qmail-mtastsd qmail-send \
 	    qmail-smtpd qmail-qmtpd qmail-qmqpd qmail-submission qmail-submissions qmail-popup qmail-pop3s
+	set_rights
 }
 
 # --- files -----------------------------------------------------------------
