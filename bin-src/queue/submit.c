@@ -177,8 +177,12 @@ submit_answer(struct keeper *k, struct submitter *s, unsigned int code, uint64_t
 	s->heard = k->now_ms;
 	start_over(s);
 	/* an answer is 22 octets: a submitter that does not even make room for that is gone */
-	if (!keeper_watch(k, &s->source, EPOLLIN) || !channel_put1(&s->channel, SUBMIT_RESULT, payload, sizeof payload) || channel_flush(&s->channel) != 1)
-		submit_kill(k, s);
+	if (keeper_watch(k, &s->source, EPOLLIN) && channel_put1(&s->channel, SUBMIT_RESULT, payload, sizeof payload) &&
+	    channel_flush(&s->channel) == 1)
+		return;
+	if (errno != EPIPE && errno != ECONNRESET)
+		keeper_log("warning", "unable to give an answer, its connection is closed; uid", s->uid, errno);
+	submit_kill(k, s);
 }
 
 void

@@ -469,6 +469,22 @@ who_has_no_room_for_an_answer_is_gone(void **state)
 	flush_turn(&keeper);
 	assert_int_equal(s->state, SUBMIT_IS_DEAD);
 	assert_int_equal(keeper.ledger.used, 1);	/* its message is not */
+	assert_string_equal(keeper_said, "unable to give an answer, its connection is closed; uid");
+}
+
+static void
+who_waits_for_no_answer_is_not_worth_a_line(void **state)
+{
+	struct submitter *s = keeper.submitters;
+
+	(void)state;
+	keeper_submit(&c, 10);
+	channel_free(&c);
+	keeper_said[0] = '\0';
+	flush_turn(&keeper);
+	assert_int_equal(s->state, SUBMIT_IS_DEAD);
+	assert_int_equal(keeper.ledger.used, 1);
+	assert_string_equal(keeper_said, "");
 }
 
 int
@@ -484,7 +500,7 @@ main(void)
 		TEST(room_for_a_large_message_is_given_back), TEST(message_and_envelope_of_exactly_the_limit_go_into_the_ring),
 		TEST(the_record_is_what_was_submitted_with_a_received_field), TEST(the_received_field_says_who_called),
 		TEST(a_message_said_before_the_answer_to_the_one_before_waits), TEST(who_hangs_up_after_the_end_has_said_it),
-		TEST(who_hangs_up_before_the_end_leaves_nothing), TEST(who_has_no_room_for_an_answer_is_gone),
+		TEST(who_hangs_up_before_the_end_leaves_nothing), TEST(who_has_no_room_for_an_answer_is_gone), TEST(who_waits_for_no_answer_is_not_worth_a_line),
 	};
 
 	return cmocka_run_group_tests_name("submit", tests, NULL, NULL);
