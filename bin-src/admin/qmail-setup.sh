@@ -94,7 +94,7 @@ enter() {
 	esac
 }
 
-rights=''	# what set_rights is to do, a line a call of directories_in, the last first
+rights=''	# what set_rights is to do, a line a call of directories_in, the last first: parent, mode, owner, names, a tab between them
 
 # directories_in PARENT MODE USER GROUP NAME...: made if absent, in a parent that is there; set_rights sets mode and owner either way
 directories_in() {
@@ -107,7 +107,7 @@ directories_in() {
 	done
 	# shellcheck disable=SC2086 # one word a name
 	[ ! "$absent" ] || (enter "$parent" && mkdir -m "$mode" $absent)
-	rights="$parent $mode ${owner:--} $*
+	rights="$parent	$mode	${owner:--}	$*
 $rights"
 }
 
@@ -148,9 +148,9 @@ rights_in() {
 
 # What was made last first: so long as a directory is root's, nobody has a hand in what is in it.
 set_rights() {
-	while read -r line; do
+	while IFS='	' read -r parent mode owner names; do
 		# shellcheck disable=SC2086 # one word a name
-		[ ! "$line" ] || rights_in $line
+		[ ! "$parent" ] || rights_in "$parent" "$mode" "$owner" $names
 	done <<-END
 	$rights
 	END
