@@ -119,11 +119,13 @@ give() {
 	chmod "$mode" "$@"
 }
 
-# rights_in PARENT MODE OWNER NAME...: in one go where nobody else can put anything into the place of what was looked at
-rights_in() {
+# rights_in PARENT MODE OWNER NAME...: in one go where nobody else can put anything into the place of what was looked at. In a subshell: from
+# the look to the end it stays in one directory, which may be moved meanwhile.
+rights_in() (
 	parent=$1 mode=$2 owner=$3
 	shift 3
-	found=$(enter "$parent" && LC_ALL=C stat -c '%n %a %u:%g %F' . "$@") || exit 111
+	enter "$parent"
+	found=$(LC_ALL=C stat -c '%n %a %u:%g %F' . "$@") || exit 111
 	safe='' together='' alone=''
 	while read -r entry is_mode is_owner kind; do
 		if [ "$entry" = . ]; then
@@ -140,11 +142,11 @@ rights_in() {
 	$found
 	END
 	# shellcheck disable=SC2086 # one word a name
-	[ ! "$together" ] || (enter "$parent" && give "$owner" "$mode" $together)
+	[ ! "$together" ] || give "$owner" "$mode" $together
 	for directory in $alone; do
-		(enter "$parent/$directory" && give "$owner" "$mode" .)
+		(cd -P "$top" && enter "$parent/$directory" && give "$owner" "$mode" .)
 	done
-}
+)
 
 # What was made last first: so long as a directory is root's, nobody has a hand in what is in it.
 set_rights() {
