@@ -66,8 +66,8 @@ int channel_put1(struct channel *c, char type, const void *s, size_t len);
  * Returns 1, or 0 with errno set (EMFILE: CHANNEL_FDS_MAX are waiting already); fd then stays the caller's. */
 int channel_put_fd(struct channel *c, char type, const void *s, size_t len, int fd);
 
-/* Writes what is queued, as far as the socket takes it. Returns 1 if all is out, 0 if some is left, -1 with errno set
- * if the peer is gone, or there was no memory for a second (ENOMEM, ENOBUFS), which is waited for. Never raises SIGPIPE. */
+/* Writes what is queued, as far as the socket takes it. Returns 1 if all is out, 0 (errno EAGAIN) if some is left, -1 with errno
+ * set if the peer is gone, or there was no memory for a second (ENOMEM, ENOBUFS), which is waited for. Never raises SIGPIPE. */
 int channel_flush(struct channel *c);
 
 /* Octets queued and not yet written. */
