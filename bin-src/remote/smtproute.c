@@ -32,7 +32,7 @@ put(char *to, size_t size, const char *from, size_t len)
 	return 1;
 }
 
-/* "|USER|PASSWORD", or blanks in the place of each '|'; a password may hold more of them. */
+/* "|USER|PASSWORD", or blanks in the place of each '|', not beside it; a password may hold more of them. */
 static int
 take_login(struct smtproute *route, const char *s)
 {
@@ -42,8 +42,8 @@ take_login(struct smtproute *route, const char *s)
 		return 1;
 	if (*s != '|') {
 		s += strspn(s, " \t");
-		end = s + strcspn(s, " \t");
-		return *end && put(route->user, sizeof route->user, s, (size_t)(end - s)) &&
+		end = s + strcspn(s, " \t|");
+		return *end && *end != '|' && put(route->user, sizeof route->user, s, (size_t)(end - s)) &&
 		    put(route->password, sizeof route->password, end + strspn(end, " \t"), strlen(end + strspn(end, " \t")));
 	}
 	end = strchr(s + 1, '|');

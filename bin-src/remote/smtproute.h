@@ -1,5 +1,6 @@
 /* smtproute: control/smtproutes, which host takes the mail for which domains, instead of the MX hosts of the DNS.
- * Grammar   DOMAIN:RELAY[:PORT][|USER|PASSWORD], one a line; as an older patch has it, blanks may stand for each '|'.
+ * Grammar   DOMAIN:RELAY[:PORT][|USER|PASSWORD], one a line; as an older patch has it, blanks may stand for each '|', and
+ *           USER has none then.
  *           DOMAIN is a whole domain, .SUFFIX for all domains below it, or empty for all the rest; the longest match counts,
  *           of equal lines the last. RELAY is a name, an IPv4 address (in brackets or not) or an IPv6 address in brackets;
  *           empty: the MX hosts as usual, which exempts a domain from a shorter entry
@@ -30,8 +31,8 @@ int smtproutes_read(struct smtproutes *routes);
 /* The route for a domain as it stands in an address, "[literal]" included. ascii: its form for the DNS where that is another
  * one (domain_other_form), or NULL.
  * Returns 1 and fills *route, 0 if no entry matches (*route is then as for an empty RELAY), or -1 if the entry that
- * matches makes no sense: a port that is none, an open bracket, too long. The mail is then deferred: who wrote the
- * entry did not want it sent to the MX. */
+ * matches makes no sense: a port that is none, an open bracket, a '|' beside blanks, too long. The mail is then deferred:
+ * who wrote the entry did not want it sent to the MX. */
 int smtproute_find(const struct smtproutes *routes, const char *domain, const char *ascii, struct smtproute *route);
 
 void smtproutes_free(struct smtproutes *routes);

@@ -40,6 +40,8 @@ static const char table[] =
 	"tabs.example:192.0.2.1\t ann\t\tse|cret\n"
 	"blankuser.example:relay.example ann\n"
 	"blankrelay.example: relay.example ann secret\n"
+	"blankbars.example:relay.example | ann | secret\n"
+	"blankbar.example:relay.example ann|ret secret\n"
 	"nopassword.example:relay.example|ann\n"
 	"nouser.example:relay.example||x\n"
 	"b\xc3\xbc" "cher.example:utf8.example\n"
@@ -70,6 +72,8 @@ static const struct route_row { const char *rule, *domain, *want; } rows[] = {
 	{ "behind tabs", "tabs.example", "192.0.2.1 literal 25 ann se|cret" },
 	{ "a user behind a blank without a password", "blankuser.example", "nonsense" },
 	{ "a blank before the relay", "blankrelay.example", "nonsense" },
+	{ "blanks on both sides of each bar", "blankbars.example", "nonsense" },
+	{ "a bar in a user behind blanks", "blankbar.example", "nonsense" },
 	{ "of equal keys the last", "twice.example", "second.example 25" },
 	{ "an address literal", "[192.0.2.9]", "literal.example 25" },
 	{ "a literal has no suffixes", "[192.0.2.9.example]", "none" },
