@@ -33,7 +33,7 @@
 #include "channel.h"
 
 enum {
-	JOB_BATCH = 16,			/* jobs handed to a worker that it has not answered */
+	JOB_BATCH = 48,			/* jobs handed to a worker that it has not answered */
 	JOB_INLINE_MAX = 256 * 1024,	/* octets of a message that is sent in its frame */
 	JOB_STRINGS_MAX = 64 * 1024,	/* octets of all strings of a job */
 	JOB_RECIPIENTS_MAX = 100,	/* recipients of a remote job, RFC 5321 section 4.5.3.1.8 */

@@ -56,7 +56,7 @@ enum exitcode delivery_say(struct delivery *d);
 
 /* Delivers n messages into the maildir path together: all are flushed before the first is visible, and the directory is
  * flushed once. codes[i] becomes what came of d[i]; the reports are complete. */
-enum { DELIVERY_BATCH = 16 };
+enum { DELIVERY_BATCH = 48 };
 void delivery_batch(struct delivery *const *d, unsigned int n, const char *path, enum exitcode *codes);
 
 void delivery_free(struct delivery *d);

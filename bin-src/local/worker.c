@@ -15,8 +15,8 @@
 #include "worker.h"
 
 enum {
-	SLOT_KEEP = 65536,	/* octets of buffer that a slot keeps from one batch to the next */
-	GATHER_MS = 10,		/* after a batch into a maildir, the next is gathered for so long */
+	SLOT_KEEP = 16384,	/* octets of buffer that a slot keeps from one batch to the next */
+	GATHER_MS = 40,		/* after a batch into a maildir, the next is gathered for so long */
 };
 
 _Static_assert((int)JOB_BATCH <= (int)DELIVERY_BATCH, "all jobs of a batch may be for one maildir");
@@ -38,6 +38,7 @@ struct worker {
 	int is_deserted;	/* nobody is there to hear an answer */
 	struct slot slots[JOB_BATCH];
 	unsigned int slots_len;
+	size_t octets;		/* of the slots' frames */
 	unsigned int next;	/* slot that is not begun, nor are those after it, while programs run */
 	struct program_wait wait;
 	unsigned int jobs;
@@ -90,6 +91,7 @@ take_frame(struct worker *w, const struct channel_frame *f)
 	if (!job_parse(&slot->job, &w->channel, &copy))
 		return 0;
 	w->slots_len++;
+	w->octets += f->len;
 	w->jobs++;
 	begin_delivery(w, slot);
 	return 1;
@@ -133,7 +135,7 @@ take_jobs(struct worker *w)
 	struct channel_frame f;
 	int r;
 
-	while (w->slots_len < JOB_BATCH) {
+	while (w->slots_len < JOB_BATCH && w->octets < WORKER_BATCH_OCTETS) {
 		r = channel_next(&w->channel, &f);
 		if (r > 0)
 			r = take_frame(w, &f) ? 1 : -1;
@@ -391,14 +393,17 @@ deliver(struct worker *w)
 		flush_answers(w);
 	}
 	w->slots_len = 0;
+	w->octets = 0;
 }
 
 int
 worker_run(const struct delivery_account *account, int classic)
 {
-	static struct worker w;
+	static struct worker w;	/* all zero; most workers never touch most of its slots */
 
-	w = (struct worker){ .account = account, .classic = classic, .wait = { JOB_PATIENCE_MS, give_back, &w } };
+	w.account = account;
+	w.classic = classic;
+	w.wait = (struct program_wait){ JOB_PATIENCE_MS, give_back, &w };
 	/* whatever else was open, no program gets it */
 	if (close_range(JOB_WORKER_FD, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		fcntl(JOB_WORKER_FD, F_SETFD, FD_CLOEXEC);

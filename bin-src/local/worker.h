@@ -1,9 +1,12 @@
 /* worker: qmail-local as a kept worker of its user; lib/job.h says how it is talked to.
  * Trust    qmail-send is believed; what it hands over is as hostile as any message
- * Bounds   JOB_BATCH jobs in memory, each a frame of at most JOB_FRAME_MAX octets */
+ * Bounds   JOB_BATCH jobs in memory, their frames WORKER_BATCH_OCTETS and at most a frame more (JOB_FRAME_MAX); what else
+ *          was handed over stays in the socket until these are answered */
 #ifndef WORKER_H
 #define WORKER_H
 #include "delivery.h"
+
+enum { WORKER_BATCH_OCTETS = 4 * 1024 * 1024 };
 
 /* Takes jobs from descriptor JOB_WORKER_FD until it ends, JOB_WORKER_JOBS jobs were taken or none came for JOB_WORKER_SECONDS.
  * Each job that came is done, or is answered.

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "destination.h"
-#include "job.h"
 #include "verp.h"
 
 static const struct patience { int64_t first_ms, last_ms; } patience[] = {
@@ -12,9 +11,11 @@ static const struct patience { int64_t first_ms, last_ms; } patience[] = {
 };
 
 int
-destinations_init(struct destinations *all, uint32_t batch)
+destinations_init(struct destinations *all)
 {
-	*all = (struct destinations){ .mask = 255, .batch = batch };
+	*all = (struct destinations){ .mask = 255 };
+	all->channels[ROUTE_LOCAL].deepest = DESTINATION_DEEP_LOCAL;
+	all->channels[ROUTE_REMOTE].deepest = DESTINATION_DEEP_REMOTE;
 	heap_init(&all->timers, offsetof(struct destination, heap_at));
 	all->slots = calloc((size_t)all->mask + 1, sizeof *all->slots);
 	if (!all->slots)
@@ -329,7 +330,9 @@ destination_answered(struct destinations *all, struct destination *d, int64_t to
 	if (took_ms > DESTINATION_SLOW_MS)
 		be_slow(d, 0);
 	else {
-		d->depth = 2 * d->depth < all->batch ? 2 * d->depth : all->batch;
+		uint32_t deepest = all->channels[d->channel].deepest;
+
+		d->depth = 2 * d->depth < deepest ? 2 * d->depth : deepest;
 		if (d->slow_for)
 			d->slow_for--;
 	}

@@ -12,8 +12,8 @@
  *            (destination_share_a_job). A user whose deliveries are slow, as programs may be, gets one for each recipient
  *            that waits, up to half of the channel's if that is more
  * Depth      how many jobs a worker may hold unanswered: 1 at first, twice as many after each quick answer, up to
- *            JOB_BATCH; 1 again after an answer that took longer than DESTINATION_SLOW_MS, so that little is stuck behind
- *            a slow delivery. For a user it stays 1 then until some quick answers have come in a row: few after a slow answer,
+ *            DESTINATION_DEEP_LOCAL, for files of a batch share commits of their file system, or _REMOTE; 1 again after an
+ *            answer that took longer than DESTINATION_SLOW_MS, so that little is stuck behind a slow delivery. For a user it stays 1 then until some quick answers have come in a row: few after a slow answer,
  *            which may have been the disk's, many after a program has held up what was behind it
  * Back-off   after a failure of the whole destination (no connection, no worker) its mail waits: 30 s for a remote one,
  *            5 s for a local one, twice as long each time it fails again, at most 900 and 100 s. Then one worker tries
@@ -23,12 +23,15 @@
 #define DESTINATION_H
 #include <stdint.h>
 #include "heap.h"
+#include "job.h"
 #include "message.h"
 #include "route.h"
 
 enum {
 	DESTINATION_LOCAL = 4,		/* workers for one user */
 	DESTINATION_REMOTE = 5,		/* sessions with one domain, default of control/concurrencydestination */
+	DESTINATION_DEEP_LOCAL = JOB_BATCH,
+	DESTINATION_DEEP_REMOTE = 16,
 	DESTINATION_PER_LOCAL = 16,
 	DESTINATION_PER_REMOTE = 4,
 	DESTINATION_SLOW_MS = 1000,
@@ -67,6 +70,7 @@ struct destination_line { struct destination *first, *last; };
 struct destination_channel {
 	uint32_t limit;			/* of busy workers */
 	uint32_t per_destination;	/* the same for each */
+	uint32_t deepest;		/* highest depth */
 	uint32_t busy, starting;	/* of all destinations */
 	struct destination_line waiting;	/* have mail and may use one more worker */
 	struct destination_line filling;	/* have mail and a busy worker that may be given more */
@@ -77,7 +81,6 @@ struct destinations {
 	uint32_t mask, count, kept;
 	struct heap timers;
 	struct destination_channel channels[ROUTE_CHANNELS];
-	uint32_t batch;			/* highest depth */
 };
 
 /* What the caller is to do for a destination. */
@@ -88,7 +91,7 @@ enum destination_step {
 	DESTINATION_FILL,	/* give the busy worker with the fewest jobs one more, or some */
 };
 
-int destinations_init(struct destinations *all, uint32_t batch);	/* 1, or 0 (ENOMEM) */
+int destinations_init(struct destinations *all);	/* 1, or 0 (ENOMEM) */
 
 /* The destination of that name, made if there is none. NULL: ENOMEM. */
 struct destination *destination_get(struct destinations *all, enum route_channel channel, const char *name, size_t len);

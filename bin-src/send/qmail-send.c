@@ -244,7 +244,7 @@ init(struct send *s)
 		strerr_diefusys(EXIT_TEMP, "start");
 	read_clocks(s);
 	file_limit_raise(FILES);
-	if (!loop_init(&s->loop, s) || !destinations_init(&s->destinations, JOB_BATCH) || !owners_init(&s->owners))
+	if (!loop_init(&s->loop, s) || !destinations_init(&s->destinations) || !owners_init(&s->owners))
 		cannot_start(s, "unable to start");
 	s->loop.awake = read_clocks_again;
 	heap_init(&s->due, offsetof(struct message, heap_at));

@@ -10,7 +10,7 @@
 #include "bin-src/send/destination.h"
 #include "job.h"
 
-enum { BATCH = 16, WORKERS = 64 };
+enum { BATCH = DESTINATION_DEEP_REMOTE, WORKERS = 64 };
 
 /* Workers of the simulation: jobs that each holds, 0 none; -1: the slot is unused. */
 struct crew {
@@ -32,7 +32,7 @@ crew_init(struct crew *c, uint32_t limit, uint32_t per_destination)
 	c->room = 200000;
 	c->messages = calloc(c->room, sizeof *c->messages);
 	assert_non_null(c->messages);
-	assert_int_equal(destinations_init(&c->all, BATCH), 1);
+	assert_int_equal(destinations_init(&c->all), 1);
 	for (unsigned int i = 0; i < ROUTE_CHANNELS; i++) {
 		c->all.channels[i].limit = limit;
 		c->all.channels[i].per_destination = per_destination;
@@ -436,7 +436,7 @@ slow_users_get_more(void **state)
 		assert_int_equal(d->given, 10);
 		answer(&c, worker_of(&c, d), 10);
 	}
-	assert_int_equal(destination_depth(d), BATCH);
+	assert_int_equal(destination_depth(d), 1 << DESTINATION_SLOW_FEW);
 	/* more of them where a program was seen to hold up others; then a slow answer counts for as much */
 	destination_held_up(&c.all, d, c.now);
 	answer(&c, worker_of(&c, d), 10);
@@ -446,7 +446,7 @@ slow_users_get_more(void **state)
 		destination_answered(&c.all, d, 10, c.now);
 		d->given++;
 	}
-	assert_int_equal(destination_depth(d), BATCH);
+	assert_int_equal(destination_depth(d), DESTINATION_DEEP_LOCAL);
 	crew_free(&c);
 }
 

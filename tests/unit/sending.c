@@ -82,7 +82,7 @@ sending_begin(void **state)
 	queue_client_open_keeper(&s->bouncer.client, -1);
 	s->bouncer.batch = BOUNCER_BATCH;
 	assert_true(log_init(&s->log, open("log", O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600)));
-	assert_true(loop_init(&s->loop, s) && destinations_init(&s->destinations, JOB_BATCH) && owners_init(&s->owners));
+	assert_true(loop_init(&s->loop, s) && destinations_init(&s->destinations) && owners_init(&s->owners));
 	for (unsigned int c = 0; c < ROUTE_CHANNELS; c++) {
 		s->destinations.channels[c].limit = 20;
 		s->destinations.channels[c].per_destination = c == ROUTE_LOCAL ? DESTINATION_LOCAL : DESTINATION_REMOTE;
