@@ -366,14 +366,13 @@ told(int from, char c)
 	assert_int_equal(got, c);
 }
 
-/* The first job is done at once; those that follow a batch are gathered, and share a sync. */
-static void
-jobs_that_follow_a_batch_are_one_batch(void **state)
+/* A worker that tells, and has done job 1: what follows is gathered. */
+static pid_t
+start_gathering(int *from)
 {
 	int ends[2];
 	pid_t pid;
 
-	(void)state;
 	assert_int_equal(pipe(ends), 0);
 	telling = ends[1];
 	pid = start();
@@ -383,19 +382,61 @@ jobs_that_follow_a_batch_are_one_batch(void **state)
 	assert_int_equal(channel_flush(&sender), 1);
 	told(ends[0], 's');
 	answered(1, 'K');
+	*from = ends[0];
+	return pid;
+}
+
+/* The first job is done at once; those that follow a batch are gathered, and share a sync. */
+static void
+jobs_that_follow_a_batch_are_one_batch(void **state)
+{
+	int from;
+	pid_t pid;
+
+	(void)state;
+	pid = start_gathering(&from);
 	for (uint32_t id = 2; id < 5; id++) {
 		give(id, JOB_LOCAL_STRINGS);
 		assert_int_equal(channel_flush(&sender), 1);
-		told(ends[0], 'g');
+		told(from, 'g');
 	}
 	finish();
-	told(ends[0], 's');
+	told(from, 's');
 	for (uint32_t id = 2; id < 5; id++)
 		answered(id, 'K');
 	no_more_answers();
 	await(pid);
-	close(ends[0]);
+	close(from);
 	assert_int_equal(delivered(), 4);
+}
+
+/* However long it would gather, it does not wait for more than WORKER_BATCH_OCTETS. */
+static void
+a_batch_is_bounded_in_octets(void **state)
+{
+	enum { ENOUGH = WORKER_BATCH_OCTETS / JOB_INLINE_MAX };
+	static char message[JOB_INLINE_MAX];
+	struct pollfd p = { .events = POLLIN };
+	char c = 'g';
+	pid_t pid;
+
+	(void)state;
+	memset(message, '\n', sizeof message);
+	pid = start_gathering(&p.fd);
+	for (uint32_t id = 2; id < 2 + ENOUGH; id++) {
+		assert_int_equal(job_put(&sender, id, STRINGS, JOB_LOCAL_STRINGS, strings_size(JOB_LOCAL_STRINGS), sizeof message, message, -1), 1);
+		assert_int_equal(channel_flush(&sender), 1);
+	}
+	while (c == 'g') {
+		assert_int_equal(poll(&p, 1, 10 * 1000), 1);
+		assert_int_equal(read(p.fd, &c, 1), 1);
+	}
+	for (uint32_t id = 2; id < 2 + ENOUGH; id++)
+		answered(id, 'K');
+	finish();
+	await(pid);
+	close(p.fd);
+	assert_int_equal(delivered(), 1 + ENOUGH);
 }
 
 /* --- a program that takes long -------------------------------------------------------------------- */
@@ -535,7 +576,8 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 	static const struct CMUnitTest tests[] = {
-		TEST(jobs_that_follow_a_batch_are_one_batch), TEST(more_than_a_batch), TEST(one_whose_strings_are_no_local_jobs_fails_alone),
+		TEST(jobs_that_follow_a_batch_are_one_batch), TEST(a_batch_is_bounded_in_octets), TEST(more_than_a_batch),
+		TEST(one_whose_strings_are_no_local_jobs_fails_alone),
 		TEST(files_of_another_length_are_not_delivered), TEST(a_frame_that_is_too_long_by_one),
 		TEST(what_is_not_begun_is_given_back), TEST(without_anybody_to_hear_nothing_is_done), TEST(its_end_is_the_workers),
 		TEST(when_an_answer_goes_nowhere_nothing_more_is_begun),
