@@ -128,7 +128,7 @@ load_limits(struct send *s)
 			return n->file;
 		values[i] = (uint32_t)(value < n->least ? n->least : value);
 	}
-	/* each worker is a descriptor, a busy one may have JOB_BATCH more on their way, rarely */
+	/* each worker is a descriptor, a busy one may have WORKER_FILES_MAX more on their way, rarely */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY) {
 		rlim_t most = files.rlim_cur > OWN_FILES + 4 * WORKER_IDLE_MAX ?
 		    (files.rlim_cur - OWN_FILES - 2 * WORKER_IDLE_MAX) / 2 : 8;

@@ -306,7 +306,7 @@ worker_is_full(struct send *s, struct worker *w, uint64_t size)
 	size_t unsent = channel_unsent(&w->channel);
 
 	(void)s;
-	if (w->in_flight >= JOB_BATCH || w->is_worn)
+	if (w->in_flight >= (size <= JOB_INLINE_MAX ? JOB_BATCH : WORKER_FILES_MAX) || w->is_worn)
 		return 1;
 	/* what was just put is not a reason to wait: it is sent at the end of the turn */
 	return unsent && unsent + (size <= JOB_INLINE_MAX ? size : 0) > WORKER_UNSENT_MAX;

@@ -16,6 +16,7 @@ enum {
 	WORKER_IDLE_MAX = 128,		/* idle workers of a channel; beyond that the longest idle one ends */
 	WORKER_ANSWER_MS = 25 * 3600 * 1000,	/* an hour more than a delivery may take */
 	WORKER_UNSENT_MAX = 256 * 1024,	/* octets that a worker has not read: then it gets no further job */
+	WORKER_FILES_MAX = 16,		/* unanswered jobs: then it gets none in a file, whose descriptor may be long on its way */
 	WORKER_WHO_MAX = 32,		/* questions to qmail-lspawn without an answer */
 };
 

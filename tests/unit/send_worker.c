@@ -752,6 +752,10 @@ it_is_full_at_its_limits(void **state)
 	assert_int_equal(worker_is_full(sending, w, 1), 0);
 	w->in_flight = JOB_BATCH;
 	assert_int_equal(worker_is_full(sending, w, 1), 1);
+	w->in_flight = WORKER_FILES_MAX - 1;
+	assert_int_equal(worker_is_full(sending, w, JOB_INLINE_MAX + 1), 0);
+	w->in_flight = WORKER_FILES_MAX;
+	assert_int_equal(worker_is_full(sending, w, JOB_INLINE_MAX + 1), 1);
 	w->in_flight = 0;
 	assert_int_equal(channel_put1(&w->channel, 'x', octets, WORKER_UNSENT_MAX - 100 - CHANNEL_HEADER), 1);
 	assert_int_equal(worker_is_full(sending, w, 100), 0);
