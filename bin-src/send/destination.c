@@ -10,12 +10,12 @@ static const struct patience { int64_t first_ms, last_ms; } patience[] = {
 	[ROUTE_REMOTE] = { 30 * 1000, 900 * 1000 },
 };
 
+static const uint32_t deepest[] = { [ROUTE_LOCAL] = DESTINATION_DEEP_LOCAL, [ROUTE_REMOTE] = DESTINATION_DEEP_REMOTE };
+
 int
 destinations_init(struct destinations *all)
 {
 	*all = (struct destinations){ .mask = 255 };
-	all->channels[ROUTE_LOCAL].deepest = DESTINATION_DEEP_LOCAL;
-	all->channels[ROUTE_REMOTE].deepest = DESTINATION_DEEP_REMOTE;
 	heap_init(&all->timers, offsetof(struct destination, heap_at));
 	all->slots = calloc((size_t)all->mask + 1, sizeof *all->slots);
 	if (!all->slots)
@@ -330,9 +330,7 @@ destination_answered(struct destinations *all, struct destination *d, int64_t to
 	if (took_ms > DESTINATION_SLOW_MS)
 		be_slow(d, 0);
 	else {
-		uint32_t deepest = all->channels[d->channel].deepest;
-
-		d->depth = 2 * d->depth < deepest ? 2 * d->depth : deepest;
+		d->depth = 2 * d->depth < deepest[d->channel] ? 2 * d->depth : deepest[d->channel];
 		if (d->slow_for)
 			d->slow_for--;
 	}

@@ -13,8 +13,9 @@
  *            that waits, up to half of the channel's if that is more
  * Depth      how many jobs a worker may hold unanswered: 1 at first, twice as many after each quick answer, up to
  *            DESTINATION_DEEP_LOCAL, for files of a batch share commits of their file system, or _REMOTE; 1 again after an
- *            answer that took longer than DESTINATION_SLOW_MS, so that little is stuck behind a slow delivery. For a user it stays 1 then until some quick answers have come in a row: few after a slow answer,
- *            which may have been the disk's, many after a program has held up what was behind it
+ *            answer that took longer than DESTINATION_SLOW_MS, so that little is stuck behind a slow delivery. For a user
+ *            it stays 1 then until some quick answers have come in a row: few after a slow answer, which may have been the
+ *            disk's, many after a program has held up what was behind it
  * Back-off   after a failure of the whole destination (no connection, no worker) its mail waits: 30 s for a remote one,
  *            5 s for a local one, twice as long each time it fails again, at most 900 and 100 s. Then one worker tries
  *            one job. A success ends all this
@@ -30,7 +31,7 @@
 enum {
 	DESTINATION_LOCAL = 4,		/* workers for one user */
 	DESTINATION_REMOTE = 5,		/* sessions with one domain, default of control/concurrencydestination */
-	DESTINATION_DEEP_LOCAL = JOB_BATCH,
+	DESTINATION_DEEP_LOCAL = JOB_BATCH,	/* highest depth */
 	DESTINATION_DEEP_REMOTE = 16,
 	DESTINATION_PER_LOCAL = 16,
 	DESTINATION_PER_REMOTE = 4,
@@ -70,7 +71,6 @@ struct destination_line { struct destination *first, *last; };
 struct destination_channel {
 	uint32_t limit;			/* of busy workers */
 	uint32_t per_destination;	/* the same for each */
-	uint32_t deepest;		/* highest depth */
 	uint32_t busy, starting;	/* of all destinations */
 	struct destination_line waiting;	/* have mail and may use one more worker */
 	struct destination_line filling;	/* have mail and a busy worker that may be given more */

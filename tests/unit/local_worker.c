@@ -424,7 +424,8 @@ a_batch_is_bounded_in_octets(void **state)
 	memset(message, '\n', sizeof message);
 	pid = start_gathering(&p.fd);
 	for (uint32_t id = 2; id < 2 + ENOUGH; id++) {
-		assert_int_equal(job_put(&sender, id, STRINGS, JOB_LOCAL_STRINGS, strings_size(JOB_LOCAL_STRINGS), sizeof message, message, -1), 1);
+		assert_int_equal(job_put(&sender, id, STRINGS, JOB_LOCAL_STRINGS, strings_size(JOB_LOCAL_STRINGS),
+		    sizeof message, message, -1), 1);
 		assert_int_equal(channel_flush(&sender), 1);
 	}
 	while (c == 'g') {
