@@ -28,6 +28,8 @@ enum {
 	LARGE_UID_MAX = 64,		/* of them for one uid that is none of the mail system's */
 	SUBMIT_IDLE = 300,		/* seconds between two messages on a connection */
 	SUBMIT_STALL = 3600,		/* seconds without an octet within a message */
+	NEWCOMERS_MAX = 64,		/* readers, and who has said nothing yet at qmail-send's socket */
+	NEWCOMER_SILENT = 60,		/* seconds until it has said what it is */
 	ROOM_WAIT = 60,			/* seconds that a message waits for room in the ring, or for a child */
 	OUTCOME_WAIT_MS = 200,		/* what became of a message is on disk after this time */
 	TELL_GATHER_MS = 10,		/* after qmail-send was told something, what comes next is gathered for so long */
@@ -74,11 +76,13 @@ struct submitter {
 	int made, told;			/* the child has reported; qmail-send was told the whole message */
 };
 
-/* A connection to qmail-send's socket whose first frame has not come, or that waits for its answer. */
+/* A connection to qmail-send's socket whose first frame has not come; or a reader: one that waits for the scan of the
+ * start, then the child that answers it. */
 struct newcomer {
 	struct source source;
-	struct channel channel;
-	int is_reader;			/* it asked for a list before the scan of the start had ended */
+	struct channel channel;		/* to the peer; once it is answered, to the child, which says nothing but that it ends */
+	uint64_t came;			/* monotonic ms */
+	int is_reader, is_answered;
 	struct newcomer *next;
 };
 
@@ -141,6 +145,7 @@ struct keeper {
 	struct source send;		/* qmail-send's connection; fd -1: none */
 	struct channel send_channel;
 	struct newcomer *newcomers;
+	unsigned int newcomers_len;
 	int listing;			/* it asked for the list: new messages are told */
 	int list_wanted;		/* it asked, and reports from before come first */
 	int list_running;		/* NOTICE_ALL is owed */
@@ -207,6 +212,7 @@ void notices_pump(struct keeper *k);		/* says what is owed, and flushes */
 void notices_flush(struct keeper *k);		/* what was put for qmail-send since, if it is time */
 int notices_due(const struct keeper *k, uint64_t *at);	/* 1: at (monotonic ms) notices_flush has something to say */
 void notices_answer_readers(struct keeper *k);	/* the scan has ended */
+void notices_expire(struct keeper *k);		/* now and then: cuts off who does not say what it is */
 void notices_confirm(struct keeper *k, const struct report *r);
 void notices_place(struct keeper *k, uint64_t number, const struct queue_place *place);
 void notices_place_of(struct keeper *k, uint64_t number);
@@ -239,7 +245,8 @@ int writer_make_file(const char *path, const char *s, size_t len);
 enum survey_frame { SURVEY_FOUND = 'f', SURVEY_DAMAGED = 'd', SURVEY_RUBBISH = 'u', SURVEY_FINISHED = 'e' };
 int survey_scan(struct keeper *k);
 int survey_list(struct keeper *k, const uint64_t *numbers, size_t len);
-void survey_reader(struct keeper *k, const struct channel *c);	/* a child that answers SEND_READ */
+int survey_reader(struct keeper *k, const struct channel *c);	/* a child that answers SEND_READ to the peer of c: the descriptor
+						 * whose end tells the child's; -1 and a line in the log: it cannot be made */
 int survey_later(struct keeper *k, uint64_t number);	/* list this one too; 1, or 0 (ENOMEM) */
 void survey_start_later(struct keeper *k);
 void survey_resume(struct keeper *k);		/* qmail-send reads again */

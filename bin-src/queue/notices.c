@@ -505,6 +505,7 @@ unlist_newcomer(struct keeper *k, struct newcomer *n)
 	while (*at != n)
 		at = &(*at)->next;
 	*at = n->next;
+	k->newcomers_len--;
 	keeper_unwatch(k, &n->source);
 }
 
@@ -531,6 +532,29 @@ become_send(struct keeper *k, struct newcomer *n)
 		send_ready(k, &k->send, 0);
 }
 
+/* The child that answers it has ended. */
+static void
+answer_ended(struct keeper *k, struct source *source, uint32_t events)
+{
+	(void)events;
+	drop_newcomer(k, (struct newcomer *)source);
+}
+
+/* It stays a newcomer, so that readers have a bound, until its child ends: survey.c says when at the latest. */
+static void
+answer_reader(struct keeper *k, struct newcomer *n)
+{
+	int fd = survey_reader(k, &n->channel);
+
+	keeper_unwatch(k, &n->source);
+	channel_free(&n->channel);
+	channel_init(&n->channel, fd, 0);
+	n->source = (struct source){ .fd = fd, .ready = answer_ended };
+	n->is_answered = 1;
+	if (fd < 0 || !keeper_watch(k, &n->source, EPOLLIN))
+		drop_newcomer(k, n);
+}
+
 static void
 newcomer_ready(struct keeper *k, struct source *source, uint32_t events)
 {
@@ -547,13 +571,11 @@ newcomer_ready(struct keeper *k, struct source *source, uint32_t events)
 		become_send(k, n);
 		return;
 	}
-	if (k->scanned) {
-		survey_reader(k, &n->channel);
-		drop_newcomer(k, n);
-		return;
-	}
-	keeper_unwatch(k, source);
 	n->is_reader = 1;
+	if (k->scanned)
+		answer_reader(k, n);
+	else
+		keeper_unwatch(k, source);
 }
 
 void
@@ -563,19 +585,29 @@ notices_answer_readers(struct keeper *k)
 
 	for (struct newcomer *n = k->newcomers; n; n = next) {
 		next = n->next;
-		if (!n->is_reader)
-			continue;
-		survey_reader(k, &n->channel);
-		drop_newcomer(k, n);
+		if (n->is_reader && !n->is_answered)
+			answer_reader(k, n);
+	}
+}
+
+void
+notices_expire(struct keeper *k)
+{
+	struct newcomer *next;
+
+	for (struct newcomer *n = k->newcomers; n; n = next) {
+		next = n->next;
+		if (!n->is_reader && k->now_ms - n->came > 1000 * (uint64_t)NEWCOMER_SILENT)
+			drop_newcomer(k, n);
 	}
 }
 
 void
 notices_accept(struct keeper *k, struct source *listener, uint32_t events)
 {
-	struct ucred peer;
+	struct ucred peer = { .uid = (uid_t)-1 };
 	socklen_t len = sizeof peer;
-	struct newcomer *n;
+	struct newcomer *n = NULL;
 	char hello[8];
 	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -586,15 +618,22 @@ notices_accept(struct keeper *k, struct source *listener, uint32_t events)
 		return;
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
-	    (peer.uid != 0 && peer.uid != k->qmails && peer.uid != geteuid()) || !(n = calloc(1, sizeof *n))) {
+	    (peer.uid != 0 && peer.uid != k->qmails && peer.uid != geteuid()))
 		keeper_log("warning", "a connection to qmail-send's socket was refused; uid", peer.uid, 0);
+	else if (k->newcomers_len == NEWCOMERS_MAX)
+		keeper_log("warning", "too many connections to qmail-send's socket; uid", peer.uid, 0);
+	else if (!(n = calloc(1, sizeof *n)))
+		keeper_log("warning", "no memory for a connection to qmail-send's socket; uid", peer.uid, 0);
+	if (!n) {
 		close(fd);
 		return;
 	}
 	n->source = (struct source){ .fd = fd, .ready = newcomer_ready };
 	channel_init(&n->channel, fd, QUEUE_FRAME_MAX);
+	n->came = k->now_ms;
 	n->next = k->newcomers;
 	k->newcomers = n;
+	k->newcomers_len++;
 	uint64_pack_big(hello, k->send.fd >= 0 ? (uint64_t)time(NULL) : k->tried_until);
 	if (!channel_put1(&n->channel, NOTICE_HELLO, hello, sizeof hello) || channel_flush(&n->channel) != 1 ||
 	    !keeper_watch(k, &n->source, EPOLLIN))

@@ -426,6 +426,7 @@ run(struct keeper *k)
 		tick = k->now_ms + TICK_MS;
 		malloc_trim(0);	/* what a burst needed goes back to the system */
 		submit_expire(k);
+		notices_expire(k);
 		if (!survey_scan(k))
 			keeper_log("warning", "unable to start the scan of the queue", 0, errno);
 	}

@@ -240,7 +240,7 @@ run_list(struct channel *c, const struct keeper *k, const uint64_t *numbers, siz
 	_exit(0);
 }
 
-static void
+static __attribute__((noreturn)) void
 run_reader(struct channel *c, const struct keeper *k)
 {
 	struct message *m;
@@ -509,7 +509,7 @@ survey_start_later(struct keeper *k)
 	k->later_len = k->later_room = 0;
 }
 
-void
+int
 survey_reader(struct keeper *k, const struct channel *c)
 {
 	struct channel peer;
@@ -518,11 +518,10 @@ survey_reader(struct keeper *k, const struct channel *c)
 
 	if (pid < 0) {
 		keeper_log("warning", "unable to fork for a reader", 0, errno);
-		return;
+		return -1;
 	}
-	close(fd);	/* it speaks to its peer, and the keeper waits for nothing from it */
 	if (pid > 0)
-		return;
+		return fd;
 	close(k->lock);	/* it writes nothing that another keeper would have to wait for */
 	channel_init(&peer, c->fd, QUEUE_FRAME_MAX);
 	fcntl(peer.fd, F_SETFL, fcntl(peer.fd, F_GETFL) & ~O_NONBLOCK);

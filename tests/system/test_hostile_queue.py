@@ -620,7 +620,7 @@ def test_a_reader_that_does_not_read_has_nothing_of_the_keeper_and_dies_with_it(
             held = [os.readlink(entry) for entry in pathlib.Path(f"/proc/{child}/fd").iterdir()]
             return len([name for name in held if name.startswith("socket:")])
 
-        wait_for(lambda: sockets() == 1, what="the child to have its peer alone")
+        wait_for(lambda: sockets() == 2, what="the child to have its peer, and what tells the keeper of its end, alone")
         keeper.server.keeper.kill()
         keeper.server.keeper.wait()
         assert closes(client) and closes(newcomer)

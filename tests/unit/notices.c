@@ -702,7 +702,6 @@ a_reader_gets_its_list_and_changes_nothing(void **state)
 	assert_int_equal(keeper_hears(&other, &f), 0);	/* until the directories are read */
 	keeper.scanned = 1;
 	notices_answer_readers(&keeper);
-	assert_null(keeper.newcomers);
 	assert_told(FIRST);	/* qmail-send is still there */
 	assert_int_equal(fcntl(other.fd, F_SETFL, 0), 0);	/* waits for the child */
 	for (size_t i = 0; i < sizeof frames; i++)
@@ -719,13 +718,16 @@ who_answers_a_reader_is_a_child_as_any_other(void **state)
 	connect_as(&other, keeper.qmails);
 	keeper_child = 0;
 	keeper_say(&other, SEND_READ, "", 0);
-	keeper_events();
+	keeper_event();
 	assert_true(keeper_child > 0);
+	assert_int_equal(keeper.newcomers_len, 1);	/* it counts until the child has ended */
 	assert_int_equal(fcntl(other.fd, F_SETFL, 0), 0);	/* waits for the child */
 	for (int heard = 0; heard != NOTICE_ALL; heard = keeper_hears(&other, &f))
 		assert_true(heard >= 0);
 	assert_int_equal(keeper_hears(&other, &f), -1);
 	channel_free(&other);
+	keeper_event();
+	assert_null(keeper.newcomers);
 	keeper_forks_fail = 1;
 	connect_as(&other, keeper.qmails);
 	keeper_say(&other, SEND_READ, "", 0);
@@ -733,6 +735,37 @@ who_answers_a_reader_is_a_child_as_any_other(void **state)
 	assert_string_equal(keeper_said, "unable to fork for a reader");
 	assert_int_equal(keeper_hears(&other, &f), NOTICE_HELLO);
 	assert_int_equal(keeper_hears(&other, &f), -1);
+	assert_null(keeper.newcomers);
+}
+
+static void
+who_says_nothing_and_readers_have_a_bound(void **state)
+{
+	struct channel silent[NEWCOMERS_MAX];
+
+	(void)state;
+	keeper.scanned = 0;
+	for (int i = 0; i < NEWCOMERS_MAX; i++)
+		connect_as(&silent[i], keeper.qmails);
+	keeper_say(&silent[0], SEND_READ, "", 0);
+	keeper_events();
+	connect_as(&other, keeper.qmails);
+	assert_string_equal(keeper_said, "too many connections to qmail-send's socket; uid");
+	assert_int_equal(keeper_hears(&other, &f), -1);
+	channel_free(&other);
+	keeper.now_ms += 1000 * NEWCOMER_SILENT;
+	notices_expire(&keeper);
+	assert_int_equal(keeper.newcomers_len, NEWCOMERS_MAX);
+	keeper.now_ms++;
+	notices_expire(&keeper);
+	assert_int_equal(keeper.newcomers_len, 1);	/* who asked waits for the answer */
+	connect_send();
+	assert_true(keeper.listing);
+	notices_answer_readers(&keeper);
+	keeper_event();
+	assert_null(keeper.newcomers);
+	for (int i = 0; i < NEWCOMERS_MAX; i++)
+		channel_free(&silent[i]);
 }
 
 /* --- in a stream ------------------------------------------------------------------------------ */
@@ -837,7 +870,7 @@ main(void)
 		TEST(reports_outlive_the_connection),
 		TEST(who_reads_no_answers_is_not_heard_meanwhile), TEST(who_reports_more_than_is_flushed_is_not_heard_meanwhile),
 		TEST(where_a_message_is), TEST(a_reader_gets_its_list_and_changes_nothing),
-		TEST(who_answers_a_reader_is_a_child_as_any_other),
+		TEST(who_answers_a_reader_is_a_child_as_any_other), TEST(who_says_nothing_and_readers_have_a_bound),
 		TEST(what_comes_soon_after_something_was_said_is_gathered), TEST(who_asked_does_not_wait), TEST(what_is_gathered_is_bounded),
 		TEST(whoever_reads_slowly_is_told_when_there_is_room), TEST(at_the_end_all_is_said),
 	};
