@@ -132,32 +132,65 @@ read_status(const char *s, size_t len)
 	return i < BOUNCE_STATUS_MAX ? i : 0;
 }
 
-int
-bounce_status(char status[BOUNCE_STATUS_MAX], const char *text, size_t len)
+/* Enters the n octets at s; 1, or 0 if there are none. */
+static int
+enter(char status[BOUNCE_STATUS_MAX], const char *s, size_t n)
 {
-	const char *end = text + len, *s = text;
-	size_t n = 0;
-
-	while ((s = memmem(s, (size_t)(end - s), "(#", 2)) && !n) {
-		s += 2;
-		n = read_status(s, (size_t)(end - s));
-		if (n && (s + n == end || s[n] != ')'))
-			n = 0;
-		if (n)
-			break;
-	}
-	if (!n && (s = memmem(text, len, remote_said, sizeof remote_said - 1))) {
-		s += sizeof remote_said - 1;
-		if (end - s > 4 && (s[3] == ' ' || s[3] == '-')) {
-			s += 4;
-			n = read_status(s, (size_t)(end - s));
-		}
-	}
 	if (!n)
 		return 0;
 	memcpy(status, s, n);
 	status[n] = '\0';
 	return 1;
+}
+
+/* The first "(#x.y.z)" of a text. */
+static int
+status_in_parentheses(char status[BOUNCE_STATUS_MAX], const char *s, size_t len)
+{
+	const char *end = s + len;
+
+	while ((s = memmem(s, (size_t)(end - s), "(#", 2))) {
+		size_t n;
+
+		s += 2;
+		n = read_status(s, (size_t)(end - s));
+		if (n && s + n < end && s[n] == ')')
+			return enter(status, s, n);
+	}
+	return 0;
+}
+
+/* That of a reply, behind its code: "450 4.2.1 ...". */
+static int
+status_of_reply(char status[BOUNCE_STATUS_MAX], const char *s, size_t len)
+{
+	return len > 4 && (s[3] == ' ' || s[3] == '-') && enter(status, s + 4, read_status(s + 4, len - 4));
+}
+
+/* How many octets of a text are ours: those before what a remote host said. */
+static size_t
+own_octets(const char *text, size_t len)
+{
+	const char *said = memmem(text, len, remote_said, sizeof remote_said - 1);
+
+	return said ? (size_t)(said - text) : len;
+}
+
+int
+bounce_own_status(char status[BOUNCE_STATUS_MAX], const char *text, size_t len)
+{
+	return status_in_parentheses(status, text, own_octets(text, len));
+}
+
+int
+bounce_status(char status[BOUNCE_STATUS_MAX], const char *text, size_t len)
+{
+	size_t own = own_octets(text, len), reply = own + sizeof remote_said - 1;
+
+	if (status_in_parentheses(status, text, own))
+		return 1;
+	return own < len && (status_of_reply(status, text + reply, len - reply) ||
+	    status_in_parentheses(status, text + reply, len - reply));
 }
 
 /* --- output ------------------------------------------------------------------------ */

@@ -87,9 +87,12 @@ struct bounce {
  * sender, "" for none; or 0 with errno: what was put is then no whole bounce. */
 int bounce_write(const struct bounce *b, const char **parameters);
 
-/* The first "#x.y.z" in parentheses of a report's text, or the enhanced code of the remote host's reply in it.
- * Returns 1 and the octets of x.y.z in status, or 0. */
+/* The status code of a report's text: the first "#x.y.z" in parentheses of our own words, else the enhanced code of the remote host's
+ * reply, else the first in parentheses there. Returns 1 and the octets of x.y.z in status, or 0. */
 enum { BOUNCE_STATUS_MAX = 12 };	/* octets, the NUL included */
 int bounce_status(char status[BOUNCE_STATUS_MAX], const char *text, size_t len);
+
+/* The same, but of our own words alone: what a remote host says may be about one recipient. */
+int bounce_own_status(char status[BOUNCE_STATUS_MAX], const char *text, size_t len);
 
 #endif

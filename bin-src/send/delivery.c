@@ -538,16 +538,17 @@ delivery_assign(struct send *s)
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
-/* 1 if the text of a deferral says that no connection to the destination could be had, by its status code (RFC 3463
+/* 1 if the text of a deferral says that no connection to the destination could be had, by our own status code (RFC 3463
  * sections 3.4 and 3.5): the network in general, no answer, no directory (DNS), congestion, a system that takes no mail.
- * Not 4.4.2, a connection that broke: one message alone may bring that about each time. */
+ * Not 4.4.2, a connection that broke: one message alone may bring that about each time. Nor what a server said, which may be about
+ * one recipient. */
 static int
 is_whole_destination(const char *text, size_t len)
 {
 	static const char *const codes[] = { "4.3.2", "4.4.0", "4.4.1", "4.4.3", "4.4.5" };
 	char status[BOUNCE_STATUS_MAX];
 
-	if (bounce_status(status, text, len))
+	if (bounce_own_status(status, text, len))
 		for (unsigned int i = 0; i < sizeof codes / sizeof *codes; i++)
 			if (strcmp(status, codes[i]) == 0)
 				return 1;

@@ -277,6 +277,11 @@ static const struct status_row { const char *rule, *text, *status, *diagnostic; 
 	{ "status: the remote host's own", "192.0.2.1 does not like recipient.\n"
 	    "Remote host said: 550 5.1.1 <ann@far.example>: unknown\nGiving up on 192.0.2.1.\n", "5.1.1",
 	    "smtp; 550 5.1.1 <ann@far.example>: unknown" },
+	{ "status: the remote host's own, before what it quotes", "It does not like recipient.\nRemote host said: 550 5.7.1 no (#5.1.1)\n", "5.7.1",
+	    "smtp; 550 5.7.1 no (#5.1.1)" },
+	{ "status: in parentheses of a reply without one", "It does not like recipient.\nRemote host said: 550 sorry (#5.1.1)\n", "5.1.1",
+	    "smtp; 550 sorry (#5.1.1)" },
+	{ "status: ours before the remote host's", "It failed. (#4.3.2)\nRemote host said: 421 4.2.1 busy\n", "5.3.2", "smtp; 421 4.2.1 busy" },
 	{ "status: of several lines", "Remote host said: 550-5.7.26 first\n550-5.7.26 second\n550 5.7.26 end\nGiving up.\n",
 	    "5.7.26", "smtp; 550-5.7.26 first\n 550-5.7.26 second\n 550 5.7.26 end" },
 	{ "status: too long in the queue", "Cannot connect. (#4.4.1)\n"

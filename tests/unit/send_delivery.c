@@ -363,6 +363,9 @@ static const struct judge_row { const char *rule; char letter; const char *text;
 	{ "no status", 'Z', "later", 0 },
 	{ "a code within another", 'Z', "odd (#4.4.11)", 0 },
 	{ "a failure", 'D', "no (#4.4.1)", 0 },
+	{ "a server that takes no mail", 'Z', "its greeting failed. (#4.3.2)\nRemote host said: 421 4.2.1 busy\n", 1 },
+	{ "what a server says of one recipient", 'Z', "it does not like recipient.\nRemote host said: 450 4.4.1 no answer\n", 0 },
+	{ "what a server quotes", 'Z', "it does not like recipient.\nRemote host said: 450 4.1.1 mx.far.example said: (#4.4.1)\n", 0 },
 	{ "another letter", 'X', "no (#4.4.1)", 1 },
 };
 enum { JUDGE_ROWS = sizeof judge_rows / sizeof *judge_rows };
