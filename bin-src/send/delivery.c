@@ -119,7 +119,7 @@ remote_destination(struct send *s, const struct route *route, const stralloc *ad
 static struct destination *
 owner_destination(struct send *s, const struct owner *o)
 {
-	return destination_get(&s->destinations, ROUTE_LOCAL, o->user, strlen(o->user));
+	return destination_get(&s->destinations, ROUTE_LOCAL, o->identity, strlen(o->identity));
 }
 
 void
@@ -393,7 +393,7 @@ known_owner(struct send *s, struct destination *d, const struct route *route)
 
 	if (!o)
 		ask_owner(s, destination_take(d), s->address.s, route->at, 1);
-	else if (strcmp(o->user, d->name) != 0) {
+	else if (strcmp(o->identity, d->name) != 0) {
 		recipient_list_append(&s->unasked, destination_take(d));
 		o = NULL;
 	}

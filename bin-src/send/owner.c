@@ -7,7 +7,7 @@
 enum { SLOTS = 16384 };
 
 /* Strings of the answer. */
-enum { USER = 0, DASH = 4, EXT = 5, STRINGS = 6 };
+enum { DASH = 4, EXT = 5, STRINGS = 6 };
 
 int
 owners_init(struct owners *all)
@@ -96,8 +96,9 @@ owner_ask(const struct owners *all, struct owner *o)
 	o->generation = all->generation;
 }
 
-const char *
-owner_string(const char *s, size_t size, unsigned int n)
+/* The nth (from 0) of the NUL-ended strings in size octets, NULL if there are not as many. */
+static const char *
+string(const char *s, size_t size, unsigned int n)
 {
 	const char *end = s + size;
 
@@ -110,39 +111,47 @@ owner_string(const char *s, size_t size, unsigned int n)
 	}
 }
 
-/* Appends a string with its NUL at *to, which moves on; returns where it is. */
-static const char *
-put(char **to, const char *s)
+int
+owner_identity(stralloc *to, const char *s, size_t size)
 {
-	const char *at = *to;
+	const char *dash = string(s, size, DASH);
+	size_t start = to->len, len = dash ? (size_t)(dash - s) : 0;
 
-	*to = stpcpy(*to, s) + 1;
-	return at;
+	if (!len || !*s)
+		return 0;
+	if (!stralloc_catb(to, s, len))
+		return -1;
+	for (size_t i = start; i + 1 < to->len; i++)
+		if (!to->s[i])
+			to->s[i] = ':';
+	return 1;
 }
 
 int
 owner_answer(struct owners *all, struct owner *o, const char *s, size_t size, int64_t now)
 {
-	const char *user = owner_string(s, size, USER), *dash = owner_string(s, size, DASH);
-	const char *ext = owner_string(s, size, EXT);
-	char *facts, *to;
+	const char *dash = string(s, size, DASH), *ext = string(s, size, EXT);
+	stralloc facts = STRALLOC_ZERO;
+	size_t identity_size;
+	int r;
 
-	/* -Wanalyzer-null-dereference: where there is an ext, there is what stands before it */
-	if (!ext || !*user || owner_string(s, size, STRINGS))
+	if (!ext || string(s, size, STRINGS))
 		return 0;
-	/* -Wanalyzer-null-argument: the same */
-	facts = to = malloc(strlen(user) + strlen(dash) + strlen(ext) + 3);
-	if (!facts) {
-		errno = ENOMEM;
-		return -1;
+	r = owner_identity(&facts, s, size);
+	identity_size = facts.len;
+	if (r == 1 && !stralloc_catb(&facts, dash, (size_t)(s + size - dash)))
+		r = -1;
+	if (r != 1) {
+		stralloc_free(&facts);
+		return r;
 	}
 	unlink_use(all, o);
 	free(o->facts);
-	o->facts = facts;
-	o->user = put(&to, user);
-	o->dash = put(&to, dash);
-	o->ext = put(&to, ext);
-	o->until = now + (int64_t)JOB_WORKER_SECONDS * 1000;
+	o->facts = facts.s;
+	o->identity = facts.s;
+	o->dash = facts.s + identity_size;
+	o->ext = o->dash + strlen(o->dash) + 1;
+	o->until = now + (strcmp(o->ext, o->local) == 0 ? OWNER_NOBODY_SECONDS : JOB_WORKER_SECONDS) * INT64_C(1000);
 	o->is_asked = o->is_urgent = 0;
 	link_newest(all, o);
 	return 1;

@@ -1,13 +1,21 @@
 /* owner: whose a local part is, as qmail-lspawn said; and who waits for its answer. Pure bookkeeping.
- * Fresh    an answer counts for JOB_WORKER_SECONDS, and until a table of users or the password file changes
+ * Identity "user:uid:gid:home", all that a worker is bound to. Lines of users/assign may have the same user and differ in any of
+ *          the others
+ * Fresh    an answer counts for JOB_WORKER_SECONDS, and until a table of users or the password file changes; one that nobody's is
+ *          the whole local part, and so alias has it, for OWNER_NOBODY_SECONDS: the user's home may be made a moment later, and no
+ *          table tells
  * Bound    OWNERS_MAX answers are kept, the longest unused one goes first */
 #ifndef OWNER_H
 #define OWNER_H
 #include <stddef.h>
 #include <stdint.h>
+#include <skalibs/stralloc.h>
 #include "message.h"
 
-enum { OWNERS_MAX = 10000 };
+enum {
+	OWNERS_MAX = 10000,
+	OWNER_NOBODY_SECONDS = 5,
+};
 
 struct owner {
 	struct owner *hash_next;
@@ -17,8 +25,8 @@ struct owner {
 	uint32_t generation;		/* of the tables, when it was asked */
 	uint8_t is_asked;		/* no answer yet */
 	uint8_t is_urgent;		/* those who wait come first in their queue afterwards */
-	char *facts;			/* user NUL dash NUL ext NUL; NULL: not answered yet */
-	const char *user, *dash, *ext;	/* in facts */
+	char *facts;			/* identity NUL dash NUL ext NUL; NULL: not answered yet */
+	const char *identity, *dash, *ext;	/* in facts */
 	char local[];			/* NUL-terminated */
 };
 
@@ -50,7 +58,8 @@ void owner_free(struct owners *all, struct owner *o);
 /* Forgets the longest unused ones above OWNERS_MAX. Pointers to owners that were answered are invalid afterwards. */
 void owners_trim(struct owners *all);
 
-/* The nth (from 0) of the NUL-ended strings in size octets, NULL if there are not as many. */
-const char *owner_string(const char *s, size_t size, unsigned int n);
+/* Appends to *to the identity, with its NUL, that an answer (as for owner_answer) begins with. Returns 1; 0 if it is malformed; -1
+ * (ENOMEM). */
+int owner_identity(stralloc *to, const char *s, size_t size);
 
 #endif

@@ -479,11 +479,18 @@ wrong_user(struct send *s, struct worker *w)
 	let_go(s, w);
 }
 
+/* Whether the worker that an answer is about is for that destination; without memory it is not. */
+static int
+is_of(struct send *s, const struct channel_frame *f, const struct destination *d)
+{
+	s->name.len = 0;
+	return owner_identity(&s->name, f->s + 4, f->len - 4) == 1 && strcmp(s->name.s, d->name) == 0;
+}
+
 static void
 worker_came(struct send *s, struct spawner *p, struct worker *w, const struct channel_frame *f)
 {
 	int fd = channel_take_fd(&p->channel);
-	const char *user = owner_string(f->s + 4, f->len - 4, 0);
 
 	if (fd < 0) {
 		static const char text[] = "The spawner sent no worker. (#4.3.0)\n";
@@ -491,7 +498,7 @@ worker_came(struct send *s, struct spawner *p, struct worker *w, const struct ch
 		refuse(s, w, text, sizeof text - 1);
 		return;
 	}
-	if (p->which == ROUTE_LOCAL && (!user || strcmp(user, w->destination->name) != 0)) {
+	if (p->which == ROUTE_LOCAL && !is_of(s, f, w->destination)) {
 		close(fd);
 		wrong_user(s, w);
 		return;

@@ -272,6 +272,27 @@ def test_lspawn_as_root_reads_no_mail(running, tmp_path):
     assert "nobody-of-that-name" in text and "meant" not in text and "Subject" not in text
 
 
+def test_lines_of_one_user_keep_uids_and_homes_apart(running):
+    """users/assign may name one user in many lines, with a uid and a home each, as hosting panels do: mail that comes one after another
+    goes to the worker of its own line."""
+    machine = running.machine
+    boxes = {"a": "ana", "b": "ana", "c": "luis"}
+    lines = []
+    for box, owner in boxes.items():
+        for name in ("", "Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur"):
+            path = machine.path(f"/home/{owner}/{box}") / name
+            path.mkdir(mode=0o700)
+            os.chown(path, *machine.passwd[owner])
+        lines.append("=box-{}:popuser:{}:{}:/home/{}/{}:::".format(box, *machine.passwd[owner], owner, box))
+    machine.assign(*lines)
+    for box in boxes:
+        running.inject(f"box-{box}")
+    for box, owner in boxes.items():
+        new = machine.path(f"/home/{owner}/{box}/Maildir/new")
+        (message,) = wait_for(lambda new=new: list(new.iterdir()), what=f"the message for box-{box}")
+        assert f"Delivered-To: box-{box}@" in message.read_text() and message.stat().st_uid == machine.passwd[owner][0]
+
+
 # --- root --------------------------------------------------------------------------------------------------------------------
 
 CALLS = "trace=%file,%network,execve,read,readv"

@@ -52,7 +52,7 @@ known_while_fresh(void **state)
 	assert_null(owner_known(&all, "ana-list-x", 10, 5));
 	assert_int_equal(owner_answer(&all, o, facts, sizeof facts, 5), 1);
 	assert_ptr_equal(owner_known(&all, "ana-list-x", 10, 5), o);
-	assert_string_equal(o->user, "ana");
+	assert_string_equal(o->identity, "ana:1000:1000:/home/ana");
 	assert_string_equal(o->dash, "-");
 	assert_string_equal(o->ext, "list-x");
 	assert_null(owner_known(&all, "ana-list-", 9, 5));
@@ -66,6 +66,19 @@ known_while_fresh(void **state)
 	assert_null(owner_known(&all, "ana-list-x", 10, 5));
 	assert_int_equal(owner_answer(&all, o, facts, sizeof facts, 6), 1);
 	assert_ptr_equal(owner_known(&all, "ana-list-x", 10, 7), o);
+}
+
+/* Alias has what is nobody's, and the home of somebody may be made a moment later. */
+static void
+nobodys_is_asked_for_again_soon(void **state)
+{
+	static const char facts[] = FACTS("alias", "-", "nora-x");
+	struct owner *o = ask("nora-x");
+
+	(void)state;
+	assert_int_equal(owner_answer(&all, o, facts, sizeof facts, 5), 1);
+	assert_ptr_equal(owner_known(&all, "nora-x", 6, 5 + OWNER_NOBODY_SECONDS * 1000 - 1), o);
+	assert_null(owner_known(&all, "nora-x", 6, 5 + OWNER_NOBODY_SECONDS * 1000));
 }
 
 static void
@@ -124,10 +137,11 @@ int
 main(void)
 {
 	enum { BAD = sizeof bad_rows / sizeof *bad_rows };
-	struct CMUnitTest tests[BAD + 3];
+	struct CMUnitTest tests[BAD + 4];
 	size_t n = 0;
 
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(known_while_fresh);
+	tests[n++] = (struct CMUnitTest)cmocka_unit_test(nobodys_is_asked_for_again_soon);
 	tests[n++] = (struct CMUnitTest)cmocka_unit_test(answer_from_before_a_change);
 	for (size_t i = 0; i < BAD; i++)
 		tests[n++] = (struct CMUnitTest){ .name = bad_rows[i].rule, .test_func = bad_row,

@@ -438,7 +438,7 @@ with_a_program_that_takes_long(struct job jobs[2])
 	for (int i = 0; i < 2; i++)
 		jobs[i] = sending_job(&worker);
 	sending_expect_nothing(&worker);
-	d = destination(ROUTE_LOCAL, "ana");
+	d = destination(ROUTE_LOCAL, "ana:1000:1000:/home/x");
 	assert_int_equal(d->queued, 1);
 	return d->workers;
 }
@@ -937,20 +937,31 @@ a_worker_whose_socket_is_none_is_a_deferral(void **state)
 	sending_expect_nothing(spawner);
 }
 
-/* Answers SPAWN_START with a worker of bob. */
+/* Ana's is ana, 1000, 1000, /home/x. */
+static const struct stranger { const char *rule, *user, *uid, *gid, *home; } strangers[] = {
+	{ "the worker of another user is closed", "bob", "1000", "1000", "/home/x" },
+	{ "the worker of another uid is closed", "ana", "1001", "1000", "/home/x" },
+	{ "the worker of another gid is closed", "ana", "1000", "1001", "/home/x" },
+	{ "the worker of another home is closed", "ana", "1000", "1000", "/home/y" },
+};
+enum { STRANGERS = sizeof strangers / sizeof *strangers };
+
+/* Answers SPAWN_START with a worker of who. */
 static void
-start_for_bob(void)
+start_for(const struct stranger *who)
 {
+	const char *const facts[] = { who->user, who->uid, who->gid, who->home, "", "" };
 	struct channel *spawner = &sending_spawners[ROUTE_LOCAL];
 	struct channel_frame f = sending_expect(spawner, SPAWN_START);
-	char s[4 + sizeof "bob\0001000\0001000\000/home/bob\0\0"];
+	char s[100], *to = s + 4;
 	int ends[2];
 
 	memcpy(s, f.s, 4);
-	memcpy(s + 4, "bob\0001000\0001000\000/home/bob\0\0", sizeof s - 4);
+	for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
+		to = stpcpy(to, facts[i]) + 1;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
 	channel_init(&worker, ends[0], JOB_FRAME_MAX);
-	assert_int_equal(channel_put_fd(spawner, SPAWN_OK, s, sizeof s, ends[1]), 1);
+	assert_int_equal(channel_put_fd(spawner, SPAWN_OK, s, (size_t)(to - s), ends[1]), 1);
 	assert_int_equal(channel_flush(spawner), 1);
 	sending_turn();
 	assert_closed(&worker);
@@ -958,11 +969,10 @@ start_for_bob(void)
 }
 
 static void
-the_worker_of_another_user_is_closed(void **state)
+stranger(void **state)
 {
-	(void)state;
 	with_a_local_start();
-	start_for_bob();
+	start_for(*state);
 	sending_answer_who();
 	assert_int_equal(sending_logged("starting delivery"), 0);
 }
@@ -973,13 +983,13 @@ the_third_worker_of_another_user_is_a_deferral(void **state)
 	(void)state;
 	with_a_local_start();
 	for (int i = 0; i < 2; i++) {
-		start_for_bob();
+		start_for(&strangers[0]);
 		channel_free(&worker);
 		sending_answer_who();
 		sending_turn();
 		sending_turn();
 	}
-	start_for_bob();
+	start_for(&strangers[0]);
 	assert_int_equal(sending_logged("deferral: It_changes_again_and_again_whose_mail_this_is._(#4.3.0)/\n"), 1);
 	sending_expect_nothing(&sending_spawners[ROUTE_LOCAL]);
 }
@@ -1041,10 +1051,10 @@ main(void)
 		TEST(it_is_full_at_its_limits), TEST(the_busy_one_with_most_room), TEST(a_job_that_cannot_be_given),
 		TEST(an_answer_of_the_longest_is_taken), TEST(a_worker_without_a_socket_is_a_deferral),
 		TEST(a_worker_whose_socket_is_none_is_a_deferral),
-		TEST(the_worker_of_another_user_is_closed), TEST(the_third_worker_of_another_user_is_a_deferral), TEST(ids_differ),
+		TEST(the_third_worker_of_another_user_is_a_deferral), TEST(ids_differ),
 	};
 	enum { TESTS = sizeof tests / sizeof *tests };
-	struct CMUnitTest all[TESTS + NONSENSES + SPAWNER_ROWS];
+	struct CMUnitTest all[TESTS + NONSENSES + SPAWNER_ROWS + STRANGERS];
 
 	memcpy(all, tests, sizeof tests);
 	for (size_t i = 0; i < NONSENSES; i++)
@@ -1053,5 +1063,8 @@ main(void)
 	for (size_t i = 0; i < SPAWNER_ROWS; i++)
 		all[TESTS + NONSENSES + i] = (struct CMUnitTest){ spawner_rows[i].rule, spawner_row, sending_begin, end,
 		    (void *)(uintptr_t)&spawner_rows[i] };
+	for (size_t i = 0; i < STRANGERS; i++)
+		all[TESTS + NONSENSES + SPAWNER_ROWS + i] = (struct CMUnitTest){ strangers[i].rule, stranger, sending_begin, end,
+		    (void *)(uintptr_t)&strangers[i] };
 	return cmocka_run_group_tests_name("send_worker", all, sending_home, directory_remove);
 }
