@@ -186,8 +186,12 @@ ask_owners(struct send *s)
 		struct owner *o;
 		struct destination *d;
 
-		if (!route_find(&s->rules, recipient_address(r), &s->address, &route) || route.channel != ROUTE_LOCAL) {
+		if (!route_find(&s->rules, recipient_address(r), &s->address, &route)) {
 			pass_return(s, r, ROUTE_LOCAL);
+			continue;
+		}
+		if (route.channel != ROUTE_LOCAL) {
+			pass_reroute(s, r, ROUTE_LOCAL);
 			continue;
 		}
 		o = owner_known(&s->owners, s->address.s, route.at, s->clock);
@@ -254,6 +258,14 @@ drop_first(struct send *s, struct destination *d)
 	return GAVE_NOTHING;
 }
 
+/* It belongs to another destination by now. */
+static enum gave
+reroute_first(struct send *s, struct destination *d)
+{
+	pass_reroute(s, destination_take(d), d->channel);
+	return GAVE_NOTHING;
+}
+
 static int
 add_string(stralloc *strings, const char *s, size_t len)
 {
@@ -289,12 +301,15 @@ add_local_strings(struct send *s, struct recipient *r, const struct route *route
 	    add_string(&s->strings, of_recipient, strlen(of_recipient)) ? JOB_LOCAL_STRINGS_ALL : 0;
 }
 
-/* Whether the routed address in s->address is d's; without memory it is not. */
+/* Whether the routed address in s->address is d's, a remote one: 1, 0, -1 (ENOMEM). */
 static int
 belongs_to(struct send *s, const struct destination *d, const struct route *route)
 {
-	return route->channel == ROUTE_REMOTE && relays_destination(&s->relays, s->address.s + route->at + 1, &s->name) >= 0 &&
-	    strcmp(s->name.s, d->name) == 0;
+	if (route->channel != ROUTE_REMOTE)
+		return 0;
+	if (relays_destination(&s->relays, s->address.s + route->at + 1, &s->name) < 0)
+		return -1;
+	return strcmp(s->name.s, d->name) == 0;
 }
 
 /* Strings of a remote job for the recipients of one message that stand first in d's queue, after the sender. s->address is
@@ -312,7 +327,7 @@ add_remote_strings(struct send *s, struct destination *d, const struct route *fi
 		return 0;
 	for (int more = 1; more; r = r->next) {
 		/* without memory, or after a change of the rules: not in this job */
-		if (!route_find(&s->rules, recipient_address(r), &s->address, &route) || !belongs_to(s, d, &route))
+		if (!route_find(&s->rules, recipient_address(r), &s->address, &route) || belongs_to(s, d, &route) != 1)
 			break;
 		if (!stralloc_catb(&s->strings, s->address.s, s->address.len) ||
 		    !add_string(&s->strings, recipient_parameters(r), strlen(recipient_parameters(r))))
@@ -321,6 +336,17 @@ add_remote_strings(struct send *s, struct destination *d, const struct route *fi
 		more = count < JOB_RECIPIENTS_MAX && s->strings.len < STRINGS_MAX && destination_share_a_job(d, r, r->next);
 	}
 	return count;
+}
+
+/* No job can be made for the first recipient of d's queue. */
+static enum gave
+refuse_first(struct send *s, struct destination *d)
+{
+	struct route route;
+
+	if (route_find(&s->rules, recipient_address(d->queue.first), &s->address, &route) && belongs_to(s, d, &route) == 0)
+		return reroute_first(s, d);
+	return drop_first(s, d);
 }
 
 /* The job for the first count recipients of d's queue, which stay there. NULL: ENOMEM. */
@@ -417,7 +443,7 @@ give(struct send *s, struct destination *d, struct worker *w)
 	if (!route_find(&s->rules, recipient_address(r), &s->address, &route))
 		return CANNOT_GIVE;
 	if (route.channel != d->channel)
-		return drop_first(s, d);
+		return reroute_first(s, d);
 	if (d->channel == ROUTE_LOCAL && !(o = known_owner(s, d, &route)))
 		return GAVE_NOTHING;
 	if (!verp_sender(&s->sender, message_sender(m), s->address.s + route.prepended) ||
@@ -429,7 +455,7 @@ give(struct send *s, struct destination *d, struct worker *w)
 		return strings ? hand_over(s, d, w, m, 1, strings) : CANNOT_GIVE;
 	}
 	count = add_remote_strings(s, d, &route);
-	return count ? hand_over(s, d, w, m, count, job_remote_recipient(count)) : drop_first(s, d);
+	return count ? hand_over(s, d, w, m, count, job_remote_recipient(count)) : refuse_first(s, d);
 }
 
 /* Gives w up to count jobs. Returns 1 if anything moved. */
@@ -449,22 +475,24 @@ give_some(struct send *s, struct destination *d, struct worker *w, uint32_t coun
 	return moved;
 }
 
-/* Asks for a worker, unless the first recipient turns out to belong elsewhere. Returns 1 if anything moved. */
+/* Asks for a worker, unless the first recipient turns out to belong elsewhere. Returns 1 if anything moved. One for remote mail is told
+ * of that recipient's domain, by which it finds its relay. */
 static int
 start(struct send *s, struct destination *d)
 {
 	struct route route;
 
-	if (d->channel == ROUTE_REMOTE) {
-		if (worker_start(s, d, d->name))
-			return 1;
-		return errno == EMSGSIZE && settle_first(s, d, too_long) == GAVE_NOTHING;
-	}
 	if (!route_find(&s->rules, recipient_address(d->queue.first), &s->address, &route))
 		return 0;
-	if (route.channel != ROUTE_LOCAL) {
-		drop_first(s, d);
+	if (route.channel != d->channel) {
+		reroute_first(s, d);
 		return 1;
+	}
+	if (d->channel == ROUTE_REMOTE) {
+		case_lowerb(s->address.s + route.at + 1, s->address.len - route.at - 2);
+		if (worker_start(s, d, s->address.s + route.at + 1))
+			return 1;
+		return errno == EMSGSIZE && settle_first(s, d, too_long) == GAVE_NOTHING;
 	}
 	if (!known_owner(s, d, &route))
 		return 1;

@@ -61,6 +61,7 @@ struct message {
 	uint32_t is_over : 2;		/* that pass started too late: what it defers fails */
 	uint32_t deferred : 2;		/* something was deferred in that pass */
 	uint32_t returned : 2;		/* something was not attempted in that pass: its octets could not be read */
+	uint32_t rerouted : 2;		/* the same: it does not belong to its destination any more */
 	uint32_t has_failed : 1;	/* a recipient failed: there will be a bounce */
 	uint32_t in_bounce : 1;		/* the bounce is being submitted, or waits for that */
 	uint32_t bounce_refused : 1;	/* refused for good the last time: the next one leaves the message out */

@@ -268,6 +268,8 @@ next_time(const struct send *s, const struct message *m, enum route_channel chan
 {
 	if (m->returned & bit(channel))
 		return m->is_sought ? MESSAGE_NEVER : s->now + SEND_SYSTEM_RETRY;
+	if (m->rerouted & bit(channel))
+		return s->now;
 	if (!(m->deferred & bit(channel)))
 		return MESSAGE_NEVER;
 	/* reckoned from the start of the pass, unless that has gone by */
@@ -401,6 +403,7 @@ begin(struct send *s, struct message *m)
 		m->in_pass |= b & 3;
 		m->deferred &= ~b & 3;
 		m->returned &= ~b & 3;
+		m->rerouted &= ~b & 3;
 		m->is_over = (schedule_is_over(m->birth, s->now, s->lifetime) ? m->is_over | b : m->is_over & ~b) & 3;
 		m->due[c] = schedule_next(m->birth, s->now, c);
 		add_active(m, c);
@@ -587,6 +590,16 @@ pass_return(struct send *s, struct recipient *r, enum route_channel channel)
 
 	recipient_set(r, RECIPIENT_TODO, NULL);
 	m->returned |= bit(channel) & 3;
+	release(s, m, channel);
+}
+
+void
+pass_reroute(struct send *s, struct recipient *r, enum route_channel channel)
+{
+	struct message *m = recipient_message(r);
+
+	recipient_set(r, RECIPIENT_TODO, NULL);
+	m->rerouted |= bit(channel) & 3;
 	release(s, m, channel);
 }
 

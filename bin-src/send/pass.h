@@ -34,6 +34,9 @@ void pass_outcome(struct send *s, struct recipient *r, enum route_channel channe
  * or the pass is repeated after SEND_SYSTEM_RETRY. */
 void pass_return(struct send *s, struct recipient *r, enum route_channel channel);
 
+/* No outcome: control files were changed, and the recipient belongs elsewhere. The pass is repeated at once. */
+void pass_reroute(struct send *s, struct recipient *r, enum route_channel channel);
+
 /* A new keeper told of a message that is known. tried: what it knows of attempts. */
 void pass_named_again(struct send *s, struct message *m, int tried);
 

@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from certificates import authority, pem, self_signed, server_context
-from conftest import WAIT, Server as Tree, make_tree, new_directory, wait_for
+from conftest import HOST, WAIT, Server as Tree, make_tree, new_directory, wait_for
 from fake_smtp import Server
 from remoting import RemoteWorker, send
 
@@ -71,6 +71,16 @@ def test_a_relay_that_requires_a_certificate(tree, relay, name):
     server = relay(f"{RELAY}:{name}")
     assert send(tree)[-1][0] == "K"
     assert server.shown == [[f"{name}.client.example"]] and len(server.messages) == 1
+
+
+def test_a_domain_that_goes_to_such_a_relay(tree, relay):
+    """By qmail-send, whose workers are the relay's, not the domain's."""
+    server = relay(f"{RELAY}:rsa")
+    tree.write("control/smtproutes", f"partner.example:{RELAY}:{server.port}\n")
+    tree.start()
+    assert tree.queue(b"Subject: x\n\nbody\n", f"ana@{HOST}", "r@partner.example").returncode == 0
+    tree.logged("delivery 1: success: ")
+    assert server.shown == [["rsa.client.example"]] and len(server.messages) == 1
 
 
 @pytest.mark.parametrize("asks, shown", [(ssl.CERT_NONE, []), (ssl.CERT_OPTIONAL, ["rsa.client.example"])], ids=["does not ask", "asks"])

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import wait_for
+from conftest import free_port, wait_for
 
 MESSAGE = b"From: ana@mail.test.example\nSubject: number %d\n\nbody\n"
 
@@ -247,3 +247,18 @@ def test_no_process_starts_in_the_steady_state(server):
     submit(server, range(5, 60), "ana@mail.test.example")
     server.arrived(60, "ana")
     assert server.children("qmail-local") == before
+
+
+def test_who_belongs_elsewhere_by_now_goes_there_at_once(server):
+    """Mail for a host that cannot be reached waits; reload and doqueue send what is somebody else's by now on its way."""
+    server.write("control/smtproutes", f":[127.0.0.1]:{free_port()}\n")
+    server.write("alias/.qmail-drop-default", "#\n")
+    for number, name in enumerate("ab", 1):
+        assert server.queue(MESSAGE, "luis@mail.test.example", f"{name}@foreign.example").returncode == 0
+        server.logged(f"new msg {number}\n")
+        if number == 1:
+            server.logged("delivery 1: deferral: ")
+    server.write("control/virtualdomains", "b@foreign.example:alias-drop\n")
+    server.send.send_signal(signal.SIGHUP)
+    server.send.send_signal(signal.SIGALRM)
+    server.logged("msg 2 to local alias-drop-b@foreign.example\n")

@@ -267,6 +267,21 @@ unreadable_octets_are_tried_again_soon(void **state)
 }
 
 static void
+who_belongs_elsewhere_is_routed_anew_at_once(void **state)
+{
+	struct message *m = begun("s@x", "a@far.example", "b@far.example");
+
+	(void)state;
+	pass_reroute(sending, &m->recipients[0], ROUTE_REMOTE);
+	outcome(m, 1, ROUTE_REMOTE, 'K', "");
+	assert_int_equal(m->due[ROUTE_REMOTE], sending->now);
+	sending_attempt();
+	assert_int_equal(m->active_remote, 1);
+	outcome(m, 0, ROUTE_REMOTE, 'Z', "later");
+	assert_true(m->due[ROUTE_REMOTE] > sending->now);
+}
+
+static void
 octets_that_are_sought_wait_for_the_answer(void **state)
 {
 	struct message *m = begun("s@x", "a@far.example", "b@far.example");
@@ -575,7 +590,7 @@ main(void)
 		TEST(a_deferral_is_told_once_a_message), TEST(too_old_is_a_failure_with_a_sentence),
 		TEST(channels_have_times_of_their_own), TEST(of_one_second_the_lower_number_is_first),
 		TEST(a_hurry_makes_all_due_but_what_is_under_way), TEST(a_clock_that_is_set_back_makes_nobody_wait_longer),
-		TEST(unreadable_octets_are_tried_again_soon),
+		TEST(unreadable_octets_are_tried_again_soon), TEST(who_belongs_elsewhere_is_routed_anew_at_once),
 		TEST(octets_that_are_sought_wait_for_the_answer), TEST(a_lost_one_is_forgotten_with_its_last_outcome),
 		TEST(a_lost_one_waits_for_the_child_that_reports), TEST(what_succeeds_during_a_report_is_reported_next),
 		TEST(a_delay_is_reported_once_and_at_its_age), TEST(an_outcome_says_more_than_a_delay),

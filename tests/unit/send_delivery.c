@@ -323,7 +323,26 @@ who_belongs_elsewhere_by_now_goes_back(void **state)
 	sending_expect_nothing(&worker);
 	assert_int_equal(far()->queued, 0);
 	assert_int_equal(m->active_remote, 0);
-	assert_int_equal(m->due[ROUTE_REMOTE], sending->now + SEND_SYSTEM_RETRY);
+	assert_int_equal(m->due[ROUTE_REMOTE], sending->now);
+	sending_turn();
+	sending_expect(&sending_spawners[ROUTE_LOCAL], SPAWN_WHO);
+}
+
+/* A relay's worker looks up its relay, and what it needs for it, before it shuts itself in. */
+static void
+a_worker_for_a_relay_is_told_of_a_domain(void **state)
+{
+	struct channel_frame f;
+
+	(void)state;
+	sending_connect();
+	directory_write("control/smtproutes", "far.example:relay.example\n");
+	sending_message(1, "s@x", "a@Far.example", NULL);
+	sending_turn();
+	assert_int_equal(remove("control/smtproutes"), 0);
+	f = sending_expect(&sending_spawners[ROUTE_REMOTE], SPAWN_START);
+	assert_int_equal(f.len, 4 + strlen("far.example"));
+	assert_memory_equal(f.s + 4, "far.example", f.len - 4);
 }
 
 static void
@@ -537,7 +556,8 @@ main(void)
 		TEST(a_job_takes_so_many_octets_of_strings), TEST(a_local_part_that_no_spawner_takes), TEST(a_host_that_no_spawner_takes),
 		TEST(an_address_that_no_job_can_hold),
 		TEST(messages_do_not_share_a_job), TEST(what_is_lost_meanwhile_is_not_given),
-		TEST(who_belongs_elsewhere_by_now_goes_back), TEST(nothing_is_given_while_the_keeper_is_behind),
+		TEST(who_belongs_elsewhere_by_now_goes_back), TEST(a_worker_for_a_relay_is_told_of_a_domain),
+		TEST(nothing_is_given_while_the_keeper_is_behind),
 		TEST(what_is_no_letter_is_a_deferral_without_text), TEST(one_that_probes_speaks_for_all),
 		TEST(a_success_ends_the_back_off), TEST(never_a_worker_fails_the_first_only),
 		TEST(no_worker_defers_so_many_at_once), TEST(the_status_is_logged_when_it_changes),
