@@ -418,6 +418,19 @@ begin(struct send *s, struct message *m)
 	spread_end(s, &here);
 }
 
+/* Those begun end where they are: a message of which no more is to do is told to have ended, and not delivered again by the next start. */
+static void
+end_spreads(struct send *s)
+{
+	struct spread *p;
+
+	while ((p = s->spreads)) {
+		s->spreads = p->next;
+		spread_end(s, p);
+		free(p);
+	}
+}
+
 int
 pass_run(struct send *s)
 {
@@ -425,8 +438,10 @@ pass_run(struct send *s)
 	struct message *m;
 	int64_t when;
 
-	if (s->is_leaving)
+	if (s->is_leaving) {
+		end_spreads(s);
 		return 0;
+	}
 	while (left) {
 		struct spread *p = s->spreads;
 		uint32_t used = 1;

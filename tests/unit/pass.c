@@ -525,6 +525,30 @@ a_pass_ends_after_its_last_recipient(void **state)
 	assert_int_equal(m->is_ended, 1);
 }
 
+/* Of the last success nothing is told but the end, so that has to be told as well before qmail-send goes. */
+static void
+a_pass_that_is_being_spread_ends_with_qmail_send(void **state)
+{
+	struct message *m;
+	struct recipient *r;
+
+	(void)state;
+	sending_connect();
+	m = to_many(1, 2 * PASS_TURN, "far.example");
+	while (pass_run(sending) || far()->queued)
+		while ((r = destination_take(far())))
+			pass_outcome(sending, r, ROUTE_REMOTE, r == &m->recipients[0] ? 'Z' : 'K', "", 0);
+	assert_int_equal(m->in_pass, 0);
+	sending_later(INT64_C(10000000));
+	assert_int_equal(pass_run(sending), 1);
+	pass_outcome(sending, destination_take(far()), ROUTE_REMOTE, 'K', "", 0);
+	assert_int_equal(m->todo, 0);
+	assert_int_equal(m->is_ended, 0);
+	sending->is_leaving = 1;
+	assert_int_equal(pass_run(sending), 0);
+	assert_int_equal(m->is_ended, 1);
+}
+
 /* --- new messages ------------------------------------------------------------------------------------------ */
 
 static void
@@ -596,6 +620,7 @@ main(void)
 		TEST(a_delay_is_reported_once_and_at_its_age), TEST(an_outcome_says_more_than_a_delay),
 		TEST(nothing_is_begun_while_leaving), TEST(a_slice_is_routed_at_once),
 		TEST(a_turn_takes_so_many_and_others_have_their_slices), TEST(a_pass_ends_after_its_last_recipient),
+		TEST(a_pass_that_is_being_spread_ends_with_qmail_send),
 		TEST(one_without_recipients_ends_at_once), TEST(one_that_was_tried_waits_for_its_time),
 		TEST(a_large_one_is_checked_before_its_pass),
 	};
