@@ -51,6 +51,14 @@ draft_count(const struct message_draft *d)
 	return d->recipients.len / sizeof(struct recipient);
 }
 
+static void
+empty(stralloc *buffer)
+{
+	buffer->len = 0;
+	if (buffer->a > MESSAGE_DRAFT_KEPT)
+		stralloc_free(buffer);
+}
+
 void
 message_draft_begin(struct message_draft *d)
 {
@@ -58,7 +66,8 @@ message_draft_begin(struct message_draft *d)
 		if (has_text(&draft_recipients(d)[i]))
 			text_free(draft_recipients(d)[i].text);
 	d->notice = (struct queue_notice){ .number = 0 };
-	d->strings.len = d->recipients.len = 0;
+	empty(&d->strings);
+	empty(&d->recipients);
 }
 
 void
@@ -241,7 +250,8 @@ message_new(struct message_table *t, struct message_draft *d)
 	settle_recipients(m);
 	t->slots[slot_of(t, m->number)] = m;
 	t->count++;
-	d->strings.len = d->recipients.len = 0;
+	empty(&d->strings);
+	empty(&d->recipients);
 	return m;
 }
 

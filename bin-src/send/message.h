@@ -86,6 +86,7 @@ struct message_table {
 };
 
 /* What is known of a message while the keeper tells it. {0} knows nothing. */
+enum { MESSAGE_DRAFT_KEPT = 64 * 1024 };	/* octets of each buffer that stay allocated */
 struct message_draft {
 	struct queue_notice notice;	/* sender: in strings */
 	stralloc strings, recipients;	/* of struct recipient; text as in the message */

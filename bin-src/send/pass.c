@@ -442,6 +442,9 @@ pass_run(struct send *s)
 		end_spreads(s);
 		return 0;
 	}
+	/* some recipients have their outcome as they are routed */
+	if (keeper_is_behind(s))
+		return 0;
 	while (left) {
 		struct spread *p = s->spreads;
 		uint32_t used = 1;

@@ -297,7 +297,7 @@ work(struct send *s)
 	next = earlier(next, earlier(worker_tick(s), destinations_tick(&s->destinations, s->clock)));
 	if (more)
 		return s->clock;
-	pass = s->is_leaving ? INT64_MAX : pass_next(s);
+	pass = s->is_leaving || keeper_is_behind(s) ? INT64_MAX : pass_next(s);
 	if (pass != INT64_MAX)
 		next = earlier(next, s->clock + (pass > s->now ? pass - s->now : 0) * 1000);
 	return next;

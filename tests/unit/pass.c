@@ -549,6 +549,22 @@ a_pass_that_is_being_spread_ends_with_qmail_send(void **state)
 	assert_int_equal(m->is_ended, 1);
 }
 
+static void
+none_is_begun_while_the_keeper_is_behind(void **state)
+{
+	struct message *m;
+
+	(void)state;
+	sending_connect();
+	m = sending_message(1, "s@x", "@here.example", NULL);	/* taken for nobody at once */
+	sending->keeper.open = SEND_OPEN_MAX;
+	assert_int_equal(pass_run(sending), 0);
+	assert_int_equal(m->todo, 1);
+	sending->keeper.open--;
+	pass_run(sending);
+	assert_int_equal(m->todo, 0);
+}
+
 /* --- new messages ------------------------------------------------------------------------------------------ */
 
 static void
@@ -620,7 +636,7 @@ main(void)
 		TEST(a_delay_is_reported_once_and_at_its_age), TEST(an_outcome_says_more_than_a_delay),
 		TEST(nothing_is_begun_while_leaving), TEST(a_slice_is_routed_at_once),
 		TEST(a_turn_takes_so_many_and_others_have_their_slices), TEST(a_pass_ends_after_its_last_recipient),
-		TEST(a_pass_that_is_being_spread_ends_with_qmail_send),
+		TEST(a_pass_that_is_being_spread_ends_with_qmail_send), TEST(none_is_begun_while_the_keeper_is_behind),
 		TEST(one_without_recipients_ends_at_once), TEST(one_that_was_tried_waits_for_its_time),
 		TEST(a_large_one_is_checked_before_its_pass),
 	};

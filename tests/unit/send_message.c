@@ -126,6 +126,17 @@ some_are_done_or_failed(void **state)
 }
 
 static void
+what_many_recipients_needed_goes_back(void **state)
+{
+	(void)state;
+	message_free(&table, add(5, 10, PLACE_RING));
+	assert_non_null(draft.strings.s);
+	message_free(&table, add(6, MESSAGE_DRAFT_KEPT, PLACE_RING));
+	assert_null(draft.strings.s);
+	assert_null(draft.recipients.s);
+}
+
+static void
 texts_are_bounded(void **state)
 {
 	enum { COUNT = 10000, LONG = 10000 };
@@ -227,6 +238,7 @@ main(void)
 		cmocka_unit_test(like_a_list),
 		cmocka_unit_test(facts_and_recipients),
 		cmocka_unit_test(some_are_done_or_failed),
+		cmocka_unit_test(what_many_recipients_needed_goes_back),
 		cmocka_unit_test(texts_are_bounded),
 		cmocka_unit_test(lists),
 		cmocka_unit_test(parameters),
