@@ -102,6 +102,14 @@ $(BUILD)/%.o: %.c
 
 -include $(patsubst %.o,%.d,$(sort $(OBJECTS)))
 
+# The home that is built in: another QMAIL than the last time is built anew.
+.PHONY: always
+$(BUILD)/generated/home: always
+	@mkdir -p $(@D)
+	@[ "$$(cat $@ 2>/dev/null)" = '$(QMAIL)' ] || echo '$(QMAIL)' >$@
+
+$(BUILD)/$L/home.o: $(BUILD)/generated/home
+
 # The filters of lib/sandbox are compiled while building; only this program needs libseccomp.
 $(BUILD)/sandbox-calls: $L/sandbox-calls.c
 	@mkdir -p $(@D)

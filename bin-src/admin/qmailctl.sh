@@ -32,8 +32,8 @@ qmailctl start     start every service, but those that are down by default
 qmailctl stop      stop every service: deliveries that run are finished, no new mail is accepted
 qmailctl restart   stop, and start again
 qmailctl stat      what runs, since when, and how many messages wait
-qmailctl doqueue   try every message that waits now (also: flush)
-qmailctl reload    control/locals, control/virtualdomains and the keys in tls/ are read again
+qmailctl doqueue   try what waits now; of a host that cannot be reached one message first (also: flush)
+qmailctl reload    control/locals, virtualdomains, concurrencylocal, -remote, -destination, and the keys in tls/ are read again
 qmailctl queue     how many messages wait, and which
 qmailctl cdb       compile users/assign, users/accounts, control/morercpthosts, and the rules control/tcp.smtp, .qmtp, .qmqp, .pop3, .submission
 qmailctl pause     stop deliveries; mail is accepted on

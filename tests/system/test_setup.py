@@ -1,4 +1,5 @@
 """Installing and setting up: admin/install, qmail-setup, config-fast, config."""
+import fcntl
 import grp
 import os
 import pwd
@@ -62,6 +63,21 @@ def test_install_over_another_qmail(home):
     assert kept.read_text() == "old qmail-queue"
 
 
+def test_install_waits_for_the_old_qmail_to_be_stopped(home):
+    """Its programs are not taken away under a qmail that runs."""
+    for name in ("bin", "queue/lock"):
+        (home / name).mkdir(parents=True)
+    (home / "bin/qmail-queue").write_text("old")
+    lock = home / "queue/lock/sendmutex"
+    lock.touch()
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = subprocess.run(["admin/install", BUILD, home], cwd=SOURCE, capture_output=True, text=True)
+    assert done.returncode == 111 and "stop it first" in done.stderr
+    assert [p.name for p in home.iterdir() if p.name != "queue"] == ["bin"]
+    assert (home / "bin/qmail-queue").read_text() == "old"
+
+
 def test_install_keeps_a_changed_service(home):
     install(home)
     run = home / "service/qmail-send/run"
@@ -89,6 +105,7 @@ def test_every_page_is_installed(installation):
     assert {"qmail-setup.8", "qmailctl.8", "svstat.8"} <= pages
     for page in (installation / "man").rglob("*.[1-8]"):
         assert page.parent.name == "man" + page.suffix[1:]
+    assert {p.name for p in (installation / "bin").iterdir()} <= {p[:-2] for p in pages}
 
 
 # --- config-fast --------------------------------------------------------------
