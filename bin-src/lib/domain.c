@@ -40,8 +40,31 @@ domain_to_ascii(char ascii[DOMAIN_MAX + 1], const char *domain)
 	return len <= DOMAIN_MAX;
 }
 
+static size_t
+length_without_dot(const char *domain)
+{
+	size_t len = strlen(domain);
+
+	return len > 1 && domain[len - 1] == '.' && domain[len - 2] != '.' ? len - 1 : len;
+}
+
+const char *
+domain_without_dot(char name[DOMAIN_UTF8_MAX + 1], const char *domain)
+{
+	size_t len = length_without_dot(domain);
+
+	if (!domain[len] || len > DOMAIN_UTF8_MAX)
+		return domain;
+	memcpy(name, domain, len);
+	name[len] = '\0';
+	return name;
+}
+
 const char *
 domain_other_form(char ascii[DOMAIN_MAX + 1], const char *domain)
 {
-	return !domain_is_ascii(domain) && domain_to_ascii(ascii, domain) ? ascii : NULL;
+	if (domain_is_ascii(domain) || !domain_to_ascii(ascii, domain))
+		return NULL;
+	ascii[length_without_dot(ascii)] = '\0';
+	return ascii;
 }

@@ -15,7 +15,12 @@ int domain_is_ascii(const char *domain);
  * UTF-8, letters that may not be in a domain, too long. No such domain can be in the DNS, but for 0 with errno ENOMEM. */
 int domain_to_ascii(char ascii[DOMAIN_MAX + 1], const char *domain);
 
-/* The same for a domain that has other letters: returns ascii, or NULL if domain is ASCII already, or has no such form. */
+/* The domain without the dot that may end it, which is for the DNS no part of the name: name, or domain itself if there is none. "." and
+ * what ends in two dots stay, no domains; and what has more than DOMAIN_UTF8_MAX octets without it. */
+const char *domain_without_dot(char name[DOMAIN_UTF8_MAX + 1], const char *domain);
+
+/* The form to look a domain up by that has other letters: in ASCII, without a final dot. Returns ascii, or NULL if domain is ASCII already,
+ * or has no such form. */
 const char *domain_other_form(char ascii[DOMAIN_MAX + 1], const char *domain);
 
 #endif

@@ -92,8 +92,10 @@ find_certificate(const struct dial *d, const struct smtproute *route, const char
 static void
 open_certificate(struct dial *d, const char *host)
 {
+	char name[DOMAIN_UTF8_MAX + 1];
 	struct smtproute route;
 
+	host = domain_without_dot(name, host);
 	if (find_route(d, host, &route) >= 0 && *find_certificate(d, &route, host))
 		client_certificate_open(&d->certificate);
 }
@@ -472,8 +474,11 @@ dial_service(const struct dial *d)
 int
 dial_is_same(const struct dial *d, const char *host, const char *other)
 {
+	char name[DOMAIN_UTF8_MAX + 1], other_name[DOMAIN_UTF8_MAX + 1];
 	struct smtproute a, b;
 
+	host = domain_without_dot(name, host);
+	other = domain_without_dot(other_name, other);
 	if (strcasecmp(host, other) == 0)
 		return 1;
 	return find_route(d, host, &a) == 1 && *a.relay && find_route(d, other, &b) == 1 && a.port == b.port &&
@@ -560,8 +565,10 @@ dial_host(struct dial *d, const char *host, struct session *s, stralloc *text)
 {
 	static struct mx mx;
 	static struct smtproute route;	/* the session's user and password */
+	static char name[DOMAIN_UTF8_MAX + 1];	/* d->policy_of */
 	char letter = 'Z';
 
+	host = domain_without_dot(name, host);
 	s->helo = d->helo.s;
 	s->timeout = d->timeout_remote;
 	s->user = route.user;

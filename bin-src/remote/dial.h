@@ -2,6 +2,7 @@
  * Which        the addresses of mx.h in their order, without those that tcpto.h knows as dead. The next one is tried after
  *              a connection that is refused or times out, a greeting other than 220, a refusal of EHLO and HELO, or an end
  *              before that (stock qmail deferred the mail then)
+ * Host         a domain with a final dot is the one without, for the control files, MTA-STS and the DNS alike
  * TLS          as control/tlspolicy has it: by itself where a server offers it, with any certificate; where that fails, a second
  *              connection to it goes on without. DANE (dane.h) where a host has TLSA records: they are looked for before the first
  *              connection to it

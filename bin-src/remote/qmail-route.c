@@ -74,16 +74,17 @@ static void
 tell(struct program *p, const char *host)
 {
 	static struct mx mx;
-	char ascii[DOMAIN_MAX + 1];
+	char ascii[DOMAIN_MAX + 1], room[DOMAIN_UTF8_MAX + 1];
+	const char *name = domain_without_dot(room, host);
 	struct smtproute route;
 
-	if (smtproute_find(&p->routes, host, domain_other_form(ascii, host), &route) < 0) {
+	if (smtproute_find(&p->routes, name, domain_other_form(ascii, name), &route) < 0) {
 		print_text(host);
 		puts(": deferred: its entry in control/smtproutes makes no sense");
 		p->has_temporary = 1;
 		return;
 	}
-	mx_find(&mx, p->dns, &p->local, &route, host, monotonic_ms() + 1000 * (uint64_t)p->wait);
+	mx_find(&mx, p->dns, &p->local, &route, name, monotonic_ms() + 1000 * (uint64_t)p->wait);
 	if (mx.letter == 'K') {
 		print_route(host, &mx, &route);
 		print_addresses(p, &mx);

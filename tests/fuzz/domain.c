@@ -9,8 +9,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len);
 int
 LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
 {
-	char *domain = given_string((struct given){ octets, len }), form[DOMAIN_MAX + 1], again[DOMAIN_MAX + 1];
+	char *domain = given_string((struct given){ octets, len }), form[DOMAIN_MAX + 1], again[DOMAIN_MAX + 1], room[DOMAIN_UTF8_MAX + 1];
+	const char *name = domain_without_dot(room, domain);
 
+	assert(strncmp(name, domain, strlen(name)) == 0 && strlen(domain) - strlen(name) <= 1);
 	if (domain_to_ascii(form, domain)) {
 		assert(domain_is_ascii(form) && strlen(form) <= DOMAIN_MAX);
 		assert(domain_to_ascii(again, form) && strcmp(again, form) == 0 && !domain_other_form(again, form));

@@ -80,6 +80,18 @@ def test_enforced(sts):
     assert len(sts.web.requests) == 1 and len(server.sessions) == 2
 
 
+def test_a_final_dot(sts):
+    """Is no part of the name: not for MTA-STS, and not for control/tlspolicy."""
+    sts.listen()
+    sts.exchange(MX)
+    sts.publish(MX)
+    assert send(sts, f"r@{DOMAIN}.", host=f"{DOMAIN}.")[-1][1].endswith(", verified.\n")
+    server = sts.listen(tls=False)
+    sts.write("control/tlspolicy", f"{DOMAIN}:encrypt:nosts\n")
+    ((letter, text),) = send(sts, f"r@{DOMAIN}.", host=f"{DOMAIN}.")
+    assert letter == "Z" and "it does not offer TLS. " in text and not server.messages
+
+
 def test_a_wildcard(sts):
     sts.listen(chain=pem("prime256v1", "*.dest.example"))
     sts.exchange(MX)

@@ -141,6 +141,7 @@ def test_relays_of_smtproutes(route, dns):
     assert route("l.example") == ["l.example: relay of smtproutes", "0 2001:db8::9 2001:db8::9 25"]
     assert route("x.example")[1:] == ["10 m.example 198.51.100.1 2626"]
     assert "makes no sense" in route("bad.example", code=111)[0]
+    assert route("l.example.") == ["l.example.: relay of smtproutes", "0 2001:db8::9 2001:db8::9 25"]
 
 
 def test_literals(route):

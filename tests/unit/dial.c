@@ -533,7 +533,8 @@ hosts_whose_mail_goes_to_the_same_server(void **state)
 		{ "a.test", "A.test", 1 }, { "a.test", "b.test", 1 }, { "a.test", "port.test", 0 }, { "a.test", "login.test", 0 },
 		{ "login.test", "login2.test", 0 }, { "none.test", "other.test", 0 }, { "a.test", "none.test", 0 },
 		{ "empty.test", "empty2.test", 0 }, { "bad.test", "bad2.test", 0 }, { "bad.test", "BAD.test", 1 },
-		{ "a.test", "x.below.test", 1 }, { "a.test", "capital.test", 1 },
+		{ "a.test", "x.below.test", 1 }, { "a.test", "capital.test", 1 }, { "none.test", "none.test.", 1 }, { "a.test.", "b.test", 1 },
+		{ "port.test.", "a.test", 0 },
 	};
 
 	(void)state;
@@ -686,7 +687,7 @@ certificate_row_is_right(void **state)
 /* Who needs no key does not get near them. */
 static const struct needy { const char *host; int connects; } needy[] = {
 	{ "x.test", 1 }, { "X.test", 1 }, { "a.relay.test", 1 }, { "b.relay.test", 1 }, { "c.relay.test", 0 }, { "y.test", 0 }, { "relay.test", 1 },
-	{ "bad.test", 0 },
+	{ "bad.test", 0 }, { "x.test.", 1 }, { "a.relay.test.", 1 },
 };
 enum { NEEDY = sizeof needy / sizeof *needy };
 
@@ -773,6 +774,32 @@ mode_none(void **state)
 	says(STS_POLICY, POLICY("none"));
 	assert_int_equal(dials(two_good, 1), 'K');
 	assert_string_equal(session.security, "");
+}
+
+/* control/tlspolicy and MTA-STS are asked about the same name as the DNS, which knows no difference. */
+static const struct dotted { const char *rule, *host, *policy, *question; } dotted[] = {
+	{ "a final dot", "X.test.", "x.test:encrypt\n", "x.test a1" },
+	{ "a final dot, a suffix", "x.test.", ".test:encrypt\n", "x.test a1" },
+	{ "a final dot, other letters", "f\xc3\xbc.test.", "f\xc3\xbc.test:encrypt\n", "xn--f-eha.test a1" },
+	{ "a final dot, other letters in ASCII", "f\xc3\xbc.test.", "xn--f-eha.test:encrypt\n", "xn--f-eha.test a1" },
+	{ "a final dot that is ideographic", "x.test\xe3\x80\x82", "x.test:encrypt\n", "x.test a1" },
+};
+enum { DOTTED = sizeof dotted / sizeof *dotted };
+
+static void
+a_host_with_a_final_dot(void **state)
+{
+	const struct dotted *row = *state;
+
+	says(STS_NO_POLICY, NULL);
+	directory_write("control/tlspolicy", row->policy);
+	peers = two_good;
+	peers_len = 1;
+	assert_null(dial_open(&dial, row->host));
+	assert_int_equal(dial_host(&dial, row->host, &session, &text), 'Z');
+	assert_true(stralloc_0(&text));
+	assert_string_equal(text.s, NO_TLS);
+	assert_string_equal(sts.question, row->question);
 }
 
 /* The first host is none of the policy, and is not called; the second one has no TLS. */
@@ -899,7 +926,7 @@ main(void)
 		TEST(an_enforced_policy), TEST(a_policy_that_is_tested), TEST(another_domain),
 		TEST(encrypt_is_less_than_enforce), TEST(an_enforced_policy_and_TLSA_records),
 	};
-	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + DANE_ROWS + EXEMPTS + TROUBLES + CERTIFICATE_ROWS + NEEDY + sizeof others / sizeof *others], *next = tests;
+	struct CMUnitTest tests[UNREADABLES + ROWS + ROUTES + DANE_ROWS + EXEMPTS + TROUBLES + CERTIFICATE_ROWS + NEEDY + DOTTED + sizeof others / sizeof *others], *next = tests;
 
 	for (size_t i = 0; i < UNREADABLES; i++)
 		*next++ = (struct CMUnitTest){ unreadables[i].rule, what_cannot_be_read_is_said, set_up, tear_down, (void *)(uintptr_t)&unreadables[i] };
@@ -920,6 +947,8 @@ main(void)
 		    (void *)(uintptr_t)&certificate_rows[i] };
 	for (size_t i = 0; i < NEEDY; i++)
 		*next++ = (struct CMUnitTest){ needy[i].host, who_connects_to_qmail_keyd, set_up, tear_down, (void *)(uintptr_t)&needy[i] };
+	for (size_t i = 0; i < DOTTED; i++)
+		*next++ = (struct CMUnitTest){ dotted[i].rule, a_host_with_a_final_dot, set_up, tear_down, (void *)(uintptr_t)&dotted[i] };
 	memcpy(next, others, sizeof others);
 	return cmocka_run_group_tests_name("dial", tests, directory_make, remove_directory);
 }

@@ -35,6 +35,46 @@ row_is_right(void **state)
 	assert_string_equal(ascii, row->want);
 }
 
+/* The name without the dot that ends it, and the form in ASCII that is looked up ("none": the name itself). */
+static const struct dot_row { const char *rule, *domain, *name, *other; } dot_rows[] = {
+	{ "no final dot", "a.example", "a.example", "none" },
+	{ "a final dot", "a.Example.", "a.Example", "none" },
+	{ "one label", "a.", "a", "none" },
+	{ "a final dot in other letters", "\xc3\xbc.example.", "\xc3\xbc.example", "xn--tda.example" },
+	{ "an ideographic dot", "a.example\xe3\x80\x82", "a.example\xe3\x80\x82", "a.example" },
+	{ "the root stays", ".", ".", "none" },
+	{ "nothing stays", "", "", "none" },
+	{ "two dots stay: no name ends so", "a.example..", "a.example..", "none" },
+	{ "two dots of both kinds", "a.example.\xe3\x80\x82", "a.example.\xe3\x80\x82", "a.example.." },
+};
+enum { DOT_ROWS = sizeof dot_rows / sizeof *dot_rows };
+
+static void
+dot_row_is_right(void **state)
+{
+	const struct dot_row *row = *state;
+	char name[DOMAIN_UTF8_MAX + 1], ascii[DOMAIN_MAX + 1];
+	const char *other = domain_other_form(ascii, row->domain);
+
+	assert_string_equal(domain_without_dot(name, row->domain), row->name);
+	assert_string_equal(other ? other : "none", row->other);
+}
+
+static void
+the_final_dot_of_a_long_one(void **state)
+{
+	static char domain[DOMAIN_UTF8_MAX + 3], name[DOMAIN_UTF8_MAX + 1];
+
+	(void)state;
+	memset(domain, 'a', sizeof domain - 1);
+	domain[DOMAIN_UTF8_MAX] = '.';
+	domain[DOMAIN_UTF8_MAX + 1] = '\0';
+	assert_int_equal(strlen(domain_without_dot(name, domain)), DOMAIN_UTF8_MAX);
+	domain[DOMAIN_UTF8_MAX] = 'a';
+	domain[DOMAIN_UTF8_MAX + 1] = '.';
+	assert_ptr_equal(domain_without_dot(name, domain), domain);
+}
+
 static void
 long_ones(void **state)
 {
@@ -58,11 +98,15 @@ long_ones(void **state)
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 1] = { { NULL } };
+	struct CMUnitTest tests[ROWS + DOT_ROWS + 2] = { { NULL } };
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = row_is_right,
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
-	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(long_ones);
+	for (size_t i = 0; i < DOT_ROWS; i++)
+		tests[ROWS + i] = (struct CMUnitTest){ .name = dot_rows[i].rule, .test_func = dot_row_is_right,
+		    .initial_state = (void *)(uintptr_t)&dot_rows[i] };
+	tests[ROWS + DOT_ROWS] = (struct CMUnitTest)cmocka_unit_test(long_ones);
+	tests[ROWS + DOT_ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(the_final_dot_of_a_long_one);
 	return cmocka_run_group_tests_name("domain", tests, NULL, NULL);
 }
