@@ -1,8 +1,9 @@
 /* sts_client: asks qmail-mtastsd for the policy of MTA-STS of a domain.
  * Wire     one question a connection over STS_SOCKET, a Unix SOCK_SEQPACKET socket, in one packet, and one answer:
- *            domain NUL id       the domain as sts_cache_is_domain has it; the id of its TXT record, or "" where there is none
+ *            domain NUL id       the domain as sts_cache_is_domain has it, or with octets that no host has in its name; the id of its TXT
+ *                                record, or "" where there is none
  *                'P' text        the policy, as it was fetched (sts_policy.h)
- *                'N'             none is known
+ *                'N'             none is known, or there can be none
  * Trust    qmail-mtastsd is believed; its packets are checked and bounded
  * Waits    qmail-mtastsd answers within STS_ANSWER_MS by what it knows then; a client gives it a little more
  * Sandbox  once connected: sending and receiving */

@@ -248,18 +248,31 @@ is_id(const char *s, size_t len)
 	return len <= STS_ID_MAX;
 }
 
+/* An octet is in it that no name of a host has: there is no mta-sts.DOMAIN, and so no policy. */
+static int
+is_of_no_host(const char *domain)
+{
+	return domain[strspn(domain, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")] != '\0';
+}
+
 static void
 client_ready(struct sts_service *s, struct sts_asking *c)
 {
 	char packet[STS_QUESTION_MAX + 1];
 	ssize_t len = service_socket_receive(c->fd, packet, sizeof packet - 1, NULL);
 	size_t domain_len;
+	int is_question;
 
 	if (len < 0 && errno == EAGAIN)
 		return;
 	packet[len > 0 ? len : 0] = '\0';
 	domain_len = strlen(packet) + 1;
-	if (len < (ssize_t)domain_len || !sts_cache_is_domain(packet) || !is_id(packet + domain_len, (size_t)len - domain_len)) {
+	is_question = len >= (ssize_t)domain_len && is_id(packet + domain_len, (size_t)len - domain_len);
+	if (is_question && is_of_no_host(packet)) {
+		answer(s, c, NULL);
+		return;
+	}
+	if (!is_question || !sts_cache_is_domain(packet)) {
 		drop(s, c);
 		return;
 	}

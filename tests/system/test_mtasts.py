@@ -92,6 +92,15 @@ def test_a_final_dot(sts):
     assert letter == "Z" and "it does not offer TLS. " in text and not server.messages
 
 
+def test_a_domain_that_no_host_can_be_in(sts):
+    """It may have MX hosts, but no mta-sts.DOMAIN."""
+    server = sts.listen()
+    sts.dns.add("a/b.example", "MX", (0, MX))
+    sts.dns.add(MX, "A", "127.0.0.2")
+    assert send(sts, "r@a/b.example", host="a/b.example")[-1][0] == "K"
+    assert len(server.messages) == 1 and not sts.web.requests
+
+
 def test_a_wildcard(sts):
     sts.listen(chain=pem("prime256v1", "*.dest.example"))
     sts.exchange(MX)

@@ -206,13 +206,18 @@ def test_without_MTASTSPORT_no_loopback(server):
 
 # --- who asks, and how ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("question", [b"", b"dest.example", b"\0" + b"1", b"Dest.example\0", b"../x\0", b"dest.example\0a-b", b"dest.example\0" + b"1" * 33,
+@pytest.mark.parametrize("question", [b"", b"dest.example", b"\0" + b"1", b"Dest.example\0", b"..x\0", b"dest.example\0a-b", b"dest.example\0" + b"1" * 33,
                                       b"dest.example\0" + b"\0", b"x" * 254 + b"\0", b"x" * 100_000], ids=range(10))
 def test_a_question_that_is_none(server, question):
     with connect(server) as asking:
         asking.send(question)
         assert asking.recv(100) == b""
     assert ask(server, DOMAIN, "1") == TEXT
+
+
+def test_a_domain_that_can_have_none(server):
+    assert ask(server, "../x", "1") is None and ask(server, DOMAIN, "1") == TEXT
+    assert len(server.web.requests) == 1
 
 
 def test_many_at_once(server):

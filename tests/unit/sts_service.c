@@ -453,6 +453,26 @@ one_that_asks_twice(void **state)
 	close(fd);
 }
 
+/* The domain of a question, and what is answered at once; nothing is fetched. */
+static const struct name_row { const char *rule, *domain, *answer; } names[] = {
+	{ "an octet that no host has in its name: there is no policy", "a/b.example", "N" },
+	{ "an octet beyond ASCII", "\xc3\xbc.example", "N" },
+	{ "a final dot is no part of a domain", "x.example.", "end" },
+	{ "a capital letter has another form", "X.example", "end" },
+	{ "no domain", "", "end" },
+};
+
+static void
+a_name_that_is_no_domain(void **state)
+{
+	const struct name_row *row = *state;
+
+	learns("x.example", "1", "P" TEXT("a"));
+	assert_string_equal(hears(asks(row->domain, "1")), row->answer);
+	assert_int_equal(fetches(""), -1);
+	assert_int_equal(service.clients_len, 0);
+}
+
 static void
 somebody_else(void **state)
 {
@@ -496,12 +516,15 @@ main(void)
 		ONE(every_day_in_vain), ONE(refreshes_leave_room), ONE(a_silent_one), ONE(one_that_goes_away), ONE(one_that_asks_twice),
 		ONE(somebody_else), ONE(the_parent_has_ended), ONE(a_parent_that_stands_still),
 	};
-	enum { FAILURES = sizeof failures / sizeof *failures };
-	struct CMUnitTest tests[FAILURES + sizeof others / sizeof *others];
+	enum { FAILURES = sizeof failures / sizeof *failures, NAMES = sizeof names / sizeof *names };
+	struct CMUnitTest tests[FAILURES + NAMES + sizeof others / sizeof *others];
 
 	for (size_t i = 0; i < FAILURES; i++)
 		tests[i] = (struct CMUnitTest){ "a fetch that fails", a_fetch_that_fails, set_up, tear_down,
 		    (void *)(uintptr_t)&failures[i] };
-	memcpy(tests + FAILURES, others, sizeof others);
+	for (size_t i = 0; i < NAMES; i++)
+		tests[FAILURES + i] = (struct CMUnitTest){ names[i].rule, a_name_that_is_no_domain, set_up, tear_down,
+		    (void *)(uintptr_t)&names[i] };
+	memcpy(tests + FAILURES + NAMES, others, sizeof others);
 	return cmocka_run_group_tests_name("sts_service", tests, NULL, NULL);
 }
