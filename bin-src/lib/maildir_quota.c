@@ -103,6 +103,7 @@ count_folder(struct maildir_quota *q, const char *name)
 	return ok;
 }
 
+/* Counts what is there, and what was taken: it does not come before maildir_quota_reserve. */
 static int
 count_all(struct maildir_quota *q)
 {
@@ -116,7 +117,8 @@ count_all(struct maildir_quota *q)
 			close(fd);
 		return 0;
 	}
-	q->octets = q->messages = 0;
+	q->octets = q->taken_octets;
+	q->messages = q->taken_messages;
 	ok = count_folder(q, ".");
 	while (ok && (errno = 0, entry = readdir(dir)))
 		if (entry->d_name[0] == '.' && strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
@@ -125,7 +127,7 @@ count_all(struct maildir_quota *q)
 	return read_to_end(dir) && ok;
 }
 
-/* Counts, and puts a new file in the place of the old one. */
+/* Counts, and puts a new file in the place of the old one: of what is there, for maildir_quota_reserve adds to it what was taken. */
 static int
 count_anew(struct maildir_quota *q)
 {
@@ -135,7 +137,8 @@ count_anew(struct maildir_quota *q)
 	if (!count_all(q))
 		return 0;
 	q->is_old = 0;
-	len = snprintf(text, sizeof text, "%s\n%llu %llu\n", q->words, (unsigned long long)q->octets, (unsigned long long)q->messages);
+	len = snprintf(text, sizeof text, "%s\n%llu %llu\n", q->words, (unsigned long long)(q->octets - q->taken_octets),
+	    (unsigned long long)(q->messages - q->taken_messages));
 	maildir_name(name, "quota");
 	snprintf(path, sizeof path, "tmp/%s", name);
 	fd = openat(q->root, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

@@ -287,11 +287,20 @@ at_the_same_time(void **state)
 	close(ends[1]);
 }
 
+/* What maildirsize says was counted long ago. */
+static void
+put_old(const char *text)
+{
+	const struct timespec then = { .tv_sec = time(NULL) - 2 * MAILDIR_QUOTA_SECONDS }, old[2] = { then, then };
+
+	put("m/maildirsize", text);
+	assert_int_equal(utimensat(AT_FDCWD, "m/maildirsize", old, 0), 0);
+}
+
 /* Full, says an old file; but mail was deleted by somebody who does not write it down. */
 static void
 counted_anew_before_it_is_refused(void **state)
 {
-	const struct timespec then = { .tv_sec = time(NULL) - 2 * MAILDIR_QUOTA_SECONDS }, old[2] = { then, then };
 	struct maildir_quota q;
 	int never;
 
@@ -300,11 +309,54 @@ counted_anew_before_it_is_refused(void **state)
 	assert_int_equal(maildir_quota_open(&q, "m", "1000S"), 1);
 	assert_int_equal(maildir_quota_take(&q, 1, &never), 0);
 	maildir_quota_close(&q);
-	assert_int_equal(utimensat(AT_FDCWD, "m/maildirsize", old, 0), 0);
+	put_old("1000S\n1000 9\n");
 	assert_int_equal(maildir_quota_open(&q, "m", "1000S"), 1);
 	assert_int_equal(maildir_quota_take(&q, 1, &never), 1);
 	maildir_quota_close(&q);
 	expect_file("1000S\n123 3\n");
+}
+
+/* There is room for two messages of 100 octets, and for one until it is counted anew: what was taken before counts, though it is not
+ * there yet. */
+static const struct batch_row { const char *rule, *words, *old, *want; } batch_rows[] = {
+	{ "octets that were taken before a new count", "323S", "323S\n173 3\n", "323S\n123 3\n200 2\n" },
+	{ "messages that were taken before a new count", "5C", "5C\n123 4\n", "5C\n123 3\n200 2\n" },
+};
+
+static void
+batch_row(void **state)
+{
+	const struct batch_row *row = *state;
+	struct maildir_quota q;
+	int never;
+
+	assert_int_equal(make_maildir(NULL), 0);
+	put_old(row->old);
+	assert_int_equal(maildir_quota_open(&q, "m", row->words), 1);
+	assert_int_equal(maildir_quota_take(&q, 100, &never), 1);
+	assert_int_equal(maildir_quota_take(&q, 100, &never), 1);
+	assert_int_equal(maildir_quota_take(&q, 1, &never), 0);
+	maildir_quota_reserve(&q);
+	expect_file(row->want);
+	maildir_quota_close(&q);
+}
+
+/* Names that lie: with what was taken it is more than a number holds. */
+static void
+a_new_count_without_end(void **state)
+{
+	struct maildir_quota q;
+	int never;
+
+	(void)state;
+	put("m/new/1.x,S=9999999999999999999", "");
+	put("m/new/1.y,S=9999999999999999999", "");
+	put_old("1000S\n123 3\n");
+	assert_int_equal(maildir_quota_open(&q, "m", "1000S"), 1);
+	assert_int_equal(maildir_quota_take(&q, 100, &never), 1);
+	assert_int_equal(maildir_quota_take(&q, 900, &never), 0);
+	assert_int_equal(maildir_quota_take(&q, 1, &never), 0);
+	maildir_quota_close(&q);
 }
 
 static void
@@ -325,6 +377,7 @@ no_quota(void **state)
 enum {
 	FILES = sizeof file_rows / sizeof *file_rows,
 	TAKES = sizeof take_rows / sizeof *take_rows,
+	BATCHES = sizeof batch_rows / sizeof *batch_rows,
 };
 
 /* Wherever it fails: what was counted up to there is no count. */
@@ -358,10 +411,10 @@ main(void)
 		cmocka_unit_test_setup(long_file, make_maildir), cmocka_unit_test_setup(no_file_to_follow, make_maildir),
 		cmocka_unit_test_setup(several, make_maildir), cmocka_unit_test_setup(file_that_is_held, make_maildir),
 		cmocka_unit_test_setup(at_the_same_time, make_maildir),
-		cmocka_unit_test_setup(counted_anew_before_it_is_refused, make_maildir),
+		cmocka_unit_test_setup(counted_anew_before_it_is_refused, make_maildir), cmocka_unit_test_setup(a_new_count_without_end, make_maildir),
 		cmocka_unit_test_setup(no_quota, make_maildir), cmocka_unit_test_setup(a_folder_that_cannot_be_read_counts_nothing, make_maildir),
 	};
-	struct CMUnitTest tests[FILES + TAKES + sizeof others / sizeof *others];
+	struct CMUnitTest tests[FILES + TAKES + BATCHES + sizeof others / sizeof *others];
 	size_t n = 0;
 
 	for (size_t i = 0; i < FILES; i++)
@@ -370,6 +423,9 @@ main(void)
 	for (size_t i = 0; i < TAKES; i++)
 		tests[n++] = (struct CMUnitTest){ .name = take_rows[i].rule, .test_func = take_row,
 		    .initial_state = (void *)(uintptr_t)&take_rows[i] };
+	for (size_t i = 0; i < BATCHES; i++)
+		tests[n++] = (struct CMUnitTest){ .name = batch_rows[i].rule, .test_func = batch_row,
+		    .initial_state = (void *)(uintptr_t)&batch_rows[i] };
 	memcpy(tests + n, others, sizeof others);
 	return cmocka_run_group_tests_name("maildir_quota", tests, directory_make, directory_remove);
 }
