@@ -132,10 +132,13 @@ static int
 count_anew(struct maildir_quota *q)
 {
 	char text[MAILDIR_QUOTA_WORDS_MAX + LINE_MAX_OCTETS], name[MAILDIR_NAME_MAX + 1], path[MAILDIR_NAME_MAX + sizeof "tmp/"];
+	const struct maildir_quota before = *q;
 	int fd, len, ok;
 
-	if (!count_all(q))
+	if (!count_all(q)) {
+		*q = before;	/* half a count is none */
 		return 0;
+	}
 	q->is_old = 0;
 	len = snprintf(text, sizeof text, "%s\n%llu %llu\n", q->words, (unsigned long long)(q->octets - q->taken_octets),
 	    (unsigned long long)(q->messages - q->taken_messages));

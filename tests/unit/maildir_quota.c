@@ -403,6 +403,26 @@ a_folder_that_cannot_be_read_counts_nothing(void **state)
 	assert_in_range(fails, 10, 999);
 }
 
+/* Each message of a batch waits until the maildir can be read, none has the room that half a count leaves. */
+static void
+a_new_count_that_fails_changes_nothing(void **state)
+{
+	struct maildir_quota q;
+	int never;
+
+	(void)state;
+	put_old("1000S\n1000 9\n");
+	assert_int_equal(maildir_quota_open(&q, "m", "1000S"), 1);
+	readdirs_left = 0;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(maildir_quota_take(&q, 1, &never), -1);
+	readdirs_left = -1;
+	assert_int_equal(q.octets, 1000);
+	assert_int_equal(q.messages, 9);
+	maildir_quota_close(&q);
+	expect_file("1000S\n1000 9\n");
+}
+
 int
 main(void)
 {
@@ -413,6 +433,7 @@ main(void)
 		cmocka_unit_test_setup(at_the_same_time, make_maildir),
 		cmocka_unit_test_setup(counted_anew_before_it_is_refused, make_maildir), cmocka_unit_test_setup(a_new_count_without_end, make_maildir),
 		cmocka_unit_test_setup(no_quota, make_maildir), cmocka_unit_test_setup(a_folder_that_cannot_be_read_counts_nothing, make_maildir),
+		cmocka_unit_test_setup(a_new_count_that_fails_changes_nothing, make_maildir),
 	};
 	struct CMUnitTest tests[FILES + TAKES + BATCHES + sizeof others / sizeof *others];
 	size_t n = 0;
