@@ -181,20 +181,20 @@ serve(struct preparation *p)
 
 /* --- both ways to be started ------------------------------------------------------------ */
 
-/* Whether name is a program, looked for as execvp does. */
+/* Whether name is where execvp looks for programs, called in directory; mode as for access. */
 static int
-is_program(const char *name)
+is_there(int directory, const char *name, int mode)
 {
 	const char *path = strchr(name, '/') ? "" : getenv("PATH");
 	char file[4096];
 
-	if (!path || !*path)
-		return access(name, X_OK) == 0;
+	if (!path)
+		path = "/bin:/usr/bin";
 	for (;; path++) {
 		size_t len = strcspn(path, ":");
 		int n = snprintf(file, sizeof file, "%.*s%s%s", (int)len, path, len ? "/" : "", name);
 
-		if (n > 0 && (size_t)n < sizeof file && access(file, X_OK) == 0)
+		if (n > 0 && (size_t)n < sizeof file && faccessat(directory, file, mode, 0) == 0)
 			return 1;
 		path += len;
 		if (!*path)
@@ -202,14 +202,20 @@ is_program(const char *name)
 	}
 }
 
-/* The words behind the options: nothing, CHECKPASSWORD ..., or HOST CHECKPASSWORD ..., as older patches have it, whose HOST only CRAM-MD5
- * needs. */
+/* The words behind the options, which run in directory: nothing, CHECKPASSWORD ..., or HOST CHECKPASSWORD ARGUMENT ..., as older patches
+ * have it, whose HOST only CRAM-MD5 needs. A program that is taken for HOST has its argument check logins, and true finds every one right:
+ * what is not sure to be the one or the other is refused. */
 static char *const *
-find_programs(char *const *words)
+find_programs(char *const *words, int directory)
 {
 	if (!words[0])
 		return NULL;
-	return words[1] && words[2] && !is_program(words[0]) ? words + 1 : words;
+	if (!words[1] || !words[2] || strchr(words[0], '/') || words[1][0] == '-')
+		return words;
+	if (!strchr(words[0], '.') || is_there(directory, words[0], F_OK) || !is_there(directory, words[1], X_OK))
+		strerr_dief(EXIT_PERM, "unable to tell whether \"", words[0], "\" is the host or the checkpassword program: "
+		    "leave out the host, or write the path of the program");
+	return words + 1;
 }
 
 int
@@ -231,9 +237,9 @@ main(int argc, char **argv)
 		if (!listener_option(&config, option, optarg))
 			strerr_dieusage(EXIT_PERM, USAGE);
 	p.is_listening = listener_is(STDIN_FILENO);
-	p.programs = find_programs(argv + optind);
-	if (p.programs && p.is_listening)
+	if (argv[optind] && p.is_listening)
 		strerr_dieusage(EXIT_PERM, USAGE);
+	p.programs = find_programs(argv + optind, p.directory);
 	if (!prepare(&p)) {
 		if (!p.is_listening)
 			say(NO_CONTROLS);

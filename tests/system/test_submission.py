@@ -328,6 +328,32 @@ def test_a_chain(idle, queue, host, program):
     assert f": login failed: ip=127.0.0.1 user={ANA} for=check reason=wrong\n" in failed
 
 
+@pytest.mark.parametrize("words, code", [
+    ("/nonexistent/check /bin/true x", 454), ("closed/check true x", 454), ("nonexistent true", 454), (f"{HOST} true", 454),
+    ("./check true x", 535), (f"{HOST} ./check true", 535), ("vchkpw true", 535), ("vchkpw -x true x", 535), (f"{HOST} vchkpw -x true", 535),
+])
+def test_no_argument_of_a_program_checks_logins(idle, words, code):
+    """In a directory that is not the home, where the programs of the command line run."""
+    for name, mode in (("there/check", 0o755), ("there/closed/check", 0o644), ("bin/vchkpw", 0o755)):
+        idle.write(name, "#!/bin/sh\nexit 1\n", mode)
+    with Tcpserver(idle, "/bin/sh", "-c", 'cd there && exec "$@"', "sh", idle.bin / "qmail-smtpd", *words.split(), env={"FORCETLS": "0"}) as server, \
+            smtplib.SMTP(*server.address, timeout=WAIT) as client:
+        client.ehlo()
+        assert client.docmd("AUTH", f"PLAIN {PLAIN}")[0] == code
+
+
+@pytest.mark.parametrize("words", [
+    "mail /bin/true x", "mail true x", "mail nonexistent true", "nonexistent /bin/true x", "closed.pl true x", f"{HOST} nonexistent true", " true x",
+])
+def test_what_may_be_a_host_or_a_program(idle, words):
+    for name, mode in (("mail", 0o755), ("closed.pl", 0o600)):
+        idle.write(f"bin/{name}", "#!/bin/sh\nexit 0\n", mode)
+    words = words.split(" ")
+    done = idle.run("qmail-smtpd", *words)
+    assert (done.returncode, done.stdout) == (100, b"")
+    assert f"unable to tell whether \"{words[0]}\" is the host or the checkpassword program" in done.stderr.decode()
+
+
 def test_the_program_behind_starttls_knows_of_it(idle):
     idle.write("show", "#!/bin/sh\necho $SSL_PROTOCOL $SSL_CIPHER >said\nexit 1\n", 0o755)
     with Tcpserver(idle, idle.bin / "qmail-smtpd", HOST, "./show", "true") as server, smtplib.SMTP(*server.address, timeout=WAIT) as client:
