@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "checkpassword.h"
@@ -16,6 +17,7 @@
 
 enum {
 	ABOVE = 16,
+	LOOK_AGAIN = 50,	/* milliseconds; where the kernel has no descriptor for the end of a process (before Linux 5.3) */
 	/* login, secret and challenge, then variables, each NAME=value NUL */
 	PACKET_MAX = LOGIN_RUNNER_MAX + (LOGIN_VARIABLES_MAX - LOGIN_VARIABLES_SAID) * (LOGIN_VALUE_MAX + 64),
 };
@@ -59,26 +61,46 @@ set_variables(const char *s, const char *end)
 	}
 }
 
+/* With a connection it is a session, which may outlive who asked. Without one it can be killed, with what it starts. */
 static void
 run(char *const *argv, int connection, int secret)
 {
 	int high = fcntl(secret, F_DUPFD_CLOEXEC, ABOVE);
 
 	if (high < 0 || (connection >= 0 && (dup2(connection, STDIN_FILENO) < 0 || dup2(connection, STDOUT_FILENO) < 0)) ||
-	    dup2(high, LOGIN_RUNNER_SECRET) < 0)
+	    (connection < 0 && setpgid(0, 0) < 0) || dup2(high, LOGIN_RUNNER_SECRET) < 0)
 		_exit(EXIT_TEMP);
 	signal(SIGPIPE, SIG_DFL);
 	execvp(argv[0], argv);
 	_exit(EXIT_TEMP);
 }
 
+/* Returns how the program ended, as wait tells, or -1. It is killed once asker, a socket, or -1 for nobody, has no other end any more. */
+static int
+await_program(pid_t pid, int asker)
+{
+	int end = (int)syscall(SYS_pidfd_open, pid, 0), status;
+	struct pollfd p[2] = { { .fd = end, .events = POLLIN }, { .fd = asker } };
+	pid_t r;
+
+	while ((r = waitpid(pid, &status, WNOHANG)) == 0)
+		if (poll(p, 2, end < 0 ? LOOK_AGAIN : -1) > 0 && p[1].revents) {
+			kill(pid, SIGKILL);
+			kill(-pid, SIGKILL);
+			p[1].fd = -1;
+		}
+	if (end >= 0)
+		close(end);
+	return r == pid ? status : -1;
+}
+
 /* Returns how it ended, as wait tells; -1: it could not be started. */
 static int
-run_and_wait(char *const *argv, int connection, const char *packet, size_t len)
+run_and_wait(char *const *argv, int socket, int connection, const char *packet, size_t len)
 {
 	const char *variables = find_variables(packet, len);
 	size_t octets = variables ? (size_t)(variables - packet) : 0;
-	int ends[2], status;
+	int ends[2];
 	pid_t pid;
 
 	/* a pipe takes that much at once */
@@ -91,10 +113,7 @@ run_and_wait(char *const *argv, int connection, const char *packet, size_t len)
 	}
 	close(ends[0]);
 	close(ends[1]);
-	while (pid > 0 && waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -1;
-	return pid < 0 ? -1 : status;
+	return pid < 0 ? -1 : await_program(pid, connection < 0 ? socket : -1);
 }
 
 /* One packet, one run. 1, or 0: that was the last one. */
@@ -107,7 +126,7 @@ serve_one(char *const *argv, int socket)
 
 	if (n <= 0)
 		return 0;
-	status = run_and_wait(argv, connection, packet, (size_t)n);
+	status = run_and_wait(argv, socket, connection, packet, (size_t)n);
 	explicit_bzero(packet, sizeof packet);
 	if (connection >= 0)
 		close(connection);
@@ -120,6 +139,10 @@ serve_one(char *const *argv, int socket)
 static void
 serve(char *const *argv, int socket, unsigned int tries)
 {
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+		_exit(EXIT_TEMP);
 	signal(SIGCHLD, SIG_DFL);	/* whoever started us may have ignored it, and the exit codes would be lost */
 	while (tries-- && serve_one(argv, socket))
 		;

@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +21,13 @@ auth_start(struct auth *a, char *const *programs, int directory)
 {
 	const char *wanted = getenv("SMTPAUTH"), *force = getenv("FORCETLS"), *owns = getenv("FORCEAUTHMAILFROM");
 
-	*a = (struct auth){ .runner = -1, .null = -1, .owns_sender = owns && *owns ? strcmp(owns, "0") != 0 : -1 };
+	*a = (struct auth){ .runner = -1, .owns_sender = owns && *owns ? strcmp(owns, "0") != 0 : -1 };
 	a->is_required = wanted && *wanted == '!';
 	a->is_on = wanted ? strcmp(wanted, "-") != 0 && strcmp(wanted, "0") != 0 && strcmp(wanted, "cram") != 0 : programs != NULL;
 	a->needs_tls = !force || strcmp(force, "0") != 0;
 	if (!a->is_on || !programs)
 		return 1;
-	a->null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	a->runner = a->null < 0 ? -1 : login_runner_start(programs, directory, AUTH_TRIES_MAX);
+	a->runner = login_runner_start(programs, directory, AUTH_TRIES_MAX);
 	return a->runner >= 0;
 }
 
@@ -126,7 +124,7 @@ answer_right(struct session *s, const char *account)
 static void
 ask_program(struct session *s, const char *login, const char *secret)
 {
-	int code = login_runner_run(s->auth->runner, s->auth->null, login, secret, "", AUTH_PROGRAM_MS);
+	int code = login_runner_run(s->auth->runner, -1, login, secret, "", AUTH_PROGRAM_MS);
 
 	if (code == EXIT_OK)
 		answer_right(s, login);

@@ -23,7 +23,7 @@ struct session;
 enum {
 	AUTH_FAILURES_MAX = 3,		/* wrong logins, of a session */
 	AUTH_TRIES_MAX = 20,		/* of a program, which is not asked more often by one process */
-	AUTH_PROGRAM_MS = 120000,	/* that a program may take */
+	AUTH_PROGRAM_MS = 120000,	/* that a program may take, before it is killed */
 };
 
 /* How logins are checked, of a process. */
@@ -31,7 +31,6 @@ struct auth {
 	int is_on, is_required, needs_tls;
 	int owns_sender;	/* FORCEAUTHMAILFROM: 1, 0, or -1: it does not say */
 	int runner;	/* of the program; -1: qmail-authd */
-	int null;	/* /dev/null: what a program has as 0 and 1 */
 };
 
 /* Reads the environment; forks the runner of programs (NULL: there are none), which it starts in directory. Before the process shuts itself

@@ -124,7 +124,7 @@ static struct recipient_checks checks;
 static struct localaddresses own;
 static struct queue_client client;
 static struct server_tls tls;
-static struct auth auth = { .is_on = 1, .runner = -1, .null = -1, .owns_sender = -1 };	/* there is no keeper */
+static struct auth auth = { .is_on = 1, .runner = -1, .owns_sender = -1 };	/* there is no keeper */
 static int replies;
 
 int

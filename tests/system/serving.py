@@ -39,7 +39,12 @@ def compile_rules(tree, name, rules):
 
 
 class Listening:
-    """A server that listens at self.address and logs to the file self.path."""
+    """A server, self.process, that listens at self.address and logs to the file self.path."""
+
+    def children(self):
+        """The pids of the processes that serve connections."""
+        return [int(p) for p in
+                pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
 
     def log(self):
         return self.path.read_text(errors="replace")
@@ -116,11 +121,6 @@ class Service(Listening):
         with open(ours, "rb") as ready:
             said = ready.read(1)
         assert said == b"\n", f"{program} did not start: {self.log()}"
-
-    def children(self):
-        """The pids of the processes that serve connections."""
-        return [int(p) for p in
-                pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
 
     def limit(self, what, value):
         """Sets the parent's soft limit, "nofile" or "nproc"; value None: as high as it may be."""

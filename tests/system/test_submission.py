@@ -14,7 +14,7 @@ import pytest
 import fake_smtp
 from conftest import HOST, WAIT, wait_for
 from remoting import route_to
-from serving import Service, Tcpserver
+from serving import Service, Tcpserver, read_all
 from smtp_session import Queue
 from test_accounts import PASSWORD, add, of_domain
 from test_popup import SECRET, Pop3
@@ -352,6 +352,17 @@ def test_what_may_be_a_host_or_a_program(idle, words):
     done = idle.run("qmail-smtpd", *words)
     assert (done.returncode, done.stdout) == (100, b"")
     assert f"unable to tell whether \"{words[0]}\" is the host or the checkpassword program" in done.stderr.decode()
+
+
+def test_a_program_that_hangs_ends_with_its_session(idle):
+    idle.write("hang", "#!/bin/sh\necho >hangs\nsleep 600\n", 0o755)
+    with Tcpserver(idle, idle.bin / "qmail-smtpd", "./hang", "true", env={"FORCETLS": "0"}) as server, server.connect() as client:
+        client.sendall(b"EHLO x\r\n")
+        wait_for(lambda: b"250 " in client.recv(1000))
+        client.sendall(f"AUTH PLAIN {PLAIN}\r\n".encode())
+        wait_for((idle.home / "hangs").exists)
+        os.kill(*server.children(), signal.SIGKILL)
+        assert read_all(client) == b""
 
 
 def test_the_program_behind_starttls_knows_of_it(idle):

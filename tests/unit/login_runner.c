@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,17 +181,21 @@ the_longest_secret_and_one_octet_more(void **state)
 	finish();
 }
 
+/* A program may serve a session over the connection; that has no limit here. */
 static void
-a_program_that_does_not_end(void **state)
+a_session_that_does_not_end(void **state)
 {
 	int connection[2];
+	char got[20];
 
 	(void)state;
-	start("#!/bin/sh\nread -r line\n", 1);
+	start("#!/bin/sh\nread -r line\necho \"$line too\"\n", 1);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connection), 0);
 	assert_int_equal(try_secret("secret", connection[0], 1), -1);
+	assert_int_equal(write(connection[1], "hello\n", 6), 6);
+	assert_int_equal(read(connection[1], got, sizeof got), 10);
 	close(connection[0]);
-	close(connection[1]);	/* its end */
+	close(connection[1]);
 	finish();
 }
 
@@ -198,12 +203,91 @@ a_program_that_does_not_end(void **state)
 static void
 an_answer_that_came_too_late(void **state)
 {
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
 	(void)state;
 	start("#!/bin/sh\nsleep .3\ntest -e right && exit 1\n>right\n", 2);
-	assert_int_equal(try_secret("right", -1, 1), -1);
-	assert_int_equal(try_secret("wrong", -1, -1), -1);
+	assert_int_equal(try_secret("right", null, 1), -1);
+	assert_int_equal(try_secret("wrong", null, -1), -1);
 	finish();
+	close(null);
 	assert_int_equal(access("right", F_OK), 0);
+}
+
+/* --- what hangs -------------------------------------------------------------------------------------------------------- */
+
+/* A runner, which has with its program and what that one starts the other end of a pipe, as 8. Returns ours. */
+static int
+start_with_pipe(const char *script)
+{
+	int ends[2];
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	assert_int_equal(dup2(ends[1], 8), 8);
+	close(ends[1]);
+	start(script, 2);
+	close(8);
+	return ends[0];
+}
+
+/* Nobody has its other end any more: within 5 seconds. */
+static void
+assert_end(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char octet;
+
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(read(fd, &octet, 1), 0);
+	close(fd);
+}
+
+static void
+a_check_that_hangs_when_its_time_is_over(void **state)
+{
+	int reader = start_with_pipe("#!/bin/sh\nsleep 60 &\nsleep 60\n");
+
+	(void)state;
+	assert_int_equal(try_secret("secret", -1, 1), -1);
+	assert_int_equal(try_secret("secret", -1, -1), -1);
+	assert_end(reader);
+	finish();
+}
+
+static void
+a_check_that_hangs_when_who_asked_has_ended(void **state)
+{
+	int reader = start_with_pipe("#!/bin/sh\nsleep 60 &\necho >&8\nsleep 60\n");
+	char octet;
+
+	(void)state;
+	assert_int_equal(send(runner, octets, sizeof octets, 0), sizeof octets);
+	assert_int_equal(read(reader, &octet, 1), 1);
+	shutdown(runner, SHUT_RDWR);	/* as its end does */
+	assert_end(reader);
+	finish();
+}
+
+/* The connection ends with who asks, whatever the runner does. */
+static void
+the_runner_has_no_connection(void **state)
+{
+	int kept[2] = { fcntl(0, F_DUPFD_CLOEXEC, 3), fcntl(1, F_DUPFD_CLOEXEC, 3) }, connection[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connection), 0);
+	for (int fd = 0; fd < 2; fd++)
+		dup2(connection[0], fd);
+	close(connection[0]);
+	start("#!/bin/sh\nfound=$(readlink /proc/$$/fd/0 /proc/$$/fd/1)\necho \"$found\" >given\n", 1);
+	for (int fd = 0; fd < 2; fd++) {
+		dup2(kept[fd], fd);
+		close(kept[fd]);
+	}
+	assert_end(connection[1]);
+	assert_int_equal(try_secret("secret", -1, -1), 0);
+	directory_assert_file("given", "/dev/null\n/dev/null\n", 20);
+	finish();
 }
 
 static void
@@ -227,8 +311,11 @@ main(void)
 		cmocka_unit_test_setup_teardown(once, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(as_often_as_it_may, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(the_longest_secret_and_one_octet_more, directory_make, directory_remove),
-		cmocka_unit_test_setup_teardown(a_program_that_does_not_end, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(a_session_that_does_not_end, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(an_answer_that_came_too_late, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(a_check_that_hangs_when_its_time_is_over, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(a_check_that_hangs_when_who_asked_has_ended, directory_make, directory_remove),
+		cmocka_unit_test_setup_teardown(the_runner_has_no_connection, directory_make, directory_remove),
 		cmocka_unit_test_setup_teardown(nobody_asks, directory_make, directory_remove),
 	};
 

@@ -102,7 +102,7 @@ smtpd_begin(void **state)
 	session.checks = &checks;
 	session.own = &own;
 	session.queue = &client;
-	auth = (struct auth){ .runner = -1, .null = -1, .owns_sender = -1 };
+	auth = (struct auth){ .runner = -1, .owns_sender = -1 };
 	session.tls = &tls;
 	session.auth = smtpd_auth = &auth;
 	session.submission = -1;
