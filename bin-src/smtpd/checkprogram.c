@@ -79,28 +79,23 @@ start_program(struct run *r, const char *program, const char *const *strings)
 	return r->pid > 0;
 }
 
-/* Reads what is there; what is too much is thrown away. */
-static void
+/* Reads once; what is too much is thrown away. Returns whether there may be more: of a program that writes without end there always is. */
+static int
 read_text(struct run *r)
 {
-	char rest[512];
-	ssize_t n;
+	size_t room = sizeof r->answer - r->len;
+	char rest[4096];
+	ssize_t n = room ? read(r->text_fd, r->answer + r->len, room) : read(r->text_fd, rest, sizeof rest);
 
-	while (r->text_fd >= 0) {
-		size_t room = sizeof r->answer - r->len;
-
-		n = room ? read(r->text_fd, r->answer + r->len, room) : read(r->text_fd, rest, sizeof rest);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN)
-			return;
-		if (n > 0) {
-			r->len += room ? (size_t)n : 0;
-			continue;
-		}
-		close(r->text_fd);
-		r->text_fd = -1;
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return errno == EINTR;
+	if (n > 0) {
+		r->len += room ? (size_t)n : 0;
+		return 1;
 	}
+	close(r->text_fd);
+	r->text_fd = -1;
+	return 0;
 }
 
 /* Waits for the program. Returns its status, or -1 when its time is over or the session is gone. */
@@ -117,7 +112,8 @@ await_program(struct run *r)
 
 		if (poll(p, 3, (int)(deadline - now)) < 0 && errno != EINTR)
 			return -1;
-		read_text(r);
+		if (p[1].revents)
+			read_text(r);
 		if (p[2].revents)
 			return -1;
 		if (!p[0].revents)
@@ -164,7 +160,8 @@ run_program(struct run *r, const char *program, const char *const *strings)
 			waitpid(r->pid, NULL, 0);
 		} else {
 			r->answer[0] = (char)code_of(status);
-			read_text(r);
+			while (r->text_fd >= 0 && r->len < sizeof r->answer && read_text(r))
+				;
 		}
 	} else
 		r->answer[0] = TROUBLE_START;

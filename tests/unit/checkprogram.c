@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "bin-src/smtpd/checkprogram.h"
+#include "monotonic.h"
 
 static const struct row { const char *rule, *script; enum checkprogram_result want; const char *text; } rows[] = {
 	{ "accept", "exit 0", CHECKPROGRAM_ACCEPT, "" },
@@ -91,6 +93,43 @@ long_text(void **state)
 	assert_int_equal(ask(&p, &text), CHECKPROGRAM_REJECT);
 	assert_int_equal(strlen(text.s), CHECKPROGRAM_TEXT_MAX);
 	checkprogram_close(&p);
+	stralloc_free(&text);
+}
+
+static uint64_t endless_until;	/* till then the program has always written more; 0: as it is */
+
+ssize_t __real_read(int fd, void *s, size_t len);
+ssize_t __wrap_read(int fd, void *s, size_t len);
+
+ssize_t
+__wrap_read(int fd, void *s, size_t len)
+{
+	if (len == sizeof(struct signalfd_siginfo) || monotonic_ms() >= endless_until)
+		return __real_read(fd, s, len);
+	memset(s, 'y', len);
+	return (ssize_t)len;
+}
+
+/* Who is never done with reading looks at the clock, and at the end of the program, all the same. */
+static void
+text_without_end(void **state)
+{
+	static const struct { const char *script; enum checkprogram_result want; const char *trouble; } endless[] = {
+		{ "exec yes >&4", CHECKPROGRAM_FAILED, "RCPTCHECK took too long" }, { "yes >&4 & exit 100", CHECKPROGRAM_REJECT, "" },
+	};
+	stralloc text = STRALLOC_ZERO;
+	struct checkprogram p;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof endless / sizeof *endless; i++) {
+		write_program(endless[i].script);
+		endless_until = monotonic_ms() + 10000;
+		assert_int_equal(checkprogram_start(&p), 1);
+		endless_until = 0;
+		assert_int_equal(ask(&p, &text), endless[i].want);
+		assert_string_equal(p.trouble ? p.trouble : "", endless[i].trouble);
+		checkprogram_close(&p);
+	}
 	stralloc_free(&text);
 }
 
@@ -196,9 +235,9 @@ tear_down(void **state)
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 6] = {
-		[ROWS] = cmocka_unit_test(long_text), cmocka_unit_test(long_address), cmocka_unit_test(cannot_be_executed),
-		cmocka_unit_test(closed), cmocka_unit_test(relay_clients), cmocka_unit_test(not_set),
+	struct CMUnitTest tests[ROWS + 7] = {
+		[ROWS] = cmocka_unit_test(long_text), cmocka_unit_test(text_without_end), cmocka_unit_test(long_address),
+		cmocka_unit_test(cannot_be_executed), cmocka_unit_test(closed), cmocka_unit_test(relay_clients), cmocka_unit_test(not_set),
 	};
 
 	for (size_t i = 0; i < ROWS; i++)

@@ -205,7 +205,7 @@ $(eval $(call unit,authorization,$S/pop3d/authorization $S/pop3d/capabilities $S
 $(eval $(call unit,pump,$S/pop3d/pump))
 $(eval $(call unit,login_chain,tests/unit/directory tests/unit/process $S/users/login_chain $L/login_protocol))
 $(eval $(call unit,login_runner,tests/unit/directory $L/login_runner $L/login_protocol $L/service_socket))
-$(eval $(call unit,checkprogram,$S/smtpd/checkprogram))
+$(eval $(call unit,checkprogram,$S/smtpd/checkprogram,$(call wrap,read)))
 $(UNIT_BUILD)/$S/smtpd/checkprogram.o: CPPFLAGS += -DCHECKPROGRAM_SECONDS=2
 
 $(UNIT_BUILD)/%.o: %.c
