@@ -202,6 +202,14 @@ is_there(int directory, const char *name, int mode)
 	}
 }
 
+static int
+is_true(const char *program)
+{
+	const char *slash = strrchr(program, '/');
+
+	return strcmp(slash ? slash + 1 : program, "true") == 0;
+}
+
 /* The words behind the options, which run in directory: nothing, CHECKPASSWORD ..., or HOST CHECKPASSWORD ARGUMENT ..., as older patches
  * have it, whose HOST only CRAM-MD5 needs. A program that is taken for HOST has its argument check logins, and true finds every one right:
  * what is not sure to be the one or the other is refused. */
@@ -212,7 +220,7 @@ find_programs(char *const *words, int directory)
 		return NULL;
 	if (!words[1] || !words[2] || strchr(words[0], '/') || words[1][0] == '-')
 		return words;
-	if (!strchr(words[0], '.') || is_there(directory, words[0], F_OK) || !is_there(directory, words[1], X_OK))
+	if (!strchr(words[0], '.') || is_there(directory, words[0], F_OK) || !is_there(directory, words[1], X_OK) || is_true(words[1]))
 		strerr_dief(EXIT_PERM, "unable to tell whether \"", words[0], "\" is the host or the checkpassword program: "
 		    "leave out the host, or write the path of the program");
 	return words + 1;

@@ -344,6 +344,7 @@ def test_no_argument_of_a_program_checks_logins(idle, words, code):
 
 @pytest.mark.parametrize("words", [
     "mail /bin/true x", "mail true x", "mail nonexistent true", "nonexistent /bin/true x", "closed.pl true x", f"{HOST} nonexistent true", " true x",
+    "nonexistent.pl true x", "nonexistent.pl /bin/true x",
 ])
 def test_what_may_be_a_host_or_a_program(idle, words):
     for name, mode in (("mail", 0o755), ("closed.pl", 0o600)):
