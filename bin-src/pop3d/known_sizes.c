@@ -79,7 +79,7 @@ advance(struct known_sizes *k)
 	k->next.name = line + both;
 	k->next.len = strcspn(line + both, ":");
 	k->at += (size_t)(end - line) + 1;
-	k->has_next = both > time && k->next.len && (!has_last || known_name_compare(&last, &k->next) < 0);
+	k->has_next = both > time && line[both] && (!has_last || known_name_compare(&last, &k->next) < 0);
 }
 
 /* Reads all of it into k->text. Returns 1, or 0: it does not count. */

@@ -21,7 +21,7 @@ enum {
 	KNOWN_SIZES_MAX = 128 << 20,	/* octets that are read or written */
 };
 
-/* A message: len octets of its name are before the colon. */
+/* A message: len octets of its name are before the colon, none if it begins with that. */
 struct known_name {
 	uint64_t time;
 	const char *name;	/* whole, NUL-terminated */

@@ -55,7 +55,7 @@ read_sizes(struct known_sizes *again)
 	again->state = k.state;
 	known_sizes_begin(again);
 	for (; known_sizes_next(&k, &name, &size); n++) {
-		assert(name.len && name.len <= strlen(name.name) && !memchr(name.name, ':', name.len));
+		assert(*name.name && name.len <= strlen(name.name) && !memchr(name.name, ':', name.len));
 		assert(!n || known_name_compare(&last, &name) < 0);
 		assert(name.name >= k.text.s && name.name + strlen(name.name) < k.text.s + k.text.len);
 		known_sizes_add(again, &name, size);

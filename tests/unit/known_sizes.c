@@ -67,7 +67,7 @@ what_was_written_is_known(void **state)
 	const struct known_name names[] = { name_of(7, "7.a"), name_of(7, "7.a\nb"), name_of(7, "7.b c"), name_of(800, "800.a") },
 	    others[] = { name_of(6, "6.x"), name_of(7, "7.a"), name_of(7, "7.a."), name_of(7, "7.b c"), name_of(800, "800.b"),
 	        name_of(900, "900.a") },
-	    flags[] = { name_of(7, "7.a:2,S"), name_of(800, "800.a:2,") };
+	    flags[] = { name_of(7, "7.a:2,S"), name_of(800, "800.a:2,") }, colon[] = { { 6, ":2,S", 0 }, name_of(7, "7.a") };
 
 	(void)state;
 	assert_int_equal(known(names, 4), 0);
@@ -76,6 +76,8 @@ what_was_written_is_known(void **state)
 	assert_int_equal(known(others, 6), 2);
 	write_sizes(flags, 2);	/* what is behind the colon makes no other name */
 	assert_int_equal(known(names, 4), 2);
+	write_sizes(colon, 2);	/* nor is nothing before it the end */
+	assert_int_equal(known(colon, 2), 2);
 	write_sizes(names + 1, 2);	/* shorter: what is left behind it does not count */
 	assert_int_equal(known(names, 4), 2);
 	write_sizes(names, 0);

@@ -288,6 +288,19 @@ an_unchanged_cur_is_not_read(void **state)
 	assert_false(is_listed(LISTED + 1));
 }
 
+/* It is a message as any other: the ones behind it are in the list too. */
+static void
+a_name_that_begins_with_a_colon_is_listed(void **state)
+{
+	(void)state;
+	later = MAILDROP_SETTLE + 1;
+	put_many();
+	put("cur/:2,S", "abc");
+	touch("cur/:2,S", 1);
+	assert_false(is_listed(LISTED + 1));
+	assert_true(is_listed(LISTED + 1));
+}
+
 /* The next change might have the same time as the last one. */
 static void
 a_cur_that_was_just_changed_is_read(void **state)
@@ -837,7 +850,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(which_and_in_which_order), TEST(sizes_are_kept), TEST(an_unchanged_cur_is_not_read),
-		TEST(a_cur_that_was_just_changed_is_read), TEST(what_a_session_removes_is_in_no_list), TEST(L5_a_damaged_list),
+		TEST(a_name_that_begins_with_a_colon_is_listed), TEST(a_cur_that_was_just_changed_is_read),
+		TEST(what_a_session_removes_is_in_no_list), TEST(L5_a_damaged_list),
 		TEST(L5_a_list_with_other_names), TEST(L5_a_list_of_more_messages_than_a_session_takes),
 		TEST(only_regular_files), TEST(empty), TEST(sizes_of_names), TEST(seen_twice_is_one),
 		TEST(not_a_maildir), TEST(unique_ids), TEST(unique_ids_stay), TEST(moved_messages_are_found),
