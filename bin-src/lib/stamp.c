@@ -45,3 +45,14 @@ stamps_are_same(const struct stamp *a, const struct stamp *b, size_t n)
 			return 0;
 	return 1;
 }
+
+int
+stamps_are_fresh(const struct stamp *stamps, size_t n, const char *directory)
+{
+	struct stamp around = stamp_take(directory);
+
+	for (size_t i = 0; i < n; i++)
+		if (stamp_is_fresh(&stamps[i].modified))
+			return 1;
+	return stamp_is_fresh(&around.modified);
+}

@@ -29,4 +29,8 @@ int stamps_are_same(const struct stamp *a, const struct stamp *b, size_t n);
 enum { STAMP_SETTLE = 2 };
 int stamp_is_fresh(const struct timespec *time);
 
+/* Whether one of n files of a directory may be half written, or gone until another takes its place. A file that is renamed to its name was
+ * written before. */
+int stamps_are_fresh(const struct stamp *stamps, size_t n, const char *directory);
+
 #endif

@@ -59,6 +59,13 @@ static struct submitd {
 
 /* --- control files ------------------------------------------------------------------------------------------------- */
 
+static void
+take_stamps(struct stamp stamps[FILES])
+{
+	for (int i = 0; i < FILES; i++)
+		stamps[i] = stamp_take(files[i]);
+}
+
 /* Reads them all. NULL, or what could not be read, with errno set; all is as it was then. */
 static const char *
 read_files(struct submitd *d)
@@ -67,8 +74,7 @@ read_files(struct submitd *d)
 	const char *file;
 
 	/* first, so that a change while they are read is seen at the next look */
-	for (int i = 0; i < FILES; i++)
-		d->stamps[i] = stamp_take(files[i]);
+	take_stamps(d->stamps);
 	if (!account_limits_read(&limits, &file))
 		return file;
 	if (!senders_read(&d->senders, &file)) {
@@ -80,21 +86,20 @@ read_files(struct submitd *d)
 	return NULL;
 }
 
+/* While somebody may be writing, nothing that was whole is given up: a sender that is missing is refused for good. */
 static void
 look_at_files(struct submitd *d, uint64_t now)
 {
-	int has_changed = 0;
+	struct stamp stamps[FILES];
 	const char *file;
 
 	if (now < d->looked_at + LOOK_MS)
 		return;
 	d->looked_at = now;
-	for (int i = 0; i < FILES; i++) {
-		struct stamp is = stamp_take(files[i]);
-
-		has_changed |= !stamp_is_same(&is, &d->stamps[i]);
-	}
-	file = has_changed ? read_files(d) : NULL;
+	take_stamps(stamps);
+	if (stamps_are_same(stamps, d->stamps, FILES) || stamps_are_fresh(stamps, FILES, "control"))
+		return;
+	file = read_files(d);
 	if (file)
 		strerr_warnwsys("unable to read control files again, the old ones stay: ", file);
 }

@@ -60,18 +60,6 @@ take_stamps(struct stamp stamps[SETTINGS_FILES])
 		stamps[i] = stamp_take(watched(i));
 }
 
-/* Whether a file may be half written, or gone until another takes its place. A file that is renamed to its name was written before. */
-static int
-is_fresh(const struct stamp stamps[SETTINGS_FILES])
-{
-	struct stamp directory = stamp_take("control");
-
-	for (size_t i = 0; i < SETTINGS_FILES; i++)
-		if (stamp_is_fresh(&stamps[i].modified))
-			return 1;
-	return stamp_is_fresh(&directory.modified);
-}
-
 int
 settings_have_changed(struct settings *s)
 {
@@ -85,7 +73,7 @@ settings_have_changed(struct settings *s)
 	take_stamps(stamps);
 	has_changed = !stamps_are_same(stamps, s->stamps, SETTINGS_FILES);
 	/* while somebody may be writing, nothing that was whole is given up */
-	return is_fresh(stamps) ? s->is_unsettled && has_changed : s->is_unsettled || has_changed;
+	return stamps_are_fresh(stamps, SETTINGS_FILES, "control") ? s->is_unsettled && has_changed : s->is_unsettled || has_changed;
 }
 
 /* --- reading ------------------------------------------------------------------ */
@@ -193,7 +181,7 @@ settings_read(struct settings *s, const char **file)
 
 	/* first, so that a change while they are read is seen at the next look */
 	take_stamps(new.stamps);
-	new.is_unsettled = is_fresh(new.stamps);
+	new.is_unsettled = stamps_are_fresh(new.stamps, SETTINGS_FILES, "control");
 	ok = read_numbers(&new, file) && read_lists(&new, file) && read_lines(&new, file);
 	e = errno;
 	if (ok && s->greeting.s)

@@ -192,8 +192,15 @@ def test_S11_a_response_without_end(keeper, queue):
 
 # --- whose senders, and how many messages ----------------------------------------------------------------------------------
 
+def put(tree, name, text):
+    """Writes a control file as if long ago, and all others."""
+    tree.write(name, text)
+    for path in (*tree.control.iterdir(), tree.control):
+        os.utime(path, (0, 0))
+
+
 def test_a_sender_belongs_to_a_login(submission, queue):
-    submission.tree.write("control/submissionsenders", f"{ANA}:sales@shop.example\n")
+    put(submission.tree, "control/submissionsenders", f"{ANA}:sales@shop.example\n")
     with Client(submission) as s:
         s.starttls()
         log_in(s)
@@ -201,6 +208,23 @@ def test_a_sender_belongs_to_a_login(submission, queue):
         s.expect(250, "MAIL FROM:<>")
         s.expect(250, f"MAIL FROM:<{ANA}>")
         s.expect(250, "MAIL FROM:<sales@shop.example>")
+
+
+@pytest.mark.parametrize("begin", [lambda table: table.write_text(""), lambda table: table.unlink()], ids=["emptied", "gone"])
+def test_senders_that_are_being_written(idle, begin):
+    """Until they are whole the old ones count."""
+    def answer(sender):
+        c = idle.connect_submitd()
+        c.send(b"L" + ANA.encode())
+        return idle.ask_submitd(b"S" + sender, connection=c)[0][:1]
+
+    put(idle, "control/submissionsenders", f"{ANA}:sales@shop.example\n")
+    idle.start_submitd()
+    begin(idle.control / "submissionsenders")
+    assert answer(b"sales@shop.example") == b"Y"
+    idle.write("control/submissionsenders", f"{ANA}:office@shop.example\n")
+    wait_for(lambda: answer(b"office@shop.example") == b"Y", what="the files to be read")
+    assert answer(b"sales@shop.example") == b"N"
 
 
 @pytest.mark.parametrize("demand, codes", [("1", (250, 550, 250)), ("2", (250, 550, 550))])
@@ -218,8 +242,8 @@ def test_an_author_belongs_to_a_login(keeper, queue, demand, codes):
 
 
 def test_an_account_has_its_share(keeper, queue):
-    keeper.write("control/submissionmessages", "2\n")
-    keeper.write("control/submissionrecipients", "4\n")
+    put(keeper, "control/submissionmessages", "2\n")
+    put(keeper, "control/submissionrecipients", "4\n")
     with submission_at(keeper) as service:
         with Client(service) as s:
             s.starttls()
@@ -245,14 +269,14 @@ def test_an_account_has_a_share_of_its_own(keeper, queue):
         c.send(b"L" + login)
         return [said[:1] for said in keeper.ask_submitd(*[b"M2"] * count, connection=c)]
 
-    keeper.write("control/submissionmessages", "1\n")
-    keeper.write("control/submissionlimits", f"{ANA}:2:\n@shop.example:0:3\n")
+    put(keeper, "control/submissionmessages", "1\n")
+    put(keeper, "control/submissionlimits", f"{ANA}:2:\n@shop.example:0:3\n")
     wait_for(lambda: answers(b"eva@other.example", 1) == [b"F"], what="the files to be read")
     assert answers(ANA.encode(), 3) == [b"Y", b"Y", b"F"]
     assert answers(b"luis@shop.example", 2) == [b"Y", b"F"]
-    keeper.write("control/submissionlimits", f"{ANA}\n")
+    put(keeper, "control/submissionlimits", f"{ANA}\n")
     wait_for(lambda: answers(ANA.encode(), 1) == [b"F"] and "submissionlimits" in keeper.errors("qmail-submitd"), what="the complaint")
-    keeper.write("control/submissionlimits", f"{ANA}:4:\n")
+    put(keeper, "control/submissionlimits", f"{ANA}:4:\n")
     wait_for(lambda: answers(ANA.encode(), 1) == [b"Y"], what="the files to be read")
 
 

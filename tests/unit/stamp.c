@@ -114,6 +114,40 @@ neither_an_old_time_nor_one_to_come_is_fresh(void **state)
 	assert_false(stamp_is_fresh(&to_come));
 }
 
+static void
+set_back(const char *path)
+{
+	const struct timespec times[2] = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static int
+are_fresh(void)
+{
+	struct stamp stamps[] = { stamp_take("file"), stamp_take("other") };
+
+	return stamps_are_fresh(stamps, 2, ".");
+}
+
+static void
+files_are_fresh_until_all_and_their_directory_were_left_alone(void **state)
+{
+	(void)state;
+	set_back("file");
+	set_back(".");
+	assert_false(are_fresh());
+	directory_write("other", "text");
+	set_back(".");
+	assert_true(are_fresh());
+	set_back("other");
+	assert_false(are_fresh());
+	assert_int_equal(unlink("other"), 0);
+	assert_true(are_fresh());
+	set_back(".");
+	assert_false(are_fresh());
+}
+
 static int
 set_up(void **state)
 {
@@ -131,6 +165,7 @@ main(void)
 		cmocka_unit_test(another_time), cmocka_unit_test(no_file),
 		cmocka_unit_test(a_file_that_was_written_just_now_is_fresh),
 		cmocka_unit_test(neither_an_old_time_nor_one_to_come_is_fresh),
+		cmocka_unit_test(files_are_fresh_until_all_and_their_directory_were_left_alone),
 	};
 
 	return cmocka_run_group_tests_name("stamp", tests, set_up, directory_remove);
