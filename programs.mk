@@ -75,16 +75,16 @@ SERVER_TLS := $L/server_tls $L/tls_engine $L/service_socket
 # what accepts connections
 LISTEN := $L/listener $L/held_signals $L/handover $L/rules $L/stamp $L/client_limits $L/unforked $L/endpoint $L/peer control/table
 $(eval $(call program,qmail-smtpd,$(addprefix $S/smtpd/,qmail-smtpd session command auth submission author completion delivery recipient recipient_checks session_log reply path parameters content \
-	settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/address822 $L/date822 $L/message_id $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
+	settings expressions policy received rcptcheck checkprogram dnsbl dnsbl_silence) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/address822 $L/date822 $L/message_id $L/sandbox queue/envelope $(HOME_CONTROL) $(SUBMIT),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptd,$(addprefix $S/smtpd/,qmail-rcptd deliverable fresh_routes known slow_lookup) $S/send/route $L/replaced $L/stamp $L/service_socket \
 	$S/local/dotqmail $S/local/report $(USER_TABLES) users/passwd $L/sandbox $(HOME_CONTROL),-lcdb $(SK),-pie))
 $(eval $(call program,qmail-submitd,$(addprefix $S/smtpd/,qmail-submitd senders address_pattern account_limits allowance) $L/siphash $L/stamp $L/held_signals $L/service_loop $L/service_socket $L/service_users $L/sandbox $(HOME_CONTROL),$(SK),-pie))
-$(eval $(call program,qmail-dnsbl,$S/smtpd/qmail-dnsbl $S/smtpd/dnsbl_list $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
+$(eval $(call program,qmail-dnsbl,$(addprefix $S/smtpd/,qmail-dnsbl dnsbl_list dnsbl_silence) $L/dns $L/sandbox $(HOME_CONTROL),$(CARES) $(SK),$(STATIC)))
 $(eval $(call program,qmail-rcptcheck,$S/smtpd/qmail-rcptcheck $S/smtpd/rcptcheck $L/service_socket $L/home,$(SK),$(STATIC)))
 $(eval $(call program,qmail-listen,$S/smtpd/qmail-listen $L/become,$(SK),-pie))
 # what takes messages by netstrings
 TRANSFER := $(addprefix $S/smtpd/,transfer netstring hops received settings expressions) $L/input $(LISTEN) $L/date822 $L/sandbox $(HOME_CONTROL) $(SUBMIT) queue/envelope
-$(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content policy recipient_checks rcptcheck checkprogram dnsbl) $L/service_socket $(TRANSFER),-lcdb $(SK),$(STATIC)))
+$(eval $(call program,qmail-qmtpd,$(addprefix $S/smtpd/,qmail-qmtpd content policy recipient_checks rcptcheck checkprogram dnsbl dnsbl_silence) $L/service_socket $(TRANSFER),-lcdb $(SK),$(STATIC)))
 $(eval $(call program,qmail-qmqpd,$S/smtpd/qmail-qmqpd $(TRANSFER),-lcdb $(SK),$(STATIC)))
 
 # --- pop3d -------------------------------------------------------------------

@@ -47,7 +47,7 @@ const struct control_file control_files[] = {
 	    "host that is added to an address without one" },
 	{ "delaynotice", CONTROL_NUMBER, "14400", 0, "qmail-send",
 	    "seconds after which a sender who asked for it (NOTIFY=DELAY) is told of a delay; 0 is never" },
-	{ "dnsblfailclosed", CONTROL_NUMBER, "0", 0, "qmail-dnsbl",
+	{ "dnsblfailclosed", CONTROL_NUMBER, "0", 0, "qmail-dnsbl, qmail-smtpd, qmail-qmtpd",
 	    "other than 0: a DNS list that does not answer in time defers the mail" },
 	{ "dnsbllist", CONTROL_LIST, "", 0, "qmail-dnsbl",
 	    "DNS lists that are asked about a client's address, see qmail-dnsbl(8)" },

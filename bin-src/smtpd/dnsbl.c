@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <skalibs/djbunix.h>
 #include "dnsbl.h"
+#include "dnsbl_silence.h"
 #include "monotonic.h"
 
 enum {
@@ -22,7 +23,7 @@ struct dnsbl {
 	int fd;			/* to qmail-dnsbl; -1: nobody is asked, or the verdict is final */
 	int has_lists;
 	uint64_t started;	/* monotonic_ms */
-	enum dnsbl_verdict verdict;	/* so far */
+	enum dnsbl_verdict verdict;	/* so far; before qmail-dnsbl says anything, what its silence means */
 	char text[DNSBL_TEXT_MAX], log[DNSBL_LOG_MAX];
 };
 
@@ -147,6 +148,10 @@ dnsbl_start(struct dnsbl *b, const ip46 *client)
 	if (getenv("DNSBLSKIP") || (stat(file, &st) < 0 && errno == ENOENT))
 		return;
 	b->has_lists = 1;
+	if (dnsbl_silence_defers() != 0) {
+		b->verdict = DNSBL_DEFER;
+		append_clean(b->text, sizeof b->text, "unable to ask DNS lists about your address");
+	}
 	address[ip46_fmt(address, client)] = '\0';
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
 		give_up(b, "unable to start qmail-dnsbl");

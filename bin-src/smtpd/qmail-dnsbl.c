@@ -15,6 +15,7 @@
 #include "dns.h"
 #include "dnsbl.h"
 #include "dnsbl_list.h"
+#include "dnsbl_silence.h"
 #include "exitcode.h"
 #include "home.h"
 #include "monotonic.h"
@@ -36,7 +37,7 @@ struct asked {
 
 struct program {
 	ip46 client;
-	int fail_closed;
+	int silence_defers;
 	struct asked lists[LISTS_MAX];
 	size_t len;
 	struct dns *dns;
@@ -101,7 +102,7 @@ judge(const struct program *p, struct outcome *o)
 		add_log(o, state == DNSBL_SILENT ? "no answer from " : "listed in ", a->list.zone);
 		if (a->list.kind == DNSBL_GOOD)
 			is_good |= state == DNSBL_PRESENT;
-		else if (a->list.kind != DNSBL_LOG_ONLY && (state == DNSBL_PRESENT || p->fail_closed))
+		else if (a->list.kind != DNSBL_LOG_ONLY && (state == DNSBL_PRESENT || p->silence_defers))
 			refuse(p, o, a, state);
 	}
 	if (is_good) {
@@ -203,20 +204,6 @@ print(struct program *p)
 
 /* --- start -------------------------------------------------------------------------------------------------------------- */
 
-/* A number other than 0; the variable wins. */
-static int
-is_fail_closed(void)
-{
-	const char *variable = getenv("DNSBLFAILCLOSED");
-	unsigned long number = 0;
-
-	if (variable)
-		return *variable && strcmp(variable, "0") != 0;
-	if (control_number(&number, "control/dnsblfailclosed", 1) < 0)
-		strerr_diefusys(EXIT_TEMP, "read control/dnsblfailclosed");
-	return number != 0;
-}
-
 static void
 read_lists(struct program *p, const char *file)
 {
@@ -266,7 +253,9 @@ main(int argc, char *const *argv)
 			strerr_dieusage(EXIT_PERM, USAGE);
 	if (optind + 1 != argc || !ip46_scan(argv[optind], &p.client))
 		strerr_dieusage(EXIT_PERM, USAGE);
-	p.fail_closed = is_fail_closed();
+	p.silence_defers = dnsbl_silence_defers();
+	if (p.silence_defers < 0)
+		strerr_diefusys(EXIT_TEMP, "read control/dnsblfailclosed");
 	read_lists(&p, file && *file ? file : DNSBL_LISTS);
 	p.dns = dns_open();
 	if (!p.dns)

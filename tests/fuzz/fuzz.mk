@@ -32,7 +32,7 @@ $(eval $(call fuzzer,downgrade,$S/remote/downgrade $(MIME)))
 $(eval $(call fuzzer,sts,$S/remote/sts_policy $S/remote/sts_record))
 $(eval $(call fuzzer,smtp_command,$S/smtpd/path $S/smtpd/parameters $S/smtpd/content $L/quote queue/envelope,-lskarnet))
 $(eval $(call fuzzer,smtp_session,$(addprefix $S/smtpd/,session command auth submission author completion delivery recipient recipient_checks session_log reply path parameters content settings \
-	expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/address822 $L/message_id $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 queue/envelope control/control,-lcdb -lskarnet))
+	expressions policy received rcptcheck checkprogram dnsbl dnsbl_silence) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/address822 $L/message_id $L/input $(LISTEN) $(SERVER_TLS) $L/localaddress $L/date822 queue/envelope control/control,-lcdb -lskarnet))
 $(eval $(call fuzzer,pop3_login,$S/pop3d/authorization $S/pop3d/capabilities $S/pop3d/output $L/sasl $L/input $L/peer control/control,-lskarnet))
 $(eval $(call fuzzer,pop3_session,$(addprefix $S/pop3d/,session command capabilities) $(RETRIEVAL) $L/input $L/peer control/control,-lskarnet))
 $(eval $(call fuzzer,surrogate,$S/pop3d/surrogate $(sort $(ASCII_FIELD) $(MIME)),-lskarnet))

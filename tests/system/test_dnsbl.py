@@ -259,9 +259,44 @@ def test_a_session_that_leaves_takes_its_questions_with_it(smtpd, dns):
     assert time.monotonic() - begun < 3
 
 
-def test_without_the_program(smtpd):
-    (smtpd.tree.bin / "qmail-dnsbl").unlink()
-    assert smtpd("-a.example").recipient().startswith("250")
+def no_program(tree):
+    (tree.bin / "qmail-dnsbl").unlink()
+
+
+def no_servers(tree):
+    tree.write("control/dnsservers", "no address\n")
+
+
+def no_lists(tree):
+    (tree.control / "dnsbllist").unlink()
+    (tree.control / "dnsbllist").mkdir()
+
+
+def ends_at_once(tree):
+    tree.replace("qmail-dnsbl", "#!/bin/sh\n")
+
+
+def says_nothing(tree):
+    """Until the session ends."""
+    tree.replace("qmail-dnsbl", "#!/bin/sh\nread -r x <&3\n")
+
+
+@pytest.mark.parametrize("closed, want", [("0\n", "250"), ("1\n", "451 4.7.1 unable to ask DNS lists about your address")])
+@pytest.mark.parametrize("trouble", [no_program, no_servers, no_lists, ends_at_once, says_nothing])
+def test_a_program_that_fails(smtpd, trouble, closed, want):
+    """It counts as lists that do not answer."""
+    smtpd.tree.write("control/dnsbllist", "-a.example\n")
+    smtpd.tree.write("control/dnsblfailclosed", closed)
+    trouble(smtpd.tree)
+    assert smtpd().recipient().startswith(want)
+    assert smtpd(DNSBLSKIP="").recipient().startswith("250")
+
+
+def test_a_file_that_does_not_say_what_silence_means(smtpd):
+    """Who has made it wants to know what lists say."""
+    (smtpd.tree.control / "dnsblfailclosed").mkdir()
+    assert smtpd("-b.example").recipient().startswith("451")
+    assert smtpd("-b.example", DNSBLFAILCLOSED="0").recipient().startswith("250")
 
 
 # --- rblsmtpd in front -----------------------------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ $(eval $(call unit,transfer,tests/unit/directory tests/unit/queued $(addprefix $
 	$L/input $(LISTEN) $L/date822 control/control,-lcdb $(call wrap,write)))
 # a session of qmail-smtpd
 SMTPD := tests/unit/directory tests/unit/smtpd tests/unit/queued $(addprefix $S/smtpd/,session command auth submission author completion delivery recipient recipient_checks session_log reply path \
-	parameters content settings expressions policy received rcptcheck checkprogram dnsbl) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $L/peer $(SERVER_TLS) $L/localaddress $L/stamp $L/address822 $L/date822 $L/message_id \
+	parameters content settings expressions policy received rcptcheck checkprogram dnsbl dnsbl_silence) $L/sasl $L/login_client $L/login_protocol $L/login_runner $L/input $L/peer $(SERVER_TLS) $L/localaddress $L/stamp $L/address822 $L/date822 $L/message_id \
 	control/control control/table queue/envelope
 SMTPD_TLS_WRAP := $(call wrap,server_tls_reach server_tls_start server_tls_end)
 $(eval $(call unit,smtpd_command,$(SMTPD),-lcdb $(SMTPD_TLS_WRAP)))
