@@ -37,10 +37,11 @@ static const char *const lists[SETTING_LISTS] = {
 	[LIST_BADHELO_NORELAY] = "control/badhelonorelay",
 };
 
-static const char *const lines[] = { "control/me", "control/smtpgreeting", "control/localiphost" };
-enum { LINES = sizeof lines / sizeof *lines };
+/* Lines, and what localaddress.h reads when these settings are read. */
+static const char *const others[] = { "control/me", "control/smtpgreeting", "control/localiphost", "control/moreipme", "control/notipme" };
+enum { OTHERS = sizeof others / sizeof *others };
 
-_Static_assert(SETTINGS_FILES == (int)SETTING_NUMBERS + (int)SETTING_LISTS + LINES, "each file is watched");
+_Static_assert(SETTINGS_FILES == (int)SETTING_NUMBERS + (int)SETTING_LISTS + OTHERS, "each file is watched");
 
 /* --- watching ----------------------------------------------------------------- */
 
@@ -50,7 +51,7 @@ watched(size_t i)
 	if (i < SETTING_NUMBERS)
 		return numbers[i].file;
 	i -= SETTING_NUMBERS;
-	return i < SETTING_LISTS ? lists[i] : lines[i - SETTING_LISTS];
+	return i < SETTING_LISTS ? lists[i] : others[i - SETTING_LISTS];
 }
 
 static void

@@ -45,7 +45,7 @@ enum setting_number_name {
 /* Who has to belong to a login beside the envelope sender. */
 enum { AUTHORS_ANY, AUTHORS_SENDER, AUTHORS_FROM };
 
-enum { SETTINGS_FILES = 24 };	/* files watched for a change */
+enum { SETTINGS_FILES = 26 };	/* files watched for a change, with those of localaddress.h */
 
 struct settings {
 	unsigned long numbers[SETTING_NUMBERS];

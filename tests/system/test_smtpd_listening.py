@@ -118,6 +118,19 @@ def test_what_may_be_half_written_is_for_one_connection(tree, queue):
     assert one != other
 
 
+def test_own_addresses_that_change(tree, queue):
+    with Service(tree, "qmail-smtpd", "-X") as service:
+        def answers(code):
+            with Client(service) as s:
+                s.expect(250, "MAIL FROM:<a@b>")
+                return s.command("RCPT TO:<ana@[192.0.2.99]>").startswith(code)
+
+        assert answers("553 ")
+        for name, code in (("moreipme", "250 "), ("notipme", "553 ")):
+            tree.write(f"control/{name}", "192.0.2.99\n")
+            wait_for(lambda: answers(code), what=f"control/{name} to be read")
+
+
 def test_control_files_that_change(tree, queue):
     with Service(tree, "qmail-smtpd", "-X") as service:
         with Client(service) as old:

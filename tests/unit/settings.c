@@ -21,8 +21,9 @@ static const char *failed;
 static const char *const files[SETTINGS_FILES] = {
 	"me", "smtpgreeting", "localiphost", "rcpthosts", "badmailfrom", "badmailfromnorelay", "badrcptto", "badrcpttonorelay", "badhelo",
 	"badhelonorelay", "timeoutsmtpd", "smtpsessiontime", "greetdelay", "databytes", "maxrcpt", "maxmail", "maxhops", "maxsmtperrors",
-	"maxsmtpidle", "brtlimit", "tarpitcount", "tarpitdelay", "rejectnullsenders", "submissionauthors",
+	"maxsmtpidle", "brtlimit", "tarpitcount", "tarpitdelay", "rejectnullsenders", "submissionauthors", "moreipme", "notipme",
 };
+enum { OF_OTHERS = 2 };	/* the last ones: whoever watches reads them himself */
 
 /* As if it had been written, and something been put into the directory or taken away, an hour ago. */
 static void
@@ -206,7 +207,7 @@ static void
 each_file_that_cannot_be_read_is_named(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < SETTINGS_FILES; i++) {
+	for (size_t i = 0; i < SETTINGS_FILES - OF_OTHERS; i++) {
 		char path[64];
 
 		take_away(files[i]);
