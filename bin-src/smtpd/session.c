@@ -18,6 +18,7 @@ session_reset(struct session *s)
 	s->phase = PHASE_IDLE;
 	s->mail.sender.len = s->mail.sender_parameters.len = s->mail.recipients.len = 0;
 	s->mail.count = 0;
+	s->mail.content.octets = 0;
 	s->mail.is_bad_sender = s->mail.is_smtputf8 = s->mail.has_excess = 0;
 	s->mail.has_failed = s->mail.is_too_large = s->mail.has_no_memory = 0;
 }

@@ -472,6 +472,24 @@ a_message_too_many(void **state)
 	expect("DATA", "503 ");
 }
 
+/* It has no size: none of its octets came, and those of the one before do not count. */
+static void
+a_message_too_many_behind_another(void **state)
+{
+	(void)state;
+	smtpd_says(TRANSACTION);
+	smtpd_sends("x\r\n.\r\n", 6);
+	expect("DATA", "354 go ahead\r\n250 ");
+	share = SUBMISSION_FULL;
+	smtpd_says(MAIL "|RCPT TO:<a@far.test>");
+	expect("DATA", "450 ");
+	assert_non_null(strstr(smtpd_logged(), " size=0 result=deferred "));
+	smtpd_says(MAIL "|RCPT TO:<a@far.test>");
+	smtpd_sends("abc", 3);
+	expect("BDAT 3 LAST", "450 ");
+	assert_non_null(strstr(smtpd_logged(), " size=0 result=deferred "));
+}
+
 static void
 a_message_too_many_in_chunks(void **state)
 {
@@ -660,6 +678,7 @@ main(void)
 		test(what_qmail_submitd_says_of_a_sender),
 		test(a_message_is_asked_about_with_its_recipients),
 		test(a_message_too_many),
+		test(a_message_too_many_behind_another),
 		test(a_message_too_many_in_chunks),
 		test(a_message_too_many_in_one_chunk),
 		test(without_qmail_submitd_nobody_logs_in),
