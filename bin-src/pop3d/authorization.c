@@ -227,14 +227,19 @@ run_auth(struct authorization *a, char *argument)
 
 /* --- TLS ------------------------------------------------------------------------------------------------------ */
 
-/* Reads and forgets what has come. */
-static void
+/* Reads and forgets what has come. Returns 1, or 0: it goes on and on. */
+static int
 throw_away(const struct authorization *a)
 {
 	char octets[4096];
+	ssize_t n;
 
-	while (recv(a->in.fd, octets, sizeof octets, MSG_DONTWAIT) > 0)
-		;
+	for (size_t thrown = 0; thrown <= AUTHORIZATION_THROWN_MAX; thrown += (size_t)n) {
+		n = recv(a->in.fd, octets, sizeof octets, MSG_DONTWAIT);
+		if (n <= 0)
+			return 1;
+	}
+	return 0;
 }
 
 static int
@@ -293,7 +298,11 @@ run_stls(struct authorization *a, char *argument)
 		fail(a, "-ERR [SYS/TEMP] TLS cannot begin now\r\n");
 		return;
 	}
-	throw_away(a);
+	if (!throw_away(a)) {
+		say(a, "-ERR nothing comes between STLS and the handshake\r\n");
+		a->end = AUTHORIZATION_REFUSED;
+		return;
+	}
 	say(a, "+OK begin now\r\n");
 	output_flush(&a->out);
 	start_tls(a);

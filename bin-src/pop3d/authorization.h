@@ -3,7 +3,8 @@
  * Trust     every octet is hostile. The caller has shut the process in before authorization_run
  * Once      a connection has one try: after a wrong password it is closed, as in qmail
  * Handed on nothing is read beyond the line of the login, so commands that are pipelined behind it are there for the session
- * STLS      what has come before the handshake is thrown away, unread, and what was said is forgotten
+ * STLS      what has come before the handshake is thrown away, unread, and what was said is forgotten; who sends more than
+ *           AUTHORIZATION_THROWN_MAX there is refused
  * Secrets   are wiped when the login has been answered */
 #ifndef AUTHORIZATION_H
 #define AUTHORIZATION_H
@@ -18,6 +19,7 @@ enum {
 	AUTHORIZATION_LOGIN_MAX = 512,	/* octets of login, secret and challenge, with their NULs, as checkpassword programs take them */
 	AUTHORIZATION_ERRORS_MAX = 20,	/* commands that lead to nothing, before the session ends */
 	AUTHORIZATION_CHALLENGE_MAX = 320,
+	AUTHORIZATION_THROWN_MAX = 65536,	/* octets between STLS and the handshake */
 };
 
 /* What has become of a login. */

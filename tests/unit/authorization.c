@@ -250,10 +250,33 @@ front_row_is_right(void **state)
 		close(front.control);
 }
 
+/* It is not read to its end, which need not come. */
+static void
+a_flood_behind_STLS(void **state)
+{
+	static char octets[2 * AUTHORIZATION_THROWN_MAX] = "STLS\r\n";
+	struct server_tls front = { .by = SERVER_TLS_UCSPI, .engine.control = -1, .in = -1, .out = -1, .control = -1 };
+	struct authorization_settings settings = plain;
+	static struct authorization a;
+	char got[MOST];
+	int fd[2];
+
+	(void)state;
+	settings.offers_tls = 1;
+	a.settings = &settings;
+	a.front = &front;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	assert_int_equal(send(fd[1], octets, sizeof octets, MSG_DONTWAIT), sizeof octets);
+	shutdown(fd[1], SHUT_WR);
+	assert_int_equal(authorization_run(&a, fd[0], fd[0], NULL), AUTHORIZATION_REFUSED);
+	close(fd[0]);
+	assert_string_equal(rest_of(fd[1], got), HI ERR("nothing comes between STLS and the handshake"));
+}
+
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 4 + FRONT_ROWS];
+	struct CMUnitTest tests[ROWS + 5 + FRONT_ROWS];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = octets_row, .initial_state = (void *)(uintptr_t)&rows[i] };
@@ -261,7 +284,8 @@ main(void)
 	tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(a_challenge);
 	tests[ROWS + 2] = (struct CMUnitTest)cmocka_unit_test(tls_is_needed);
 	tests[ROWS + 3] = (struct CMUnitTest)cmocka_unit_test(errors_without_end);
+	tests[ROWS + 4] = (struct CMUnitTest)cmocka_unit_test(a_flood_behind_STLS);
 	for (size_t i = 0; i < FRONT_ROWS; i++)
-		tests[ROWS + 4 + i] = (struct CMUnitTest){ .name = front_rows[i].rule, .test_func = front_row_is_right, .initial_state = (void *)(uintptr_t)&front_rows[i] };
+		tests[ROWS + 5 + i] = (struct CMUnitTest){ .name = front_rows[i].rule, .test_func = front_row_is_right, .initial_state = (void *)(uintptr_t)&front_rows[i] };
 	return cmocka_run_group_tests_name("authorization", tests, NULL, NULL);
 }
