@@ -38,7 +38,7 @@ def test_without_me(show):
         path.unlink()
     text = show()
     assert "\nme: none (default) (missing: needed by all)\n" in text
-    assert "\nlocals: none (default) (missing: needed by qmail-send, qmail-rcptd)\n" in text
+    assert "\nlocals: none (default) (missing: needed by qmail-send, qmail-rcptd, qmail-submitd, qmail-qread, qmail-account)\n" in text
     assert "\ndefaulthost: defaulthost (default)\n" in text
 
 
