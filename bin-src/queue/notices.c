@@ -330,6 +330,7 @@ notices_relay(struct keeper *k, struct channel *whole, const struct channel_fram
 	else if (!whole->out.len)
 		return;	/* its beginning came before qmail-send asked for the list */
 	if (!channel_put1(whole, f->type, f->s, f->len)) {
+		stralloc_free(&whole->out);	/* or its rest would be passed on to the next qmail-send as if it were whole */
 		out_of_memory(k);
 		return;
 	}

@@ -29,6 +29,15 @@ __wrap_channel_put(struct channel *to, char type, const struct iovec *v, unsigne
 	return no_memory ? 0 : __real_channel_put(to, type, v, n);
 }
 
+int __real_channel_put1(struct channel *to, char type, const void *octets, size_t len);
+int __wrap_channel_put1(struct channel *to, char type, const void *octets, size_t len);
+int
+__wrap_channel_put1(struct channel *to, char type, const void *octets, size_t len)
+{
+	errno = ENOMEM;
+	return no_memory ? 0 : __real_channel_put1(to, type, octets, len);
+}
+
 static int
 set_up(void **state)
 {
@@ -490,6 +499,32 @@ messages_of_two_children_are_passed_on_whole(void **state)
 	assert_int_equal(a.out.a + b.out.a, 0);	/* nothing is kept for nobody */
 }
 
+/* What a qmail-send that connects anew is told of the message comes from the list: its recipients would be missing here. */
+static void
+a_message_that_found_no_memory_is_not_passed_on_without_its_middle(void **state)
+{
+	struct channel a;
+
+	(void)state;
+	channel_init(&a, -1, 0);
+	connect_send();
+	assert_true(ledger_add_moved(&keeper.ledger, 1));
+	relay(&a, NOTICE_MESSAGE, 1);
+	no_memory = 1;
+	relay(&a, NOTICE_RCPT, 1);
+	no_memory = 0;
+	assert_int_equal(keeper.send.fd, -1);
+	channel_free(&s);
+	connect_send();
+	relay(&a, NOTICE_RCPT, 1);
+	relay(&a, NOTICE_OVER, 1);
+	assert_hears(0);
+	assert_int_equal(keeper.later_len, 1);	/* it is listed */
+	relay(&a, NOTICE_MESSAGE, 1);
+	relay(&a, NOTICE_OVER, 1);
+	assert_hears(NOTICE_MESSAGE);
+}
+
 /* --- reports ------------------------------------------------------------------------------------------------- */
 
 static void
@@ -865,6 +900,7 @@ main(void)
 		TEST(what_cannot_be_read_is_told_later_and_the_connection_stays), TEST(without_memory_qmail_send_has_to_connect_anew),
 		TEST(what_is_said_of_recipients), TEST(a_text_ends_at_its_first_nul),
 		TEST(no_frame_is_longer_than_qmail_send_takes), TEST(messages_of_two_children_are_passed_on_whole),
+		TEST(a_message_that_found_no_memory_is_not_passed_on_without_its_middle),
 		TEST(reports_that_are_malformed_end_the_connection), TEST(a_text_of_exactly_the_limit_is_taken),
 		TEST(a_number_that_is_gone_is_confirmed_at_once), TEST(a_number_that_may_yet_be_found_is_recorded),
 		TEST(reports_outlive_the_connection),
