@@ -26,7 +26,7 @@ $(eval $(call program,qmail-qread,$S/queue/qmail-qread $S/queue/listing queue/pr
 $(eval $(call program,qmail-qstat,$S/queue/qmail-qstat $S/queue/listing queue/protocol $L/channel $L/sandbox $L/home,$(SK),$(STATIC)))
 
 $(eval $(call program,qmail-queued,$(addprefix $S/queue/,qmail-queued submit large flush notices writers writer survey ledger) \
-	$L/home $L/channel $L/date822 $L/siphash $L/sandbox $(addprefix queue/,protocol envelope record digest info ring reader),$(SK),-pie))
+	$L/become $L/home $L/channel $L/date822 $L/siphash $L/sandbox $(addprefix queue/,protocol envelope record digest info ring reader),$(SK),-pie))
 
 # --- send --------------------------------------------------------------------
 # qmail-send but its main and what shuts it in: what its unit tests link, too

@@ -4,10 +4,8 @@
  * shuts itself in, and with it the writers and its other children, before it reads what is in the queue. */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <malloc.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +23,7 @@
 #include <skalibs/selfpipe.h>
 #include <skalibs/strerr.h>
 #include <skalibs/types.h>
+#include "become.h"
 #include "exitcode.h"
 #include "home.h"
 #include "monotonic.h"
@@ -149,12 +148,16 @@ keeper_fork(struct keeper *k, int *fd, int keep)
 
 /* --- start ------------------------------------------------------------------------------------ */
 
+/* (uid_t)-1: there is no such user, as on a private server. */
 static uid_t
 uid_of(const char *name)
 {
-	const struct passwd *p = getpwnam(name);
+	uid_t uid = (uid_t)-1;
+	gid_t gid;
 
-	return p ? p->pw_uid : (uid_t)-1;
+	if (become_find_user(name, &uid, &gid) < 0)
+		strerr_diefusys(EXIT_TEMP, "ask the user database for user ", name);
+	return uid;
 }
 
 static void

@@ -174,6 +174,19 @@ def test_the_queue_is_open_to_qmail_send_for_reading(machine):
     (machine.home / "queue/new/x").unlink()
 
 
+def test_the_queue_is_not_kept_while_its_users_cannot_be_looked_up(machine):
+    """Or the keeper would refuse qmail-send for as long as it lives, and its supervisor would see nothing wrong."""
+    passwd = machine.path("/etc/passwd")
+    mode = passwd.stat().st_mode & 0o777
+    passwd.chmod(0o600)
+    try:
+        done = machine.run("qmail-queued", timeout=10)
+    finally:
+        passwd.chmod(mode)
+    assert done.returncode == 111
+    assert b"Permission denied" in done.stderr
+
+
 # --- qmail-start -------------------------------------------------------------
 
 SENDER = "#!/bin/sh\nexec sleep 3599\n"
