@@ -12,8 +12,9 @@
  *    the rules, or goes away before SUBMIT_END, leaves nothing behind.
  *
  * 2. QUEUE_SEND_SOCKET (in queue/, which only qmail-send's group can enter): one qmail-send at a time; a new
- *    connection that says SEND_LIST replaces the old one. Besides it at most 64 connections: readers, and those that say nothing, for
- *    60 seconds. A message is known by its number for ever; recipients of a message are counted from 0 in the order of the envelope.
+ *    connection that says SEND_LIST replaces the old one. Besides it at most 64 connections: readers, which leave one of them free,
+ *    and those that say nothing, for 60 seconds. A message is known by its number for ever; recipients of a message are counted
+ *    from 0 in the order of the envelope.
  *
  *      keeper       NOTICE_HELLO     at once: wall clock at which deliveries may last have been tried (8): attempts
  *                                    before the connection were not later than this

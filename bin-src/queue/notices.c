@@ -533,9 +533,9 @@ become_send(struct keeper *k, struct newcomer *n)
 		send_ready(k, &k->send, 0);
 }
 
-/* The child that answers it has ended. */
+/* The child that answers it has ended; or it gave up before. */
 static void
-answer_ended(struct keeper *k, struct source *source, uint32_t events)
+reader_ended(struct keeper *k, struct source *source, uint32_t events)
 {
 	(void)events;
 	drop_newcomer(k, (struct newcomer *)source);
@@ -550,9 +550,18 @@ answer_reader(struct keeper *k, struct newcomer *n)
 	keeper_unwatch(k, &n->source);
 	channel_free(&n->channel);
 	channel_init(&n->channel, fd, 0);
-	n->source = (struct source){ .fd = fd, .ready = answer_ended };
+	n->source = (struct source){ .fd = fd, .ready = reader_ended };
 	n->is_answered = 1;
 	if (fd < 0 || !keeper_watch(k, &n->source, EPOLLIN))
+		drop_newcomer(k, n);
+}
+
+/* Only that it hangs up is of interest meanwhile. */
+static void
+wait_for_scan(struct keeper *k, struct newcomer *n)
+{
+	n->source.ready = reader_ended;
+	if (!keeper_watch(k, &n->source, EPOLLHUP))
 		drop_newcomer(k, n);
 }
 
@@ -572,11 +581,16 @@ newcomer_ready(struct keeper *k, struct source *source, uint32_t events)
 		become_send(k, n);
 		return;
 	}
+	if (k->newcomers_len == NEWCOMERS_MAX) {	/* the last place may be what qmail-send needs */
+		keeper_log("warning", "too many readers, one is refused", 0, 0);
+		drop_newcomer(k, n);
+		return;
+	}
 	n->is_reader = 1;
 	if (k->scanned)
 		answer_reader(k, n);
 	else
-		keeper_unwatch(k, source);
+		wait_for_scan(k, n);
 }
 
 void

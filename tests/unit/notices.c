@@ -774,7 +774,7 @@ who_answers_a_reader_is_a_child_as_any_other(void **state)
 }
 
 static void
-who_says_nothing_and_readers_have_a_bound(void **state)
+who_says_nothing_has_a_bound(void **state)
 {
 	struct channel silent[NEWCOMERS_MAX];
 
@@ -782,15 +782,18 @@ who_says_nothing_and_readers_have_a_bound(void **state)
 	keeper.scanned = 0;
 	for (int i = 0; i < NEWCOMERS_MAX; i++)
 		connect_as(&silent[i], keeper.qmails);
-	keeper_say(&silent[0], SEND_READ, "", 0);
-	keeper_events();
 	connect_as(&other, keeper.qmails);
 	assert_string_equal(keeper_said, "too many connections to qmail-send's socket; uid");
 	assert_int_equal(keeper_hears(&other, &f), -1);
-	channel_free(&other);
+	channel_free(&silent[0]);
+	channel_free(&silent[1]);
+	keeper_events();
+	connect_as(&silent[0], keeper.qmails);
+	keeper_say(&silent[0], SEND_READ, "", 0);
+	keeper_events();
 	keeper.now_ms += 1000 * NEWCOMER_SILENT;
 	notices_expire(&keeper);
-	assert_int_equal(keeper.newcomers_len, NEWCOMERS_MAX);
+	assert_int_equal(keeper.newcomers_len, NEWCOMERS_MAX - 1);
 	keeper.now_ms++;
 	notices_expire(&keeper);
 	assert_int_equal(keeper.newcomers_len, 1);	/* who asked waits for the answer */
@@ -801,6 +804,45 @@ who_says_nothing_and_readers_have_a_bound(void **state)
 	assert_null(keeper.newcomers);
 	for (int i = 0; i < NEWCOMERS_MAX; i++)
 		channel_free(&silent[i]);
+}
+
+/* The scan may take long, or fail again and again: meanwhile qmail-send has to find a place. */
+static void
+readers_that_wait_leave_a_place_for_qmail_send(void **state)
+{
+	struct channel waiting[NEWCOMERS_MAX];
+
+	(void)state;
+	keeper.scanned = 0;
+	for (int i = 0; i < NEWCOMERS_MAX; i++) {
+		connect_as(&waiting[i], keeper.qmails);
+		keeper_say(&waiting[i], SEND_READ, "", 0);
+		keeper_events();
+	}
+	assert_string_equal(keeper_said, "too many readers, one is refused");
+	assert_int_equal(keeper.newcomers_len, NEWCOMERS_MAX - 1);
+	assert_int_equal(keeper_hears(&waiting[NEWCOMERS_MAX - 1], &f), NOTICE_HELLO);
+	assert_int_equal(keeper_hears(&waiting[NEWCOMERS_MAX - 1], &f), -1);
+	connect_send();
+	assert_true(keeper.listing);
+	for (int i = 0; i < NEWCOMERS_MAX; i++)
+		channel_free(&waiting[i]);
+}
+
+static void
+a_reader_that_gives_up_while_it_waits_is_gone(void **state)
+{
+	(void)state;
+	keeper.scanned = 0;
+	for (int i = 0; i < 2; i++) {
+		connect_as(&other, keeper.qmails);
+		keeper_say(&other, SEND_READ, "", 0);
+		if (i)
+			keeper_events();	/* else it has gone when its frame is read */
+		channel_free(&other);
+		keeper_events();
+		assert_null(keeper.newcomers);
+	}
 }
 
 /* --- in a stream ------------------------------------------------------------------------------ */
@@ -906,7 +948,8 @@ main(void)
 		TEST(reports_outlive_the_connection),
 		TEST(who_reads_no_answers_is_not_heard_meanwhile), TEST(who_reports_more_than_is_flushed_is_not_heard_meanwhile),
 		TEST(where_a_message_is), TEST(a_reader_gets_its_list_and_changes_nothing),
-		TEST(who_answers_a_reader_is_a_child_as_any_other), TEST(who_says_nothing_and_readers_have_a_bound),
+		TEST(who_answers_a_reader_is_a_child_as_any_other), TEST(who_says_nothing_has_a_bound),
+		TEST(readers_that_wait_leave_a_place_for_qmail_send), TEST(a_reader_that_gives_up_while_it_waits_is_gone),
 		TEST(what_comes_soon_after_something_was_said_is_gathered), TEST(who_asked_does_not_wait), TEST(what_is_gathered_is_bounded),
 		TEST(whoever_reads_slowly_is_told_when_there_is_room), TEST(at_the_end_all_is_said),
 	};
