@@ -184,6 +184,18 @@ judge(struct channel *c, const struct keeper *k, uint64_t number, int is_info)
 		say_number(c, SURVEY_RUBBISH, number);
 }
 
+/* The keeper says that the scan failed, and tries again; what the matter is, its child alone knows. */
+static __attribute__((noreturn)) void
+fail_at(const char *path)
+{
+	char text[sizeof "unable to flush or read " + INFO_PATH_MAX];
+	int error = errno;
+
+	snprintf(text, sizeof text, "unable to flush or read %s", path);
+	keeper_log("alert", text, 0, error);
+	_exit(1);
+}
+
 static void
 read_folder(struct channel *c, const struct keeper *k, const char *kind, unsigned int folder)
 {
@@ -194,7 +206,7 @@ read_folder(struct channel *c, const struct keeper *k, const char *kind, unsigne
 	info_folder(path, kind, folder);
 	dir = opendir(path);
 	if (!dir)
-		_exit(1);
+		fail_at(path);
 	while (errno = 0, (d = readdir(dir))) {
 		uint64_t number = info_name(d->d_name);
 
@@ -203,7 +215,7 @@ read_folder(struct channel *c, const struct keeper *k, const char *kind, unsigne
 		flush(c, 65536);
 	}
 	if (errno)
-		_exit(1);
+		fail_at(path);
 	closedir(dir);
 }
 
@@ -218,7 +230,7 @@ run_scan(struct channel *c, const struct keeper *k)
 		for (unsigned int i = 0; i < QUEUE_SPLIT; i++) {
 			info_folder(path, kinds[kind], i);
 			if (!writer_sync_dir(path))
-				_exit(1);
+				fail_at(path);
 		}
 	for (int kind = 0; kind < 2; kind++)
 		for (unsigned int i = 0; i < QUEUE_SPLIT; i++)

@@ -606,6 +606,21 @@ def test_L1_links_and_odd_files_in_the_queue(keeper):
     assert (queue / "info/10/10").exists()
 
 
+def test_L1_a_folder_that_cannot_be_read_is_named(keeper):
+    server = keeper.server
+    server.stop_keeper()
+    folder = server.home / "queue/info/7"
+    folder.rmdir()
+    folder.touch()
+    server.start_keeper()
+    wait_for(lambda: "the scan of the queue failed, trying again" in keeper.log())
+    assert "alert: unable to flush or read queue/info/7: Not a directory" in keeper.log()
+    folder.unlink()
+    folder.mkdir()
+    server.own(folder)
+    keeper.check()  # once it is read, all that was accepted is there
+
+
 # --- a reader that does not read ---------------------------------------------------------------------------------------
 
 def test_a_reader_that_does_not_read_has_nothing_of_the_keeper_and_dies_with_it(keeper):
