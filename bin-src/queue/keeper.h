@@ -160,7 +160,7 @@ struct keeper {
 	struct writer writers[WRITERS];
 	struct wanted *wanted;	/* jobs not yet given to a writer */
 	size_t wanted_len, wanted_done, wanted_room;
-	uint64_t missed_at;		/* monotonic ms: jobs that found no memory are looked for; 0: there are none */
+	uint64_t missed_at;		/* monotonic ms: jobs that found no memory, or another job, are looked for; 0: there are none */
 	uint64_t jobs_from;		/* monotonic ms: no new job before, since one failed */
 	int disk_trouble;		/* the last job failed: room in the ring may not come */
 
@@ -228,7 +228,7 @@ int notices_put(struct channel *c, const struct queue_notice *n, const char *env
 /* --- writers.c */
 int writers_start(struct keeper *k);
 void writers_turn(struct keeper *k);		/* gives out jobs */
-void writers_move(struct keeper *k, struct message *m);
+void writers_defer(struct keeper *k, struct message *m);	/* it gets files, or an info that says so */
 void writers_unlink(struct keeper *k, struct message *m);
 void writers_verify(struct keeper *k, struct message *m);	/* then tells its place, or sets it aside */
 

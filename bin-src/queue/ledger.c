@@ -365,6 +365,8 @@ void
 ledger_moved(struct ledger *l, struct message *m)
 {
 	m->moved = m->files = 1;
+	if (m->deferred_in_job)
+		m->deferred = 0;
 	if (m->end_batch) {
 		drop_all(l, m);
 		return;
@@ -397,7 +399,7 @@ ledger_settle(struct ledger *l, struct message *m, int scanned)
 	if (m->end_batch ? scanned && !m->files : scanned && !m->known && !m->ended) {
 		clear_slot(l, s);
 		forget(l, m);
-	} else if (m->moved && !m->ended && !m->outcomes_len && !m->doubted) {
+	} else if (m->moved && !m->ended && !m->outcomes_len && !m->deferred && !m->doubted) {
 		*s = moved(m->number);
 		forget(l, m);
 	}

@@ -30,7 +30,8 @@ struct message {
 	unsigned int known : 1;		/* its record or its info was seen, else only outcomes or its end */
 	unsigned int files : 1;		/* it has, or may have, files */
 	unsigned int moved : 1;		/* its files are whole and on disk */
-	unsigned int deferred : 1;	/* it has to wait: move it */
+	unsigned int deferred : 1;	/* it has to wait, and no info file says so: move it, or make a newer info */
+	unsigned int deferred_in_job : 1;	/* the running job writes that */
 	unsigned int ended : 1;		/* its end is recorded, or will be with the next batch */
 	unsigned int job : 1;		/* a writer works on it */
 	unsigned int doubted : 1;	/* a writer is to look at it when no other job is left */
@@ -88,7 +89,7 @@ void ledger_record(struct ledger *l, struct message *m, uint64_t batch, const st
 /* The end of m was flushed in batch. What its job may still read holds the tail till ledger_moved, or till m is forgotten. */
 void ledger_end(struct ledger *l, struct message *m, uint64_t batch);
 
-/* A job that wrote the files, with the first m->outcomes_in_job outcomes, is done and on disk. */
+/* A job that wrote the files, with the first m->outcomes_in_job outcomes and m->deferred_in_job, is done and on disk. */
 void ledger_moved(struct ledger *l, struct message *m);
 
 /* Lets go of what m no longer needs: reduces it to a mere number, or removes it if it is gone for good. scanned: the

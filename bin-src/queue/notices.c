@@ -422,18 +422,13 @@ take_question(struct keeper *k, const struct channel_frame *f)
 		notices_place_of(k, number);
 		return 1;
 	}
-	if (f->type == SEND_DEFERRED) {
-		if (m && m->batch && !m->deferred) {
-			m->deferred = 1;
-			writers_move(k, m);
-		}
-		return 1;
-	}
 	m = ledger_message(&k->ledger, number);
-	if (m)
-		writers_verify(k, m);	/* answers when it knows */
-	else
+	if (!m)
 		out_of_memory(k);
+	else if (f->type == SEND_DEFERRED)
+		writers_defer(k, m);
+	else
+		writers_verify(k, m);	/* answers when it knows */
 	return 1;
 }
 

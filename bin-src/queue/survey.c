@@ -82,7 +82,7 @@ survey_say_ring(struct channel *c, const struct keeper *k, const struct message 
 		result = 0;
 		if (digest_keyed_is(m->place.digest, k->ring.id, octets.s, m->place.len) && record_parse(&r, octets.s, m->place.len)) {
 			struct queue_notice n = { .number = m->number, .birth = r.birth, .size = r.message_len,
-			    .uid = r.uid, .recipients = r.recipients, .place = m->place,
+			    .uid = r.uid, .recipients = r.recipients, .tried = m->deferred, .place = m->place,
 			    .sender = envelope_sender(r.envelope) };
 
 			result = put(c, k, &n, r.envelope, NULL, m, with_done);
@@ -121,6 +121,8 @@ survey_say(struct channel *c, uint64_t number, const struct keeper *k, int with_
 		    .sender = envelope_sender(info.envelope) };
 
 		ledger_find(&k->ledger, number, &m);
+		if (m && m->deferred)
+			n.tried = 1;
 		r = put(c, k, &n, info.envelope, &info, m, with_done);
 	}
 	stralloc_free(&file);

@@ -45,9 +45,10 @@ want(struct keeper *k, struct message *m, enum writer_job job)
 }
 
 void
-writers_move(struct keeper *k, struct message *m)
+writers_defer(struct keeper *k, struct message *m)
 {
-	want(k, m, WRITER_MOVE);
+	m->deferred = 1;
+	want(k, m, m->batch ? WRITER_MOVE : WRITER_INFO);
 }
 
 void
@@ -64,7 +65,7 @@ writers_verify(struct keeper *k, struct message *m)
 		m->doubted = 1;
 }
 
-/* What want() found no memory for. Newer infos are left out: nothing needs them before the ring presses. */
+/* What want() found no memory for. Newer infos with mere outcomes are left out: nothing needs them before the ring presses. */
 static void
 want_missed(struct keeper *k)
 {
@@ -78,8 +79,8 @@ want_missed(struct keeper *k)
 			want(k, m, WRITER_UNLINK);
 		else if (m && m->doubted && !m->ended)
 			writers_verify(k, m);
-		else if (m && m->batch && m->deferred && !m->ended)
-			want(k, m, WRITER_MOVE);
+		else if (m && m->deferred && !m->ended)
+			writers_defer(k, m);
 	}
 }
 
@@ -109,6 +110,7 @@ put_outcomes(stralloc *frame, struct message *m)
 	char s[12];
 
 	m->outcomes_in_job = m->outcomes_len;
+	m->deferred_in_job = m->deferred;
 	uint32_pack_big(s, m->outcomes_len);
 	if (!stralloc_catb(frame, s, 4))
 		return 0;
@@ -146,7 +148,7 @@ still_wanted(const struct message *m, enum writer_job job)
 		return m->files ? WRITER_UNLINK : WRITER_NONE;
 	if (job == WRITER_MOVE && !m->batch)
 		return WRITER_NONE;
-	if (job == WRITER_INFO && !m->outcomes_len)
+	if (job == WRITER_INFO && !m->outcomes_len && !m->deferred)
 		return WRITER_NONE;
 	return job;
 }
@@ -160,8 +162,8 @@ go_on(struct keeper *k, struct message *m)
 	else if (m->doubted && !m->ended)
 		writers_verify(k, m);
 	else {
-		if (m->batch && m->deferred && !m->ended && !k->missed_at)
-			k->missed_at = k->now_ms + 1000 * (uint64_t)JOB_RETRY;	/* it was to be moved when it had this job */
+		if (m->deferred && !m->ended && !k->missed_at)
+			k->missed_at = k->now_ms + 1000 * (uint64_t)JOB_RETRY;	/* it was deferred when it had this job */
 		ledger_settle(&k->ledger, m, k->scanned || m->number >= k->first_number);
 	}
 }

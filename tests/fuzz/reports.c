@@ -36,6 +36,7 @@ struct known {
 	uint32_t recipients;	/* 0: no such message */
 	int is_ended;		/* its end is on disk */
 	int is_aside, has_files;
+	int was_deferred, is_tried;	/* it was said that it has to wait; its info says so */
 	int was_told, end_heard;	/* on this connection */
 	stralloc info;		/* outcomes in its info file */
 	stralloc flushed;	/* those on disk, in order */
@@ -441,10 +442,12 @@ do_job(const struct channel_frame *f, int error)
 	switch (f->type) {
 	case WRITER_MOVE:
 		move(m, number, f->s + 9);
+		m->is_tried = f->s[8];
 		take_outcomes(m, number, f->s + 9 + QUEUE_PLACE_PACK, f->len - 9 - QUEUE_PLACE_PACK);
 		break;
 	case WRITER_INFO:
 		assert(m->has_files);
+		m->is_tried |= f->s[8];
 		take_outcomes(m, number, f->s + 9 + QUEUE_PLACE_PACK, f->len - 9 - QUEUE_PLACE_PACK);
 		break;
 	case WRITER_UNLINK:
@@ -548,6 +551,8 @@ read_frame(struct peer *p, char type, const char *s, size_t len)
 		asked_of(r.number)->where++;
 	if (type == SEND_DAMAGED)
 		asked_of(r.number)->damaged++;
+	if (type == SEND_DEFERRED && known(r.number) && ledger_find(&k.ledger, r.number, &m) && !(m && (m->ended || !m->known)))
+		known(r.number)->was_deferred = 1;
 	if (type != SEND_DONE && type != SEND_END)
 		return 1;
 	if (type == SEND_DONE) {
@@ -1140,6 +1145,14 @@ read_ring_again(void)
 		assert(!is_live(&messages[number]) || messages[number].has_files || has_record[number]);
 }
 
+/* A message that was deferred is no new one to the next keeper. */
+static void
+check_deferred(void)
+{
+	for (const struct known *m = messages; m < messages + FIRST + MESSAGES; m++)
+		assert(!is_live(m) || !m->was_deferred || (m->has_files && m->is_tried));
+}
+
 /* What was reported of a recipient last, and is on disk, is what the next keeper knows of him. */
 static void
 check_outcomes(void)
@@ -1168,6 +1181,7 @@ LLVMFuzzerTestOneInput(const uint8_t *octets, size_t len)
 	settle();
 	read_ring_again();
 	check_outcomes();
+	check_deferred();
 	stop_keeper();
 	return 0;
 }

@@ -96,6 +96,27 @@ moved_message_is_a_mere_number(void **state)
 }
 
 static void
+deferral_that_no_info_has(void **state)
+{
+	struct message *m = message_in_ring(1, 10);
+
+	(void)state;
+	m->job = 1;
+	m->deferred = 1;	/* while the writer is at it */
+	ledger_moved(&l, m);
+	m->job = 0;
+	ledger_settle(&l, m, 1);
+	assert_true(ledger_find(&l, 1, &m));
+	assert_non_null(m);
+	assert_int_equal(tail(), 0);
+	m->deferred_in_job = 1;
+	ledger_moved(&l, m);
+	ledger_settle(&l, m, 1);
+	assert_true(ledger_find(&l, 1, &m));
+	assert_null(m);
+}
+
+static void
 outcome_that_no_info_has(void **state)
 {
 	struct message *m = message_in_ring(1, 10);
@@ -261,6 +282,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(record_of_a_live_message, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(moved_message_is_a_mere_number, open_ledger, close_ledger),
+		cmocka_unit_test_setup_teardown(deferral_that_no_info_has, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(outcome_that_no_info_has, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(end_whose_files_may_be_there, open_ledger, close_ledger),
 		cmocka_unit_test_setup_teardown(what_a_job_reads_stays_till_it_is_done, open_ledger, close_ledger),

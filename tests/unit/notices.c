@@ -719,6 +719,27 @@ where_a_message_is(void **state)
 	assert_hears(0);	/* never confirmed */
 }
 
+/* Before a writer has put it into a file, too. */
+static void
+a_new_qmail_send_hears_that_a_message_was_deferred(void **state)
+{
+	struct queue_notice n;
+	char octets[8];
+
+	(void)state;
+	connect_send();
+	accepted(10);
+	uint64_pack_big(octets, FIRST);
+	say(SEND_DEFERRED, octets, sizeof octets);
+	channel_free(&s);
+	connect_as(&s, keeper.qmails);
+	say(SEND_LIST, "", 0);
+	assert_hears(NOTICE_HELLO);
+	assert_hears(NOTICE_MESSAGE);
+	assert_true(queue_notice_unpack(&n, f.s, (uint32_t)f.len));
+	assert_int_equal(n.tried, 1);
+}
+
 /* --- readers ----------------------------------------------------------------------------------------------------- */
 
 static void
@@ -947,7 +968,7 @@ main(void)
 		TEST(a_number_that_is_gone_is_confirmed_at_once), TEST(a_number_that_may_yet_be_found_is_recorded),
 		TEST(reports_outlive_the_connection),
 		TEST(who_reads_no_answers_is_not_heard_meanwhile), TEST(who_reports_more_than_is_flushed_is_not_heard_meanwhile),
-		TEST(where_a_message_is), TEST(a_reader_gets_its_list_and_changes_nothing),
+		TEST(where_a_message_is), TEST(a_new_qmail_send_hears_that_a_message_was_deferred), TEST(a_reader_gets_its_list_and_changes_nothing),
 		TEST(who_answers_a_reader_is_a_child_as_any_other), TEST(who_says_nothing_has_a_bound),
 		TEST(readers_that_wait_leave_a_place_for_qmail_send), TEST(a_reader_that_gives_up_while_it_waits_is_gone),
 		TEST(what_comes_soon_after_something_was_said_is_gathered), TEST(who_asked_does_not_wait), TEST(what_is_gathered_is_bounded),

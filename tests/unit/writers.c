@@ -228,6 +228,14 @@ work_it_off(void)
 	while (keeper.wanted_len);
 }
 
+static void
+without_room_for_jobs(void)
+{
+	free(keeper.wanted);
+	keeper.wanted = NULL;
+	keeper.wanted_len = keeper.wanted_done = keeper.wanted_room = 0;
+}
+
 static int
 exists(const char *kind, uint64_t number)
 {
@@ -256,7 +264,7 @@ static void
 a_move_puts_the_message_in_place_then_its_info(void **state)
 {
 	(void)state;
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	work();
 	assert_string_equal(shared->steps,
 	    "flush queue/new/mess.1000\n" "flush queue/new/info.1000\n" "rename queue/mess/11/1000\n" "flush queue/mess/11\n"
@@ -269,7 +277,7 @@ an_end_takes_the_info_away_then_the_message(void **state)
 {
 	(void)state;
 	connect_send();
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	work();
 	forget_steps();
 	report(SEND_END, FIRST, 0, "");
@@ -286,7 +294,7 @@ messages_of_a_folder_share_its_flush(void **state)
 	/* they go to the two writers in turn */
 	for (int i = 0; i < 3; i++) {
 		keeper.next_number = FIRST + QUEUE_SPLIT * (uint64_t)i + (i == 1);
-		writers_move(&keeper, message());
+		writers_defer(&keeper, message());
 	}
 	work();
 	assert_int_equal(taken("rename queue/mess/11/"), 2);
@@ -300,7 +308,7 @@ a_writer_has_at_most_a_batch(void **state)
 {
 	(void)state;
 	for (int i = 0; i < WRITERS * WRITER_BATCH + 1; i++)
-		writers_move(&keeper, message());
+		writers_defer(&keeper, message());
 	writers_turn(&keeper);
 	assert_int_equal(running(), WRITERS * WRITER_BATCH);
 	while (running() == WRITERS * WRITER_BATCH)
@@ -336,6 +344,12 @@ assert_info(uint64_t number, unsigned int tried, const char *want)
 }
 
 static void
+press(void)
+{
+	keeper.ring.tail_block = (keeper.ring.head + 1) % ring_blocks(&keeper.ring);	/* nearly full */
+}
+
+static void
 what_became_of_a_message_goes_into_its_info(void **state)
 {
 	char s[8];
@@ -353,11 +367,44 @@ what_became_of_a_message_goes_into_its_info(void **state)
 	assert_info(FIRST, 1, "0 D why;");
 	report(SEND_DONE, FIRST, OUTCOME_DONE, "");
 	assert_true(ledger_find(&keeper.ledger, FIRST, &m));
-	keeper.ring.tail_block = (keeper.ring.head + 1) % ring_blocks(&keeper.ring);	/* nearly full: it presses */
+	press();
 	work();
 	assert_moved(FIRST);
 	assert_info(FIRST, 1, "0 D why;0 K ;");
 	assert_int_equal(taken("rename queue/mess/11/1000"), 1);	/* only the info was made anew */
+}
+
+/* Qmail-send says so once, and each new one would take the message for a new one. */
+static void
+that_a_message_was_deferred_is_in_its_info_whenever_it_got_one(void **state)
+{
+	enum { BEFORE, MEANWHILE, WITHOUT_MEMORY, ROWS };
+	char s[8];
+
+	uint64_pack_big(s, FIRST);
+	for (int when = BEFORE; when < ROWS; when++) {
+		connect_send();
+		message();
+		press();
+		writers_turn(&keeper);
+		while (when != MEANWHILE && running())
+			keeper_event();
+		if (when == WITHOUT_MEMORY)
+			without_room_for_jobs();
+		reallocs_fail = when == WITHOUT_MEMORY;
+		keeper_say(&send_side, SEND_DEFERRED, s, sizeof s);
+		keeper_events();
+		reallocs_fail = 0;
+		work();
+		keeper.now_ms += 1000 * JOB_RETRY;
+		work_it_off();
+		assert_moved(FIRST);
+		assert_info(FIRST, 1, "");
+		assert_int_equal(taken("rename queue/mess/11/1000"), 1);
+		assert_int_equal(taken("rename queue/info/11/1000"), 2);
+		tear_down(state);
+		set_up(state);
+	}
 }
 
 static void
@@ -386,7 +433,7 @@ an_end_overtakes_a_move(void **state)
 {
 	(void)state;
 	connect_send();
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	report(SEND_END, FIRST, 0, "");
 	work();
 	assert_string_equal(shared->steps, "");
@@ -398,7 +445,7 @@ an_end_waits_for_the_move_that_runs(void **state)
 {
 	(void)state;
 	connect_send();
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	writers_turn(&keeper);
 	say_report(SEND_END, FIRST, 0, "");
 	keeper.now_ms += OUTCOME_WAIT_MS;
@@ -423,7 +470,7 @@ a_step_of_a_move_that_fails_leaves_the_message_in_the_ring_and_is_tried_again(vo
 		struct message *m = message();
 
 		strcpy(shared->fail, steps[i]);
-		writers_move(&keeper, m);
+		writers_defer(&keeper, m);
 		work();
 		assert_string_equal(keeper_said, "unable to write files of the queue, trying again; message");
 		assert_true(keeper.disk_trouble);
@@ -453,7 +500,7 @@ a_step_of_an_unlink_that_fails_is_tried_again(void **state)
 		uint32_t block;
 
 		connect_send();
-		writers_move(&keeper, message());
+		writers_defer(&keeper, message());
 		work();
 		report(SEND_END, FIRST, 0, "");
 		strcpy(shared->fail, steps[i]);
@@ -478,21 +525,13 @@ a_folder_whose_flush_fails_concerns_its_messages_alone(void **state)
 	(void)state;
 	strcpy(shared->fail, "flush queue/mess/12\n");
 	for (int i = 0; i < 4; i++)
-		writers_move(&keeper, message());
+		writers_defer(&keeper, message());
 	work();
 	for (uint64_t n = FIRST; n < FIRST + 4; n++)
 		if (n != FIRST + 1)
 			assert_moved(n);
 	assert_true(ledger_find(&keeper.ledger, FIRST + 1, &m));
 	assert_true(m->batch);
-}
-
-static void
-without_room_for_jobs(void)
-{
-	free(keeper.wanted);
-	keeper.wanted = NULL;
-	keeper.wanted_len = keeper.wanted_done = keeper.wanted_room = 0;
 }
 
 /* A job that found no memory is not forgotten: an end whose files stay would hold the ring's tail for ever. */
@@ -504,7 +543,7 @@ a_job_for_which_there_was_no_memory_is_found_later(void **state)
 
 	(void)state;
 	connect_send();
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	work();
 	left = ledger_message(&keeper.ledger, FIRST + 1);	/* as the child of a large message leaves it */
 	left->files = left->known = left->ended = 1;
@@ -582,7 +621,7 @@ a_record_that_is_damaged_is_set_aside(void **state)
 		len = m->place.len;
 		damage_record(m);
 		if (by_move)
-			writers_move(&keeper, m);
+			writers_defer(&keeper, m);
 		else
 			writers_verify(&keeper, m);
 		work_it_off();
@@ -605,7 +644,7 @@ files_that_are_damaged_are_set_aside(void **state)
 
 	(void)state;
 	connect_send();
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	work();
 	hear_all();
 	info_path(path, "mess", FIRST);
@@ -632,7 +671,7 @@ what_seemed_damaged_and_is_whole_stays(void **state)
 	writers_verify(&keeper, m);
 	work();
 	assert_int_equal(place_told(FIRST), PLACE_RING);
-	writers_move(&keeper, m);
+	writers_defer(&keeper, m);
 	work();
 	writers_verify(&keeper, ledger_message(&keeper.ledger, FIRST));
 	work();
@@ -646,7 +685,7 @@ a_complaint_is_answered_after_the_job_that_runs(void **state)
 {
 	(void)state;
 	connect_send();
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	hear_all();
 	writers_turn(&keeper);
 	assert_int_equal(running(), 1);
@@ -657,8 +696,8 @@ a_complaint_is_answered_after_the_job_that_runs(void **state)
 	work_it_off();
 	assert_int_equal(place_told(FIRST), PLACE_FILE);
 	assert_moved(FIRST);
-	/* or after the job that was to run, and is none any more */
-	writers_move(&keeper, ledger_message(&keeper.ledger, FIRST));
+	/* or after the one that was to run */
+	writers_defer(&keeper, ledger_message(&keeper.ledger, FIRST));
 	complain(FIRST);
 	work_it_off();
 	assert_int_equal(place_told(FIRST), PLACE_FILE);
@@ -670,7 +709,7 @@ a_complaint_does_not_wait_for_a_job_that_fails_again_and_again(void **state)
 {
 	(void)state;
 	connect_send();
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	hear_all();
 	strcpy(shared->fail, "flush queue/mess/11\n");
 	complain(FIRST);
@@ -727,7 +766,7 @@ what_a_killed_writer_was_at_is_done_by_another(void **state)
 	for (int i = 0; i < WRITERS; i++)
 		assert_int_equal(kill(keeper.writers[i].pid, SIGSTOP), 0);
 	for (int i = 0; i < 10; i++)
-		writers_move(&keeper, message());
+		writers_defer(&keeper, message());
 	writers_turn(&keeper);
 	assert_int_equal(running(), 10);
 	kill_writers();
@@ -746,7 +785,7 @@ what_cannot_be_said_to_a_writer_is_done_by_another(void **state)
 	struct writer *w = &keeper.writers[0];
 
 	(void)state;
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	unsendable = w->channel.fd;
 	unsendable_times = -1;
 	writers_turn(&keeper);
@@ -767,7 +806,7 @@ the_jobs_of_a_writer_that_cannot_be_heard_wait_for_its_end(void **state)
 
 	(void)state;
 	assert_int_equal(kill(w->pid, SIGSTOP), 0);
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	writers_turn(&keeper);
 	assert_int_equal(w->jobs_len, 1);
 	receive_fails = ENOMEM;
@@ -775,7 +814,7 @@ the_jobs_of_a_writer_that_cannot_be_heard_wait_for_its_end(void **state)
 	receive_fails = 0;
 	for (int i = 0; i < 2; i++) {
 		keeper.now_ms += 60000;
-		writers_move(&keeper, message());
+		writers_defer(&keeper, message());
 		work_but(w);
 		assert_moved(FIRST + 1 + (uint64_t)i);	/* by the other one */
 		assert_int_equal(w->jobs_len, 1);
@@ -796,7 +835,7 @@ a_writer_that_could_not_be_started_is_started_later(void **state)
 	(void)state;
 	kill_writers();
 	keeper_forks_fail = 1;
-	writers_move(&keeper, message());
+	writers_defer(&keeper, message());
 	keeper.now_ms += 1000;
 	writers_turn(&keeper);
 	assert_string_equal(keeper_said, "unable to start a writer");
@@ -876,6 +915,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_move_puts_the_message_in_place_then_its_info), TEST(an_end_takes_the_info_away_then_the_message),
 		TEST(messages_of_a_folder_share_its_flush), TEST(a_writer_has_at_most_a_batch), TEST(what_became_of_a_message_goes_into_its_info),
+		TEST(that_a_message_was_deferred_is_in_its_info_whenever_it_got_one),
 		TEST(a_ring_more_than_half_full_is_emptied_from_its_tail), TEST(an_end_overtakes_a_move), TEST(an_end_waits_for_the_move_that_runs),
 		TEST(a_step_of_a_move_that_fails_leaves_the_message_in_the_ring_and_is_tried_again),
 		TEST(a_step_of_an_unlink_that_fails_is_tried_again), TEST(a_folder_whose_flush_fails_concerns_its_messages_alone),
