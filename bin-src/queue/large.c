@@ -190,15 +190,25 @@ abandon(struct keeper *k, uint64_t number)
 	writers_unlink(k, m);
 }
 
+/* What qmail-send has no room for, or is too much to be kept for each of the children, is not kept: the message is told later,
+ * from its files. */
+static void
+relay(struct keeper *k, struct submitter *s, const struct channel_frame *f)
+{
+	if (notices_full(k) || s->relay.out.len > SEND_UNSENT_MAX)
+		stralloc_free(&s->relay.out);
+	if (f->type == NOTICE_OVER && s->relay.out.len)
+		s->told = 1;
+	notices_relay(k, &s->relay, f);
+}
+
 static void
 take_report(struct keeper *k, struct submitter *s, const struct channel_frame *f)
 {
 	uint32_t error;
 
-	if (f->type == NOTICE_OVER)
-		s->told = 1;
 	if (f->type != LARGE_RESULT) {
-		notices_relay(k, &s->relay, f);
+		relay(k, s, f);
 		return;
 	}
 	s->made = 1;

@@ -130,6 +130,17 @@ def test_S12_a_million_recipients(make_keeper):
     keeper.check()
 
 
+def test_S12_recipients_that_qmail_send_does_not_hear_of(make_keeper):
+    keeper = make_keeper(memory_mib=128)
+    with keeper.connect("queue/qmail-send") as send:
+        send.sendall(frame("L"))
+        for _ in range(8):
+            assert keeper.submit(b"x\n", SENDER + b"T\0" * 2_000_000 + b"\0") == ACCEPTED
+        status = pathlib.Path(f"/proc/{keeper.server.keeper.pid}/status").read_text()
+        assert SANITIZED or int(re.search(r"VmHWM:\s+(\d+)", status)[1]) < 32 * 1024, status  # one of them, and its copy
+    keeper.check()
+
+
 def test_S12_an_envelope_over_the_limit(keeper):
     assert keeper.submit(b"x\n", SENDER + b"Tx@example.org\0" * 1_200_000 + b"\0") == REFUSED
     keeper.check()

@@ -57,7 +57,11 @@ begin(struct channel *from)
 static void
 end(struct channel *from, const char *envelope, size_t len)
 {
-	assert_true(channel_put1(from, SUBMIT_ENVELOPE, envelope, len) && channel_put1(from, SUBMIT_END, "", 0));
+	for (size_t n; len; envelope += n, len -= n) {
+		n = len < QUEUE_FRAME_MAX ? len : QUEUE_FRAME_MAX;
+		assert_true(channel_put1(from, SUBMIT_ENVELOPE, envelope, n));
+	}
+	assert_true(channel_put1(from, SUBMIT_END, "", 0));
 	while (channel_flush(from) == 0)
 		;
 }
@@ -171,6 +175,36 @@ qmail_send_is_told_of_it(void **state)
 	assert_int_equal(keeper_hears(&send_side, &f), NOTICE_RCPT);
 	assert_int_equal(keeper_hears(&send_side, &f), NOTICE_OVER);
 	assert_int_equal(keeper.later_len, 0);
+}
+
+/* What any user submits must not fill the keeper's memory: it is told from its files, when there is room. */
+static void
+what_qmail_send_has_no_room_for_is_told_later(void **state)
+{
+	enum { MANY = SEND_UNSENT_MAX / 6 + 1 };	/* recipients: 6 octets is the least that is said of one */
+	static char many[2 * MANY + 3] = "F";
+
+	(void)state;
+	for (int i = 0; i < MANY; i++)
+		many[2 + 2 * i] = 'T';
+	keeper_peer = keeper.qmails;
+	keeper_connect(&send_side, &keeper.send_listener);
+	keeper_say(&send_side, SEND_LIST, "", 0);
+	keeper_events();
+	notices_pump(&keeper);
+	begin(&c);
+	end(&c, many, sizeof many);
+	children_end();
+	assert_int_equal(keeper.later_len, 1);
+	while (!notices_full(&keeper))
+		assert_true(channel_put1(&keeper.send_channel, NOTICE_HELLO, "", 0));
+	begin(&c);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_int_equal(keeper.later_len, 2);
+	assert_int_equal(keeper.submitters->relay.out.a, 0);
+	assert_true(channel_unsent(&keeper.send_channel) < SEND_UNSENT_MAX + 100);
+	assert_true(keeper_answered(&c, QUEUE_OK, NULL) && keeper_answered(&c, QUEUE_OK, NULL));
 }
 
 static void
@@ -444,7 +478,8 @@ main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(it_has_files_when_it_is_answered), TEST(qmail_send_is_told_of_it), TEST(a_submitter_that_vanishes_leaves_nothing),
+		TEST(it_has_files_when_it_is_answered), TEST(qmail_send_is_told_of_it), TEST(what_qmail_send_has_no_room_for_is_told_later),
+		TEST(a_submitter_that_vanishes_leaves_nothing),
 		TEST(a_submitter_that_breaks_the_rules_leaves_nothing), TEST(a_child_that_is_killed_leaves_nothing),
 		TEST(an_envelope_that_is_not_one_is_answered_and_leaves_nothing), TEST(a_flush_that_fails_is_temporary_and_leaves_nothing),
 		TEST(a_full_disk_is_temporary_and_leaves_nothing), TEST(one_more_than_there_are_children_for_waits),
