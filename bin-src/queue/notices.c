@@ -395,12 +395,11 @@ take_report(struct keeper *k, const struct channel_frame *f)
 		notices_confirm(k, &r);
 		return 1;
 	}
-	if (m && f->type == SEND_END)
-		m->ended = 1;
 	if ((f->type == SEND_DONE && !stralloc_setb(&r.text, f->s + 13, f->len - 13)) || !add_report(k, &r)) {
 		stralloc_free(&r.text);
 		out_of_memory(k);
-	}
+	} else if (m && f->type == SEND_END)
+		m->ended = 1;
 	return 1;
 }
 

@@ -18,7 +18,16 @@ enum { FIRST = 1000 };
 static struct channel c, s, other;	/* a submitter, qmail-send, another one */
 static struct channel_frame f;
 
-static int no_memory;	/* for frames */
+static int no_memory;	/* for frames and reports */
+
+void *__real_realloc(void *old, size_t len);
+void *__wrap_realloc(void *old, size_t len);
+void *
+__wrap_realloc(void *old, size_t len)
+{
+	errno = ENOMEM;
+	return no_memory ? NULL : __real_realloc(old, len);
+}
 
 int __real_channel_put(struct channel *to, char type, const struct iovec *v, unsigned int n);
 int __wrap_channel_put(struct channel *to, char type, const struct iovec *v, unsigned int n);
@@ -613,6 +622,26 @@ reports_outlive_the_connection(void **state)
 	assert_int_equal(keeper.ledger.used, 0);
 }
 
+/* Qmail-send says it again, and until then the next one is told of the message. */
+static void
+an_end_that_found_no_memory_has_not_been_said(void **state)
+{
+	(void)state;
+	accepted(10);
+	connect_send();
+	assert_int_equal(write(s.fd, "\0\0\0\10X\0\0\0\0\0\0\3\350", 13), 13);
+	no_memory = 1;
+	keeper_events();
+	no_memory = 0;
+	assert_int_equal(keeper.send.fd, -1);
+	assert_int_equal(keeper.reports_len, 0);
+	channel_free(&s);
+	connect_as(&s, keeper.qmails);
+	say(SEND_LIST, "", 0);
+	assert_hears(NOTICE_HELLO);
+	assert_told(FIRST);
+}
+
 /* Says a frame over and over, as often as there is room for it. Returns how often. */
 static size_t
 say_all_that_fits(const char *frame, size_t len)
@@ -968,7 +997,7 @@ main(void)
 		TEST(a_message_that_found_no_memory_is_not_passed_on_without_its_middle),
 		TEST(reports_that_are_malformed_end_the_connection), TEST(a_text_of_exactly_the_limit_is_taken),
 		TEST(a_number_that_is_gone_is_confirmed_at_once), TEST(a_number_that_may_yet_be_found_is_recorded),
-		TEST(reports_outlive_the_connection),
+		TEST(reports_outlive_the_connection), TEST(an_end_that_found_no_memory_has_not_been_said),
 		TEST(who_reads_no_answers_is_not_heard_meanwhile), TEST(who_reports_more_than_is_flushed_is_not_heard_meanwhile),
 		TEST(where_a_message_is), TEST(a_new_qmail_send_hears_that_a_message_was_deferred), TEST(a_reader_gets_its_list_and_changes_nothing),
 		TEST(who_answers_a_reader_is_a_child_as_any_other), TEST(who_says_nothing_has_a_bound),

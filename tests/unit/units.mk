@@ -37,7 +37,7 @@ KEEPER := tests/unit/queue_keeper tests/unit/directory tests/unit/process $(addp
 KEEPER_WRAP := $(call wrap,getsockopt fdatasync fsync)
 $(eval $(call unit,submit,$(KEEPER),$(KEEPER_WRAP) $(call wrap,stralloc_catb)))
 $(eval $(call unit,writers,tests/unit/unsendable $(KEEPER),$(KEEPER_WRAP) $(call wrap,rename unlink sendmsg channel_receive realloc)))
-$(eval $(call unit,notices,$(KEEPER),$(KEEPER_WRAP) $(call wrap,channel_put channel_put1)))
+$(eval $(call unit,notices,$(KEEPER),$(KEEPER_WRAP) $(call wrap,channel_put channel_put1 realloc)))
 $(eval $(call unit,survey,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,large,$(KEEPER),$(KEEPER_WRAP)))
 $(eval $(call unit,flush,$(KEEPER),$(KEEPER_WRAP) $(call wrap,pwrite)))
