@@ -124,14 +124,6 @@ put_in_place(struct large *l)
 	return writer_make_file(temporary, file.s, file.len) && rename(temporary, path) == 0 && writer_sync_dir(dir);
 }
 
-/* What was made and will not be used goes; the keeper removes what a killed child left. */
-static void
-clean_up(struct large *l)
-{
-	unlink(l->temporary);
-	unlink(l->mess);
-}
-
 static void
 report(struct channel *c, struct large *l, const struct keeper *k)
 {
@@ -170,13 +162,14 @@ run(const struct keeper *k, struct submitter *s, struct channel *c)
 	if (!s->code && !put_in_place(&l))
 		fail_to_write(&l);
 	if (s->code)
-		clean_up(&l);
+		unlink(l.temporary);	/* its room is free at once; what has its name goes as after an end: abandon() */
 	report(c, &l, k);
 }
 
 /* --- the keeper ---------------------------------------------------------------------- */
 
-/* The child is gone without a word, or said that it failed: nothing of the message may stay. */
+/* The child is gone without a word, or said that it failed: nothing of the message may stay. A writer removes it in the order in
+ * which no power cut leaves an info without its message. */
 static void
 abandon(struct keeper *k, uint64_t number)
 {

@@ -296,6 +296,30 @@ a_flush_that_fails_is_temporary_and_leaves_nothing(void **state)
 	assert_nothing_stays();
 }
 
+static int
+io_error_of_an_info_folder(int fd)
+{
+	char link[40], target[200] = "";
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	return readlink(link, target, sizeof target - 1) > 0 && strstr(target, "queue/info/") ? io_error(fd) : 0;
+}
+
+/* After a power cut that would be damage; the writers remove both in their order. */
+static void
+no_info_is_left_without_its_message(void **state)
+{
+	(void)state;
+	keeper_fsync = io_error_of_an_info_folder;
+	begin(&c);
+	end(&c, ENVELOPE, sizeof ENVELOPE);
+	children_end();
+	assert_true(keeper_answered(&c, QUEUE_WRITE, NULL));
+	assert_int_equal(files(), 2);
+	keeper_fsync = NULL;
+	assert_nothing_stays();
+}
+
 static void
 a_full_disk_is_temporary_and_leaves_nothing(void **state)
 {
@@ -482,7 +506,7 @@ main(void)
 		TEST(a_submitter_that_vanishes_leaves_nothing),
 		TEST(a_submitter_that_breaks_the_rules_leaves_nothing), TEST(a_child_that_is_killed_leaves_nothing),
 		TEST(an_envelope_that_is_not_one_is_answered_and_leaves_nothing), TEST(a_flush_that_fails_is_temporary_and_leaves_nothing),
-		TEST(a_full_disk_is_temporary_and_leaves_nothing), TEST(one_more_than_there_are_children_for_waits),
+		TEST(no_info_is_left_without_its_message), TEST(a_full_disk_is_temporary_and_leaves_nothing), TEST(one_more_than_there_are_children_for_waits),
 		TEST(the_network_has_not_all_the_children), TEST(a_user_has_not_all_the_children), TEST(one_for_which_no_child_comes_free_is_refused_for_now),
 		TEST(a_number_is_below_the_limit_that_is_on_disk), TEST(one_that_could_not_start_is_started_later),
 	};
