@@ -16,7 +16,7 @@ enum listing_kind {
 	LISTING_RECIPIENT,	/* recipient: one of them */
 	LISTING_OVER,		/* it has no more */
 	LISTING_ALL,		/* there are no more messages */
-	LISTING_TROUBLE,	/* errno is set: ETIMEDOUT, EPROTO, ECONNRESET (the keeper ended), ENOMEM, ... */
+	LISTING_TROUBLE,	/* errno is set: ETIMEDOUT, EPROTO, ECONNRESET (the keeper ended, or does not answer this user), ENOMEM, ... */
 };
 
 struct listing_item {
@@ -37,7 +37,8 @@ struct listing {
 };
 
 /* Connects and asks. The current directory is the home. Returns 1, or 0 with errno set: ENOENT or ECONNREFUSED where no
- * keeper runs, EACCES for who may not see the queue. */
+ * keeper runs, EACCES for who may not see the queue. On others whom the keeper does not answer it hangs up: EPIPE here, or
+ * ECONNRESET at the next thing it would say. */
 int listing_open(struct listing *l);
 
 /* The next thing that the keeper says. */
