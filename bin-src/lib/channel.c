@@ -282,6 +282,16 @@ channel_flush(struct channel *c)
 	return 1;
 }
 
+int
+channel_flush_lean(struct channel *c)
+{
+	int r = channel_flush(c);
+
+	if (r == 1 && c->out.a > CHANNEL_KEPT)
+		stralloc_free(&c->out);
+	return r;
+}
+
 size_t
 channel_unsent(const struct channel *c)
 {

@@ -14,6 +14,7 @@
 enum {
 	CHANNEL_HEADER = 5,	/* octets before the payload */
 	CHANNEL_READ = 16384,	/* octets asked for in one read; each kept worker has a buffer that has held so much */
+	CHANNEL_KEPT = 65536,	/* octets of an output buffer that stay allocated, see channel_flush_lean */
 	CHANNEL_FDS_MAX = 16,	/* descriptors received and not yet taken; more is an error */
 };
 
@@ -69,6 +70,9 @@ int channel_put_fd(struct channel *c, char type, const void *s, size_t len, int 
 /* Writes what is queued, as far as the socket takes it. Returns 1 if all is out, 0 (errno EAGAIN) if some is left, -1 with errno
  * set if the peer is gone, or there was no memory for a second (ENOMEM, ENOBUFS), which is waited for. Never raises SIGPIPE. */
 int channel_flush(struct channel *c);
+
+/* The same, for a channel that lives long: once all is out, a buffer of more than CHANNEL_KEPT octets is given back. */
+int channel_flush_lean(struct channel *c);
 
 /* Octets queued and not yet written. */
 size_t channel_unsent(const struct channel *c);

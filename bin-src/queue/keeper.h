@@ -35,7 +35,6 @@ enum {
 	TELL_GATHER_MS = 10,		/* after qmail-send was told something, what comes next is gathered for so long */
 	TELL_HELD_MAX = 32 << 10,	/* octets that are gathered */
 	SEND_UNSENT_MAX = 1 << 20,	/* octets that may wait for qmail-send to read them */
-	SEND_KEPT = 64 << 10,		/* octets of the buffer for them that stay allocated */
 	REPORTS_MAX = 4096,		/* reports that may wait for a flush: no more are read meanwhile */
 	WRITERS = 2,
 	WRITER_BATCH = 64,		/* jobs that a writer does with common flushes of directories */

@@ -248,27 +248,17 @@ notices_due(const struct keeper *k, uint64_t *at)
 	return k->send.fd >= 0 && channel_unsent(&k->send_channel) && !(k->send.watched & EPOLLOUT);
 }
 
-static void
-flush_send(struct keeper *k)
-{
-	int r;
-
-	k->has_told |= channel_unsent(&k->send_channel) > 0;
-	r = channel_flush(&k->send_channel);
-	if (r < 0)
-		notices_close(k);
-	else if (r && k->send_channel.out.a > SEND_KEPT)
-		stralloc_free(&k->send_channel.out);
-}
-
 void
 notices_flush(struct keeper *k)
 {
 	int held = is_held(k);
 	uint32_t events;
 
-	if (k->send.fd >= 0 && !held)
-		flush_send(k);
+	if (k->send.fd >= 0 && !held) {
+		k->has_told |= channel_unsent(&k->send_channel) > 0;
+		if (channel_flush_lean(&k->send_channel) < 0)
+			notices_close(k);
+	}
 	if (k->send.fd < 0)
 		return;
 	events = (is_to_be_heard(k) ? EPOLLIN : 0u) | (!held && channel_unsent(&k->send_channel) ? EPOLLOUT : 0u);

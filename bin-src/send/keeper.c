@@ -467,7 +467,7 @@ keeper_flush(struct send *s)
 
 	if (k->channel.fd < 0)
 		return;
-	r = channel_flush(&k->channel);
+	r = channel_flush_lean(&k->channel);
 	if (r < 0)
 		lose(s, errno);
 	else

@@ -15,7 +15,6 @@ enum {
 	ANSWER_HEADER = 9,
 	LOOK_MS = 60 * 1000,		/* between two looks for workers that do not answer */
 	STRANGERS_MAX = 3,		/* workers of another user, one after the other, after which their destination waits */
-	OUT_KEPT = 64 * 1024,		/* octets of an output buffer that stay allocated */
 };
 
 static const char not_given[] = "The worker ended before it was given the message.\n";
@@ -598,7 +597,7 @@ spawner_init(struct send *s, enum route_channel which, int fd)
 static void
 flush_worker(struct send *s, struct worker *w)
 {
-	int r = channel_flush(&w->channel);
+	int r = channel_flush_lean(&w->channel);
 
 	if (r < 0) {
 		/* it has ended, or ends now that no more will come: what it answers until then is read */
@@ -608,8 +607,6 @@ flush_worker(struct send *s, struct worker *w)
 		return;
 	}
 	loop_change(&s->loop, &w->source, r ? EPOLLIN : EPOLLIN | EPOLLOUT);
-	if (r && w->channel.out.a > OUT_KEPT)
-		stralloc_free(&w->channel.out);
 }
 
 static void

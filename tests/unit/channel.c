@@ -62,6 +62,22 @@ frames_in_order(void **state)
 }
 
 static void
+what_a_burst_needed_is_given_back(void **state)
+{
+	static const char octets[2048];
+
+	(void)state;
+	assert_true(channel_put1(&a, 'x', "one", 3));
+	assert_int_equal(channel_flush_lean(&a), 1);
+	assert_non_null(a.out.s);
+	assert_true(stralloc_ready(&a.out, 2 * CHANNEL_KEPT));
+	assert_true(channel_put1(&a, 'y', octets, sizeof octets));
+	assert_int_equal(channel_flush_lean(&a), 1);
+	assert_null(a.out.s);
+	next_is('x', "one");
+}
+
+static void
 frame_in_pieces(void **state)
 {
 	struct channel_frame f;
@@ -221,6 +237,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(frames_in_order, open_pair, close_pair),
+		cmocka_unit_test_setup_teardown(what_a_burst_needed_is_given_back, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(frame_in_pieces, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(frame_above_the_limit, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(large_frames_and_a_slow_reader, open_pair, close_pair),

@@ -966,7 +966,7 @@ whoever_reads_slowly_is_told_when_there_is_room(void **state)
 	for (int left = SEND_UNSENT_MAX; left > 0; left -= CHANNEL_HEADER)
 		assert_hears(NOTICE_HELLO);
 	assert_false(channel_unsent(&keeper.send_channel));
-	assert_in_range(keeper.send_channel.out.a, 0, SEND_KEPT);	/* the memory is given back */
+	assert_in_range(keeper.send_channel.out.a, 0, CHANNEL_KEPT);	/* the memory is given back */
 }
 
 static void
