@@ -442,12 +442,12 @@ do_job(const struct channel_frame *f, int error)
 	switch (f->type) {
 	case WRITER_MOVE:
 		move(m, number, f->s + 9);
-		m->is_tried = f->s[8];
+		m->is_tried = f->s[8] != 0;
 		take_outcomes(m, number, f->s + 9 + QUEUE_PLACE_PACK, f->len - 9 - QUEUE_PLACE_PACK);
 		break;
 	case WRITER_INFO:
 		assert(m->has_files);
-		m->is_tried |= f->s[8];
+		m->is_tried |= f->s[8] != 0;
 		take_outcomes(m, number, f->s + 9 + QUEUE_PLACE_PACK, f->len - 9 - QUEUE_PLACE_PACK);
 		break;
 	case WRITER_UNLINK:
