@@ -109,7 +109,7 @@ $(eval $(call program,qmail-newmrh,$S/users/qmail-newmrh control/table $(HOME_CO
 $(eval $(call program,qmail-account,$(addprefix $S/users/,qmail-account accountlist account_home prompt) $(VIRTUAL_TABLES) $S/send/route $L/become $L/maildir $L/maildir_quota $(HOME_CONTROL),-lcdb -lcrypt $(SK),-pie))
 # what a login is handed to: it becomes the user
 $(eval $(call program,checkpassword-accounts,$S/users/checkpassword-accounts $S/users/login users/password users/virtual users/account control/table $L/become $L/home,-lcdb -lcrypt $(SK),-pie))
-$(eval $(call program,checkpassword-system,$S/users/checkpassword-system $S/users/login $S/users/shadow_state users/password $L/become,-lcrypt $(SK),-pie))
+$(eval $(call program,checkpassword-system,$S/users/checkpassword-system $S/users/login $S/users/shadow_state users/passwd users/password $L/become,-lcrypt $(SK),-pie))
 $(eval $(call program,checkpassword-authd,$S/users/checkpassword-authd $S/users/login $L/login_client $L/login_protocol $L/service_socket $L/become $L/home,$(SK),-pie))
 # who checks logins for what reads the network: it looks at no password, the checkpassword programs do
 $(eval $(call program,qmail-authd,$(addprefix $S/users/,qmail-authd login_chain login_throttle) $L/file_limit $L/login_protocol $L/siphash $L/held_signals $L/service_loop $L/service_socket $L/service_users $L/home,$(SK),$(STATIC)))

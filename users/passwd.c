@@ -19,8 +19,9 @@ passwd_by_name(void *context, const char *name, struct passwd *pw)
 		if (!stralloc_ready(room, size))
 			return -1;
 		e = getpwnam_r(name, pw, room->s, room->a, &found);
-		if (e == 0 || e == ENOENT || e == ESRCH)
-			return e == 0 && found;
+		if (e == 0)
+			return found != NULL;
+		/* not ENOENT or ESRCH either: so a directory service is called that nobody could ask */
 		if (e != ERANGE)
 			return -1;
 	}

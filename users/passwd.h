@@ -20,8 +20,9 @@ struct passwd_source {
 	void *context;
 };
 
-/* The machine's own: getpwnam and stat. The context is a stralloc for the entry. A directory that we have no right to
- * look at is one that cannot be known. */
+/* The machine's own: getpwnam_r and stat. The context is a stralloc for the entry, whose strings are in it. A directory that we have
+ * no right to look at is one that cannot be known, and so is every name that the files do not have, while a service of nsswitch.conf
+ * does not answer. */
 int passwd_by_name(void *context, const char *name, struct passwd *pw);
 int passwd_owns(void *context, uid_t uid, const char *directory);
 

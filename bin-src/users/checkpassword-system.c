@@ -12,6 +12,7 @@
 #include "exitcode.h"
 #include "login.h"
 #include "shadow_state.h"
+#include "users/passwd.h"
 #include "users/password.h"
 
 #define USAGE "checkpassword-system program [argument ...] (name and password on descriptor 3)"
@@ -41,14 +42,15 @@ find_decoy(char decoy[PASSWORD_HASH_MAX])
 
 /* Looks the user up. Returns 1; 0 there is none; -1 that cannot be known. */
 static int
-find_user(const char *name, struct passwd **pw, struct spwd **sp)
+find_user(const char *name, struct passwd *pw, struct spwd **sp)
 {
-	errno = 0;
-	*pw = getpwnam(name);
-	if (!*pw)
-		return errno == 0 || errno == ENOENT || errno == ESRCH ? 0 : -1;
+	static stralloc room;	/* pw's strings */
+	int found = passwd_by_name(&room, name, pw);
+
+	if (found != 1)
+		return found;
 	*sp = getspnam(name);
-	if (*sp || strcmp((*pw)->pw_passwd, SHADOWED) != 0)
+	if (*sp || strcmp(pw->pw_passwd, SHADOWED) != 0)
 		return 1;
 	errno = geteuid() == 0 ? ENOENT : EACCES;
 	return -1;
@@ -67,7 +69,7 @@ hash_of(const struct passwd *pw, const struct spwd *sp)
 
 /* Returns 1 and *pw if the password is right; 0 if not; -1 if that cannot be known. */
 static int
-check(const struct login *l, struct passwd **pw)
+check(const struct login *l, struct passwd *pw)
 {
 	char decoy[PASSWORD_HASH_MAX];
 	struct spwd *sp = NULL;
@@ -76,7 +78,7 @@ check(const struct login *l, struct passwd **pw)
 	if (found < 0)
 		return -1;
 	find_decoy(decoy);
-	return password_check(found ? hash_of(*pw, sp) : NULL, decoy, l->password);
+	return password_check(found ? hash_of(pw, sp) : NULL, decoy, l->password);
 }
 
 int
@@ -84,7 +86,7 @@ main(int argc, const char *const *argv)
 {
 	struct login_user user;
 	const char *trouble;
-	struct passwd *pw;
+	struct passwd pw;
 	struct login l;
 	int code, ok = 0;
 
@@ -102,8 +104,8 @@ main(int argc, const char *const *argv)
 	if (!ok)
 		_exit(LOGIN_REFUSED);
 	user = (struct login_user){
-		.name = pw->pw_name, .home = pw->pw_dir, .shell = *pw->pw_shell ? pw->pw_shell : SHELL, .quota = "",
-		.uid = pw->pw_uid, .gid = pw->pw_gid,
+		.name = pw.pw_name, .home = pw.pw_dir, .shell = *pw.pw_shell ? pw.pw_shell : SHELL, .quota = "",
+		.uid = pw.pw_uid, .gid = pw.pw_gid,
 	};
 	trouble = login_run(&user, argv + 1);
 	strerr_diefusys(EXIT_TEMP, trouble, ": ", argv[1]);

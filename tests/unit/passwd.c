@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include "users/passwd.h"
@@ -107,16 +108,53 @@ no_alias(void **state)
 	assert_string_equal(find("nobody"), "no alias");
 }
 
+/* --- the machine's own ------------------------------------------------------------------------------------------- */
+
+static const struct machine_row { const char *rule; int error, has_entry, want; } machine[] = {
+	{ "the database has the user", 0, 1, 1 },
+	{ "it has not", 0, 0, 0 },
+	{ "a service cannot be asked: ENOENT", ENOENT, 0, -1 },
+	{ "a service cannot be asked: ESRCH", ESRCH, 0, -1 },
+	{ "a service does not answer", EAGAIN, 0, -1 },
+	{ "an entry without end", ERANGE, 0, -1 },
+};
+enum { MACHINE = sizeof machine / sizeof *machine };
+
+static const struct machine_row *answering;
+
+int __wrap_getpwnam_r(const char *name, struct passwd *pw, char *room, size_t size, struct passwd **found);
+int
+__wrap_getpwnam_r(const char *name, struct passwd *pw, char *room, size_t size, struct passwd **found)
+{
+	(void)name, (void)room, (void)size;
+	*found = answering->has_entry ? pw : NULL;
+	return answering->error;
+}
+
+static void
+machine_row(void **state)
+{
+	stralloc room = STRALLOC_ZERO;
+	struct passwd pw;
+
+	answering = *state;
+	assert_int_equal(passwd_by_name(&room, "ana", &pw), answering->want);
+	stralloc_free(&room);
+}
+
 enum { ROWS = sizeof rows / sizeof *rows };
 
 int
 main(void)
 {
-	struct CMUnitTest tests[ROWS + 1];
+	struct CMUnitTest tests[ROWS + 1 + MACHINE];
 
 	for (size_t i = 0; i < ROWS; i++)
 		tests[i] = (struct CMUnitTest){ .name = rows[i].rule, .test_func = find_row,
 		    .initial_state = (void *)(uintptr_t)&rows[i] };
 	tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(no_alias);
+	for (size_t i = 0; i < MACHINE; i++)
+		tests[ROWS + 1 + i] = (struct CMUnitTest){ .name = machine[i].rule, .test_func = machine_row,
+		    .initial_state = (void *)(uintptr_t)&machine[i] };
 	return cmocka_run_group_tests_name("passwd", tests, NULL, NULL);
 }

@@ -53,7 +53,7 @@ $(eval $(call unit,account_home,tests/unit/directory $S/users/account_home $L/be
 $(eval $(call unit,prompt,$S/users/prompt))
 $(eval $(call unit,login,$S/users/login $L/become))
 $(eval $(call unit,shadow_state,$S/users/shadow_state))
-$(eval $(call unit,passwd,users/passwd))
+$(eval $(call unit,passwd,users/passwd,$(call wrap,getpwnam_r)))
 $(eval $(call unit,client_limits,$L/client_limits $L/unforked))
 $(eval $(call unit,unforked,$L/unforked))
 $(eval $(call unit,stralloc_set,))
