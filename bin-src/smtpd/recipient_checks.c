@@ -160,7 +160,8 @@ recipient_checks_ask_accounts(struct recipient_checks *c, const char *address, s
 	case RCPT_CANNOT_KNOW:
 		break;
 	}
-	remember(c, address, now);
+	if (*address != '@')	/* without local part it reads as a domain, of which an answer about a domain alone may tell */
+		remember(c, address, now);
 	return 1;
 }
 

@@ -410,6 +410,17 @@ an_account_is(void **state)
 	assert_int_equal(rcptd_was_asked(), row->asked_again);
 }
 
+/* '"@me.test"' without a domain, say: what is kept of it would be taken for what is known of me.test. */
+static void
+an_address_without_local_part_tells_of_no_domain(void **state)
+{
+	(void)state;
+	rcptd_says('K');
+	expect("\"@me.test\"", NULL);
+	rcptd_says('U');
+	expect("nobody@me.test", "550 5.1.1 sorry, no mailbox here by that name (#5.1.1)\r\n");
+}
+
 static void
 an_account_is_known_by_its_whole_address(void **state)
 {
@@ -497,7 +508,7 @@ main(void)
 		TEST(a_bad_name_of_the_client_counts_where_it_counts), TEST(RBLSMTPD_speaks_for_the_lists),
 		TEST(who_may_relay_is_looked_up_in_no_list), TEST(checks_that_were_told_of_a_connection_are_of_that_one),
 		TEST(over_its_limit_the_session_ends), TEST(only_over_its_limit_a_session_ends), TEST(who_may_relay_is_shown_to_it_where_asked_for),
-		TEST(an_account_is_known_by_its_whole_address), TEST(a_domain_of_others_is_known), TEST(the_longest_address_that_is_remembered_and_one_octet_more),
+		TEST(an_address_without_local_part_tells_of_no_domain), TEST(an_account_is_known_by_its_whole_address), TEST(a_domain_of_others_is_known), TEST(the_longest_address_that_is_remembered_and_one_octet_more),
 		TEST(what_a_program_accepts_is_asked_nowhere_else), TEST(what_RELAYCLIENT_makes_another_address_of_is_not_asked),
 	};
 	struct CMUnitTest tests[PROGRAMS + ACCOUNTS + sizeof others / sizeof *others], *next = tests;
