@@ -512,6 +512,17 @@ is_out_of_step(struct exchange *x)
 	return 1;
 }
 
+/* The last answer refuses all for good, and may have been to a command before it: to one recipient, or to the message before, where that
+ * one had a late second reply, which moves all answers by one. Returns 1 if so, and another session is asked. */
+static int
+is_doubtful(struct exchange *x)
+{
+	if (!x->was_used || !x->session->is_in_doubt || x->session->reply.code < 500 || (x->group_len == 1 && x->written > 1))
+		return 0;
+	start_over(x);
+	return 1;
+}
+
 /* Nobody was accepted. A server that took DATA all the same gets an empty message, RFC 2920 section 3.1. */
 static void
 give_up(struct exchange *x, unsigned int step)
@@ -554,6 +565,8 @@ do_data(struct exchange *x, unsigned int step)
 			send_with_dots(x);
 		}
 	else if (x->session->reply.code >= 400) {
+		if (is_doubtful(x))
+			return;
 		settle(x, letter_of(x), said_refusal(x, "", " failed on DATA command.\n"));
 		heed_421(x);
 	} else {
@@ -628,7 +641,7 @@ refuse_sender(struct exchange *x, unsigned int step)
 	for (step++; step < x->written && !x->is_over; step++)
 		if (!reply_to(x, step) || x->session->reply.code == 421)
 			end_session(x);
-	if (x->is_over || is_out_of_step(x))
+	if (x->is_over || is_out_of_step(x) || is_doubtful(x))
 		return;
 	if (x->written > 1 && !x->data_rides && x->session->reply.code == 354)
 		if (!session_write(x->session, &v, 1) || !session_reply(x->session))

@@ -694,6 +694,27 @@ a_late_refusal_is_not_the_next_recipient_s(void **state)
 	two_transactions(steps, P, "D 554 spam");
 }
 
+/* All answers have moved by one: what refuses DATA, or the sender, may be what refuses the last recipient. */
+static void
+a_late_reply_that_makes_a_recipient_s_refusal_that_of_all(void **state)
+{
+	static const struct server_step accepted[] = { { "DATA\r\n", OK OK OK "550 no\r\n" GO }, { 0 } };
+	static const struct server_step refused[] = { { "DATA\r\n", "554 spam\r\n" OK OK "550 no\r\n" GO }, { 0 } };
+	static const struct server_step *const both[] = { accepted, refused };
+
+	for (size_t i = 0; i < sizeof both / sizeof *both; i++) {
+		tear_down(state);
+		set_up(state);
+		begin(both[i], P, 2);
+		session.messages = 1;
+		session.is_in_doubt = 1;
+		assert_int_equal(transaction_run(&session, &t), 0);
+		assert_true(report_is_open(&report, 0) && report_is_open(&report, 1));
+		assert_false(is_open());
+		server_end();
+	}
+}
+
 static void
 a_late_reply_that_comes_between_commands(void **state)
 {
@@ -887,7 +908,8 @@ main(void)
 		TEST(what_was_said_since_ends_a_kept_session),
 		TEST(a_second_reply_to_a_message_that_was_refused),
 		TEST(a_second_reply_to_a_message_that_was_accepted), TEST(a_late_refusal_is_not_the_next_sender_s),
-		TEST(a_late_refusal_is_not_the_next_recipient_s), TEST(a_late_reply_that_comes_between_commands),
+		TEST(a_late_refusal_is_not_the_next_recipient_s), TEST(a_late_reply_that_makes_a_recipient_s_refusal_that_of_all),
+		TEST(a_late_reply_that_comes_between_commands),
 		TEST(after_354_messages_go_along_again), TEST(a_transaction_that_was_not_finished_is_reset),
 		TEST(a_chunk_that_is_refused_while_others_are_on_their_way), TEST(a_second_reply_to_a_chunk),
 		TEST(a_refusal_behind_the_reply_to_the_last_chunk),
