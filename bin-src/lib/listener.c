@@ -22,6 +22,7 @@
 #include "exitcode.h"
 #include "handover.h"
 #include "held_signals.h"
+#include "ip_address.h"
 #include "lingering.h"
 #include "listener.h"
 #include "monotonic.h"
@@ -503,19 +504,13 @@ hand_over(struct listener *l, unsigned int i, const struct newcomer *n)
 	return 1;
 }
 
-static int
-is_same_address(const ip46 *a, const ip46 *b)
-{
-	return ip46_is6(a) == ip46_is6(b) && memcmp(a->ip, b->ip, ip46_is6(a) ? 16 : 4) == 0;
-}
-
 /* Gives the connection to an idle child that has served this address under the same rules, the last one to become idle:
  * those that are not needed see nothing and end. 1 if one took it. */
 static int
 give_to_idle(struct listener *l, const struct newcomer *n)
 {
 	for (unsigned int i = l->idle_len; i > 0; i--) {
-		if (!is_same_address(&l->idle[i - 1].address, &n->remote.address))
+		if (!ip_address_is_same(&l->idle[i - 1].address, &n->remote.address))
 			continue;
 		if (client_limits_take(&l->limits, &n->remote.address) != CLIENT_LIMITS_FINE)
 			return 0;	/* it is refused on the long way */

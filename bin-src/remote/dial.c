@@ -261,6 +261,7 @@ try_session(struct dial *d, const struct mx_address *a, struct session *s, stral
 	case SESSION_INSECURE:
 		if (s->tls == SESSION_TLS_MAY)
 			return -1;
+		d->is_insecure = 1;
 		add_insecurity(said, d, s);
 		return 0;
 	}
@@ -427,11 +428,22 @@ choose_sts(struct dial *d, const char *host, stralloc *text)
 
 /* --- all of it --------------------------------------------------------------------------------------- */
 
+/* Whether the address was tried as another host's, and that had nothing to do with its name. */
+static int
+was_in_vain(const struct mx *mx, const char *in_vain, size_t at)
+{
+	for (size_t i = 0; i < at; i++)
+		if (in_vain[i] && ip_address_is_same(&mx->addresses[i].ip, &mx->addresses[at].ip))
+			return 1;
+	return 0;
+}
+
 /* Tries all addresses of mx. Returns 1 if a session is open, or 0 with text set. */
 static int
 try_all(struct dial *d, const struct mx *mx, const char *host, struct session *s, stralloc *text)
 {
 	static stralloc unreached;
+	char in_vain[MX_ADDRESSES_MAX] = { 0 };
 	uint64_t end = monotonic_ms() + UINT64_C(1000) * DIAL_SECONDS;
 
 	text->len = unreached.len = 0;
@@ -439,17 +451,21 @@ try_all(struct dial *d, const struct mx *mx, const char *host, struct session *s
 		const struct mx_address *a = &mx->addresses[i];
 		char key[TLS_CLIENT_KEY_MAX];
 
-		if (!consult_dane(d, mx, i, text))
+		if (!consult_dane(d, mx, i, text) || was_in_vain(mx, in_vain, i))
 			continue;
 		prepare_session(d, s, mx, a, key);
-		if (!prepare_sts(d, mx, a))
+		if (!prepare_sts(d, mx, a)) {
 			add_foreign_host(d, mx, a, text);
-		else if (tcpto_is_dead(d->tcpto, &a->ip))
+			continue;
+		}
+		d->is_insecure = 0;
+		if (tcpto_is_dead(d->tcpto, &a->ip))
 			add(&unreached, unreached.len ? ", " : "", s->host, ": timed out lately", NULL);
 		else if (try_address(d, a, s, text, &unreached)) {
 			report_testing(d, s, mx->hosts[a->host].name);
 			return 1;
 		}
+		in_vain[i] = !d->is_insecure;
 	}
 	if (unreached.len && stralloc_0(&unreached))
 		add(text, "No connection to a server of ", host, " (", unreached.s, "). (#4.4.1)\n", NULL);

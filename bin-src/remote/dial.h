@@ -64,6 +64,7 @@ struct dial {
 	enum sts_mode sts_mode;		/* of the host that is called */
 	struct tlsclientcerts certificates;
 	struct client_certificate certificate;
+	int is_insecure;	/* the last address was left for what it has to prove, which depends on its host's name */
 	int is_spent;			/* a service did not answer that is connected to once: another process does better */
 };
 

@@ -136,8 +136,7 @@ add_address(struct search *s, const ip46 *ip, unsigned int host)
 	if (mx->addresses_len == MX_ADDRESSES_MAX)
 		return;
 	for (size_t i = 0; i < mx->addresses_len; i++)
-		if (ip46_is6(&mx->addresses[i].ip) == ip46_is6(ip) &&
-		    !memcmp(mx->addresses[i].ip.ip, ip->ip, ip46_is6(ip) ? 16 : 4))
+		if (mx->addresses[i].host == host && ip_address_is_same(&mx->addresses[i].ip, ip))
 			return;
 	mx->addresses[mx->addresses_len++] = (struct mx_address){ *ip, s->port, mx->hosts[host].preference, host };
 }

@@ -1,6 +1,7 @@
 /* mx: which addresses take the mail for a host, in the order in which to try them (RFC 5321 section 5.1).
  * By MX       preference first, at random among equals; no MX: the host's own addresses; null MX: D 5.1.10 (RFC 7505 section 3).
- *             Addresses of one MX host: IPv6 and IPv4 by turns, IPv6 first, each kind at random
+ *             Addresses of one MX host: IPv6 and IPv4 by turns, IPv6 first, each kind at random. One that two hosts have is each one's:
+ *             what a server has to prove depends on its name
  * Ourselves   if one of the MX hosts is this host (localaddress.h), it and all with the same or a higher number of
  *             preference are dropped; none left: D 5.4.6. Addresses that are no destination (0.0.0.0, ::, multicast,
  *             loopback) are never tried

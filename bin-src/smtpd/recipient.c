@@ -1,4 +1,5 @@
 #include <string.h>
+#include "ip_address.h"
 #include "policy.h"
 #include "recipient.h"
 
@@ -16,8 +17,7 @@ is_own_address(const struct session *s, const ip46 *ip)
 {
 	ip46 local;
 
-	if (*s->peer.local_ip && ip46_scan(s->peer.local_ip, &local) == strlen(s->peer.local_ip) &&
-	    ip46_is6(&local) == ip46_is6(ip) && memcmp(local.ip, ip->ip, ip46_is6(ip) ? 16 : 4) == 0)
+	if (*s->peer.local_ip && ip46_scan(s->peer.local_ip, &local) == strlen(s->peer.local_ip) && ip_address_is_same(&local, ip))
 		return 1;
 	return localaddress_is(s->own, ip);
 }

@@ -101,6 +101,19 @@ def test_a_domain_that_no_host_can_be_in(sts):
     assert len(server.messages) == 1 and not sts.web.requests
 
 
+def test_an_address_of_two_hosts(sts):
+    """Each is tried by its own name: only the second one is in the policy."""
+    server = sts.listen()
+    for n, host in enumerate(("other.dest.example", MX)):
+        sts.dns.add(DOMAIN, "MX", (n, host))
+        sts.dns.add(host, "A", "127.0.0.2")
+    sts.publish(MX)
+    assert send(sts)[-1][1].endswith(", verified.\n")
+    server.close()
+    ((letter, text),) = send(sts)
+    assert letter == "Z" and text.count("127.0.0.2: ") == 1  # and nobody waits for it twice
+
+
 def test_a_wildcard(sts):
     sts.listen(chain=pem("prime256v1", "*.dest.example"))
     sts.exchange(MX)
