@@ -517,7 +517,7 @@ is_out_of_step(struct exchange *x)
 static int
 is_doubtful(struct exchange *x)
 {
-	if (!x->was_used || !x->session->is_in_doubt || x->session->reply.code < 500 || (x->group_len == 1 && x->written > 1))
+	if (!x->was_used || !x->session->is_in_doubt || x->session->reply.code < 500 || x->group_len == 1 || x->written == 1)
 		return 0;
 	start_over(x);
 	return 1;
