@@ -601,24 +601,26 @@ pass_outcome(struct send *s, struct recipient *r, enum route_channel channel, ch
 	release(s, m, channel);
 }
 
+/* A recipient that was not attempted. */
+static void
+put_back(struct send *s, struct recipient *r, enum route_channel channel)
+{
+	recipient_set(r, RECIPIENT_TODO, NULL);
+	release(s, recipient_message(r), channel);
+}
+
 void
 pass_return(struct send *s, struct recipient *r, enum route_channel channel)
 {
-	struct message *m = recipient_message(r);
-
-	recipient_set(r, RECIPIENT_TODO, NULL);
-	m->returned |= bit(channel) & 3;
-	release(s, m, channel);
+	recipient_message(r)->returned |= bit(channel) & 3;
+	put_back(s, r, channel);
 }
 
 void
 pass_reroute(struct send *s, struct recipient *r, enum route_channel channel)
 {
-	struct message *m = recipient_message(r);
-
-	recipient_set(r, RECIPIENT_TODO, NULL);
-	m->rerouted |= bit(channel) & 3;
-	release(s, m, channel);
+	recipient_message(r)->rerouted |= bit(channel) & 3;
+	put_back(s, r, channel);
 }
 
 void
